@@ -1,0 +1,333 @@
+"""Each act on a domain as one script call, and what its reply means.
+
+A plan speaks of `Sync`, `Read`, `Fill`, `Set`, `Invalidate`, `Clear` and `Unlock`; a
+transport asks a command for its `Script`, its keys and its arguments, and hands the raw
+reply back to `parse`. A reply that is not of the form the script gives raises ValueError:
+whoever answers there does not run our scripts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib.resources import files
+from secrets import randbits
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
+
+from tiercache._core.records import EVERYTHING, key_dep, pack_deps, tag_dep
+
+R_co = TypeVar("R_co", covariant=True)
+
+MAX_READ = 100  # keys a read
+REPLAY_LIMIT = 1_000  # records one sync brings; a node further behind empties its L1 instead
+LOCK_MS = 10_000  # a load that takes longer may be led twice
+Mode = Literal["get", "lead", "renew"]
+
+
+class Script:
+    """One Lua script: its source, the name Redis knows it by, and whether it may run twice unharmed."""
+
+    def __init__(self, *parts: str, repeatable: bool = True) -> None:
+        folder = files("tiercache._core") / "lua"
+        self.name = parts[-1]
+        self.source = "\n".join((folder / f"{part}.lua").read_text("utf-8") for part in parts)
+        self.sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+        self.repeatable = repeatable
+
+
+SYNC = Script("prelude", "sync")
+READ = Script("read")
+FILL = Script("rule", "wake", "fill")
+# A set that ran, and whose reply was lost, must not run again over a newer one.
+SET = Script("prelude", "rule", "set", repeatable=False)
+INVALIDATE = Script("prelude", "invalidate")
+CLEAR = Script("prelude", "clear")
+UNLOCK = Script("wake", "unlock")
+
+
+class Names:
+    """The keys and channels of one domain: one hash tag, so one slot of a cluster."""
+
+    def __init__(self, namespace: str, database: int) -> None:
+        # The 1 is the version of the formats: releases that differ in it share nothing.
+        domain = f"{{{namespace}}}1:"
+        self.state = domain + "v"
+        self.domain = (domain + "v", domain + "k", domain + "p", domain + "q")
+        self.members = domain + "m"
+        self._entry, self._lock = domain + "e:", domain + "l:"
+        # Channels, unlike keys, are not apart by database.
+        self.channel = f"{{{namespace}}}1@{database}:c"
+        self.wake = f"{{{namespace}}}1@{database}:w:"
+
+    def entry(self, key: str) -> str:
+        return self._entry + key
+
+    def lock(self, key: str) -> str:
+        return self._lock + key
+
+
+Parts = tuple[Script, tuple[str, ...], tuple[Any, ...]]
+
+
+class Command(Protocol[R_co]):
+    """One round trip's worth of work for Redis."""
+
+    def parts(self, names: Names) -> Parts: ...
+
+    def parse(self, raw: Any) -> R_co: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """The state of the domain at one instant, and what the asker had not been proved yet."""
+
+    epoch: int
+    head: int
+    tag_floor: int
+    key_floor: int
+    tenure_known: bool
+    members: int
+    records: tuple[tuple[str, int], ...] | None  # None: too far behind, or another epoch
+
+
+@dataclass(frozen=True, slots=True)
+class Sync:
+    epoch: int
+    proved: int
+    node: str
+
+    def parts(self, names: Names) -> Parts:
+        return (
+            SYNC,
+            (*names.domain, names.members),
+            (nonce(), self.epoch, self.proved, REPLAY_LIMIT, self.node),
+        )
+
+    def parse(self, raw: Any) -> Synced:
+        epoch, head, tag_floor, key_floor, known, members, kind, *rest = raw
+        records = None
+        if kind == b"records":
+            records = tuple(
+                (dep.decode(), int(float(number))) for dep, number in zip(rest[::2], rest[1::2], strict=True)
+            )
+        return Synced(
+            int(epoch), int(head), int(tag_floor), int(key_floor), bool(known), int(members), records
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    raw: bytes
+    left: float | None  # seconds to live; None: no expiry in Redis
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    left: float  # seconds the leader's lock still lives at most
+
+
+Answer = Hit | Wait | Literal["miss", "lead", "again"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What a read found at *head*, one answer a key; no head: the asker must sync first."""
+
+    head: int | None
+    found: tuple[Answer, ...] = ()
+
+
+class KeyAsk(NamedTuple):
+    """One key of a read: how it is asked for, and the name its load would have."""
+
+    key: str
+    mode: Mode
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """At most `MAX_READ` keys; a transport may join several reads of one epoch into one."""
+
+    epoch: int
+    seen: int
+    asks: tuple[KeyAsk, ...]
+
+    def parts(self, names: Names) -> Parts:
+        keys = [names.state]
+        args: list[Any] = [self.epoch, self.seen, LOCK_MS]
+        for key, mode, owner in self.asks:
+            keys += (names.entry(key), names.lock(key))
+            args += (mode, owner)
+        return READ, tuple(keys), tuple(args)
+
+    def parse(self, raw: Any) -> Answers:
+        if not raw:
+            return Answers(None)
+        if len(raw) != len(self.asks) + 1:
+            raise ValueError(f"a read of {len(self.asks)} keys was answered with {len(raw)} fields")
+        return Answers(int(raw[0]), tuple(map(_answer, raw[1:])))
+
+
+def _answer(raw: list[Any]) -> Answer:
+    match raw:
+        case [b"hit", bytes(entry), int(left)]:
+            return Hit(entry, left / 1000 if left >= 0 else None)
+        case [b"wait", int(left)]:
+            return Wait(left / 1000)
+        case [b"miss"]:
+            return "miss"
+        case [b"lead"]:
+            return "lead"
+        case [b"again"]:
+            return "again"
+    raise ValueError(f"not the answer of a read: {raw!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    status: str
+    head: int
+
+    @property
+    def accepted(self) -> bool:
+        """Whether L1 may keep the value: the server vouches for it, with or without room of its own."""
+        return self.status in ("ok", "full")
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    epoch: int
+    token: int
+    owner: str
+    ttl_ms: int
+    key: str
+    check: str
+    print: int
+    payload: bytes
+    tags: tuple[str, ...]
+
+    def parts(self, names: Names) -> Parts:
+        keys = (names.entry(self.key), names.state, names.domain[1], names.lock(self.key))
+        return (
+            FILL,
+            keys,
+            (
+                self.epoch,
+                self.token,
+                self.owner,
+                self.ttl_ms,
+                key_dep(self.key),
+                self.check,
+                f"{self.print:x}",
+                self.payload,
+                names.wake,
+                *self.tags,
+            ),
+        )
+
+    def parse(self, raw: Any) -> Filled:
+        status, head = raw
+        return Filled(status.decode(), int(head))
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The record an act made. A set refused for its token has another status than "ok" or "full"."""
+
+    epoch: int
+    number: int
+    status: str = "ok"
+
+
+@dataclass(frozen=True, slots=True)
+class Set:
+    epoch: int | None  # with `token`: the leave under which the value was derived; None: it is current
+    token: int
+    ttl_ms: int
+    key: str
+    check: str
+    payload: bytes
+    tags: tuple[str, ...]
+    key_cap: int
+
+    def parts(self, names: Names) -> Parts:
+        epoch = "" if self.epoch is None else self.epoch
+        return (
+            SET,
+            (*names.domain, names.entry(self.key)),
+            (
+                nonce(),
+                names.channel,
+                self.key_cap,
+                key_dep(self.key),
+                epoch,
+                self.token,
+                self.ttl_ms,
+                self.check,
+                "0",
+                self.payload,
+                *self.tags,
+            ),
+        )
+
+    def parse(self, raw: Any) -> Recorded:
+        status, epoch, number = raw
+        return Recorded(int(epoch), int(number), status.decode())
+
+
+@dataclass(frozen=True, slots=True)
+class Invalidate:
+    """One record for tags and keys together; at most `MAX_DEPS` of them."""
+
+    tags: tuple[str, ...]
+    keys: tuple[str, ...]
+    cap: int
+    key_cap: int
+
+    @property
+    def deps(self) -> tuple[str, ...]:
+        return (*map(tag_dep, self.tags), *map(key_dep, self.keys))
+
+    def parts(self, names: Names) -> Parts:
+        deps = self.deps
+        return (
+            INVALIDATE,
+            (*names.domain, *map(names.entry, self.keys)),
+            (nonce(), names.channel, pack_deps(deps), self.cap, self.key_cap, len(self.tags), *deps),
+        )
+
+    def parse(self, raw: Any) -> Recorded:
+        epoch, number = raw
+        return Recorded(int(epoch), int(number))
+
+
+@dataclass(frozen=True, slots=True)
+class Clear:
+    @property
+    def deps(self) -> tuple[str, ...]:
+        return (EVERYTHING,)
+
+    def parts(self, names: Names) -> Parts:
+        return CLEAR, names.domain, (nonce(), names.channel, EVERYTHING)
+
+    def parse(self, raw: Any) -> Recorded:
+        epoch, number = raw
+        return Recorded(int(epoch), int(number))
+
+
+@dataclass(frozen=True, slots=True)
+class Unlock:
+    key: str
+    owner: str
+
+    def parts(self, names: Names) -> Parts:
+        return UNLOCK, (names.lock(self.key),), (self.owner, names.wake, key_dep(self.key))
+
+    def parse(self, raw: Any) -> int:
+        return int(raw)
+
+
+def nonce() -> int:
+    """A name for an epoch that nobody has had: 48 bits from the system, as Lua's own are seeded."""
+    return randbits(48) | 1

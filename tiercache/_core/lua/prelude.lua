@@ -1,0 +1,78 @@
+-- Stands in front of every script that may move the head. Their first four keys are the state of one domain:
+--   KEYS[1]  state         \1e -epoch  \1s -head  \1f -floor  \1r -tenure  \1q -live fences   (scores <= 0)
+--                          t:<tag>  number of the last record that named it                   (scores >  0)
+--   KEYS[2]  key versions  \1e -epoch  \1f -floor of its own;  k:<key>  number
+--   KEYS[3], KEYS[4]  fences; they go with the epoch they belong to
+-- One member a dependency makes KEYS[1] three things at once: version table, compacted log, identity.
+-- Runs on Redis 6.2 and later, Valkey, and fakeredis: no struct, cmsgpack or cjson.
+local n, call, attempt = tonumber, redis.call, redis.pcall
+
+local function whole(x) return string.format('%.0f', x) end        -- tostring() loses digits above 10^14
+
+local function failed(reply) return type(reply) == 'table' and reply.err ~= nil end
+
+local function scores(key, ...)                                    -- a key of another type holds none of them
+  local reply = attempt('ZMSCORE', key, ...)
+  if not failed(reply) then return reply end
+  if string.find(reply.err, 'WRONGTYPE', 1, true) then return {} end
+  error(reply.err)
+end
+
+local function now_ms()
+  local t = call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+
+-- The name of this server's time as primary: new at each promotion and restart. 0: this user may not know.
+local function tenure()
+  local info = attempt('INFO', 'replication')
+  local id = type(info) == 'string' and string.match(info, 'master_replid:(%x+)')
+  return id and n(string.sub(id, 1, 12), 16) or 0
+end
+
+-- The state as it stands, or a new epoch where there is none or another tenure left it: epoch, head, floor,
+-- floor of the key versions, tenure. A user who may not read the tenure takes any and opens no epoch for it;
+-- one who may read it does not trust a state that was opened without.
+local function open(nonce)
+  attempt('ZREM', KEYS[1], '')      -- the first write of a script is the only one that OOM or NOREPLICAS can refuse
+  local m, t = scores(KEYS[1], '\1e', '\1s', '\1f', '\1r', '\1q'), tenure()
+  local e, s, f
+  if m[1] and m[2] and m[3] and m[4] and m[5] and (t == 0 or -m[4] == t) then
+    e, s, f = -m[1], -m[2], -m[3]
+  else
+    e, s, f = n(nonce), 1, 1
+    call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4])
+    call('ZADD', KEYS[1], whole(-e), '\1e', -1, '\1s', -1, '\1f', whole(-t), '\1r', 0, '\1q')
+  end
+  local k = scores(KEYS[2], '\1e', '\1f')
+  if k[1] and k[2] and -k[1] == e then return e, s, f, -k[2], t end
+  call('DEL', KEYS[2])                                             -- what it knew is lost: its floor is the head
+  call('ZADD', KEYS[2], whole(-e), '\1e', whole(-s), '\1f')
+  return e, s, f, s, t
+end
+
+-- Above the cap the oldest members go and the floor rises to the last of them, a little at each record.
+local function trim(key, cap, named)
+  local over = call('ZCARD', key) - cap
+  if over <= 0 then return end
+  local count = math.min(over, 64 + 2 * named)
+  local last = call('ZRANGEBYSCORE', key, 1, '+inf', 'WITHSCORES', 'LIMIT', count - 1, 1)[2]
+  if not last then return end
+  call('ZREMRANGEBYSCORE', key, 1, last)
+  call('ZADD', key, whole(-last), '\1f')
+end
+
+-- Record s on the dependencies ARGV[first..last], kept in `key`.
+local function note(key, s, first, last, cap)
+  if last < first then return end
+  local z = {}
+  for i = first, last do z[#z + 1] = whole(s); z[#z + 1] = ARGV[i] end
+  call('ZADD', key, unpack(z))
+  trim(key, cap, last - first + 1)
+end
+
+-- Moves the head and tells it on the channel: a hint, nothing more.
+local function announce(e, s, channel, named)
+  call('ZADD', KEYS[1], whole(-s), '\1s')
+  call('PUBLISH', channel, '1|' .. whole(e) .. '|' .. whole(s) .. '|' .. named)
+end

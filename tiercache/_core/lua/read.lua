@@ -1,0 +1,62 @@
+-- KEYS state, then entry and lock of each key    ARGV epoch seen lock_ms, then mode and owner of each key
+-- modes: 'get' an entry or a miss; 'lead' an entry, or leave to load; 'renew' leave to load, whatever is stored
+-- -> {} go and sync, or {head, {'hit', entry, ms left} | {'miss'} | {'lead'} | {'wait', ms left} | {'again'}, ...}
+-- The head of the answer is the token of those who are to load.
+local n, call, attempt = tonumber, redis.call, redis.pcall
+local m = attempt('ZMSCORE', KEYS[1], '\1e', '\1s', '\1f')
+if m.err or not m[1] or not m[2] or not m[3] then return {} end
+local head, floor = -m[2], -m[3]
+if string.format('%.0f', -m[1]) ~= ARGV[1] or head < n(ARGV[2]) then return {} end
+
+local function valid(raw)                      -- planted or torn bytes are a miss, never an error
+  local epoch, token, size, at = string.match(raw, '^1|(%d+)|(%d+)|%d+|%x+|%x+|(%d+)|()')
+  token, size = n(token), n(size)
+  if epoch ~= ARGV[1] or not token or token < floor or token > head then return false end
+  if size == 0 then return true end
+  if size > #raw - at + 1 or size > 66176 then return false end     -- 129 tags of 512 bytes
+  local named = {}
+  for tag in string.gmatch(string.sub(raw, at, at + size - 1), '[^%z]+') do
+    named[#named + 1] = 't:' .. tag
+    if #named > 129 then return false end
+  end
+  if #named == 0 then return false end
+  for _, version in ipairs(call('ZMSCORE', KEYS[1], unpack(named))) do
+    if version and n(version) > token then return false end
+  end
+  return true
+end
+
+local function lead(lock, me)
+  local node = string.match(me, '^%x*')                            -- owner: node:load
+  local owner = attempt('HGET', lock, 'owner')
+  if type(owner) == 'string' and string.match(owner, '^%x*') ~= node then
+    local left = call('PTTL', lock)
+    if left > 0 then
+      attempt('HSET', lock, 'w' .. node, 1)    -- wake me on my own channel
+      return {'wait', left}
+    end
+  end
+  if type(owner) ~= 'string' then attempt('DEL', lock) end
+  local taken = attempt('HSET', lock, 'owner', me)
+  if type(taken) == 'number' then call('PEXPIRE', lock, ARGV[3]) end      -- no memory: no lock, and still a load
+  return {'lead'}
+end
+
+local reply, sent = {string.format('%.0f', head)}, 0
+for i = 2, #KEYS, 2 do
+  local mode, me, raw = ARGV[i + 2], ARGV[i + 3], false
+  if mode ~= 'renew' then raw = attempt('GET', KEYS[i]) end
+  if type(raw) == 'string' and valid(raw) then
+    if sent > 0 and sent + #raw > 262144 then
+      reply[#reply + 1] = {'again'}
+    else
+      sent = sent + #raw
+      reply[#reply + 1] = {'hit', raw, call('PTTL', KEYS[i])}
+    end
+  elseif mode == 'get' then
+    reply[#reply + 1] = {'miss'}
+  else
+    reply[#reply + 1] = lead(KEYS[i + 1], me)
+  end
+end
+return reply

@@ -1,0 +1,35 @@
+-- May a value loaded with this token stand? Part of fill and set.
+local n, call, attempt = tonumber, redis.call, redis.pcall
+
+-- -> 'ok' | 'epoch' | 'floor' | 'fenced' | 'stale', head
+local function judge(state, keys, epoch, token, dep, first)
+  local m = attempt('ZMSCORE', state, '\1e', '\1s', '\1f', '\1q')
+  if m.err or not (m[1] and m[2] and m[3] and m[4]) then return 'epoch', 0 end
+  local head, f = -m[2], n(token)
+  if string.format('%.0f', -m[1]) ~= epoch then return 'epoch', head end
+  local k = attempt('ZMSCORE', keys, '\1e', '\1f', dep)
+  local known = not k.err and k[1] and k[2] and k[1] == m[1]
+  if f < -m[3] or f < (known and -k[2] or head) then return 'floor', head end
+  if n(m[4]) ~= 0 then return 'fenced', head end                  -- a write of the truth is under way
+  if known and k[3] and n(k[3]) > f then return 'stale', head end
+  local named = {}
+  for i = first, #ARGV do named[#named + 1] = 't:' .. ARGV[i] end
+  if #named > 0 then
+    for _, version in ipairs(call('ZMSCORE', state, unpack(named))) do
+      if version and n(version) > f then return 'stale', head end
+    end
+  end
+  return 'ok', head
+end
+
+-- 1|epoch|token|expiry|check|print|bytes of tags|tags, NUL between|payload
+local function store(entry, epoch, token, ttl_ms, check, print, payload, first)
+  local t = call('TIME')
+  local expiry = t[1] * 1000 + math.floor(t[2] / 1000) + ttl_ms
+  local tags = table.concat(ARGV, '\0', first)
+  local header = table.concat({'1', epoch, token, string.format('%.0f', expiry), check, print, #tags, ''}, '|')
+  local stored = attempt('SET', entry, header .. tags .. payload, 'PX', ttl_ms)
+  if type(stored) ~= 'table' or not stored.err then return 'ok' end
+  if string.find(stored.err, 'OOM', 1, true) then return 'full' end
+  return stored
+end

@@ -1,0 +1,91 @@
+"""The bytes two nodes exchange: an entry in L2, and a hint on the channel.
+
+Both open with decimal fields, so that a script can take them apart on any server::
+
+    entry   1|epoch|token|expiry|check|print|bytes of tags|<tags, NUL between><payload>
+    hint    1|epoch|number|<dependencies, NUL between>
+
+Nothing here trusts what it reads: bytes that are torn, foreign or too large give None,
+which every caller counts and treats as a miss. A dependency is a string, "t:" and a tag,
+"k:" and a key, or "*" for everything.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+EVERYTHING = "*"
+MAX_DEPS = 2_000  # a record; more are sent in slices
+MAX_HINT_BYTES = MAX_DEPS * 520 + 64
+MAX_ENTRY_TAGS = 129  # 128 of the user's, and the function's own
+
+
+def tag_dep(tag: str) -> str:
+    return "t:" + tag
+
+
+def key_dep(key: str) -> str:
+    return "k:" + key
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEntry:
+    """What an entry says of itself, and the payload it carries."""
+
+    token: int
+    print: int
+    tags: tuple[str, ...]
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """That record *number* of *epoch* named *deps*; to be believed only as far as it costs a reload."""
+
+    epoch: int
+    number: int
+    deps: tuple[str, ...]
+
+
+def check_of(key: str, payload: bytes) -> str:
+    """What ties *payload* to *key*: a torn payload, or one moved under another key, has another check."""
+    return f"{zlib.crc32(payload, zlib.crc32(key.encode())):08x}"
+
+
+def parse_entry(raw: bytes, key: str) -> StoredEntry | None:
+    """The entry in *raw*, or None unless every byte of it is ours and belongs to *key*."""
+    fields = raw.split(b"|", 7)
+    if len(fields) != 8 or fields[0] != b"1":
+        return None
+    try:
+        token, print_, size = int(fields[2]), int(fields[5], 16), int(fields[6])
+        check = fields[4].decode("ascii")
+        rest = fields[7]
+        if size < 0 or size > len(rest):
+            return None
+        tags = tuple(rest[:size].decode().split("\0")) if size else ()
+    except ValueError:
+        return None
+    payload = rest[size:]
+    if len(tags) > MAX_ENTRY_TAGS or check != check_of(key, payload):
+        return None
+    return StoredEntry(token, print_, tags, payload)
+
+
+def pack_deps(deps: tuple[str, ...]) -> bytes:
+    return "\0".join(deps).encode()
+
+
+def parse_hint(raw: object) -> Hint | None:
+    """The hint in *raw*, or None for anything else that somebody may have published."""
+    if not isinstance(raw, bytes) or len(raw) > MAX_HINT_BYTES:
+        return None
+    fields = raw.split(b"|", 3)
+    if len(fields) != 4 or fields[0] != b"1" or len(fields[1]) > 16 or len(fields[2]) > 16:
+        return None
+    try:
+        hint = Hint(int(fields[1]), int(fields[2]), tuple(fields[3].decode().split("\0")))
+    except ValueError:
+        return None
+    return hint if hint.number > 0 and len(hint.deps) <= MAX_DEPS else None
