@@ -1,0 +1,289 @@
+"""What one node may serve: the rules that turn records, syncs and replies into orders for L1.
+
+In one line: the versioned state in Redis is the truth, a message on the channel is a hint,
+the sync is the proof, and the age of the proof is the lease. Theory of operation, terms and
+interleavings (R1 to R43): docs/explanation/coherence.md.
+
+No I/O, no clock, no loop: instants and replies are handed in. Every method but `serve` takes
+the lock; `serve` reads the lease first, then the entry, and the caller compares with the
+clock last (R32). Numbers:
+
+    epoch       name of the history the numbers belong to; 0: none known
+    generation  grows when this node disowns its epoch; what was sent before counts for nothing
+    proved      head of the last sync: all records up to it have been applied
+    applied     last record heard of in order, by hint or by sync; only finds gaps
+    seen        highest head met in any *reply* of this epoch; a hint never raises it
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import inf
+from typing import Literal
+
+from tiercache._core.commands import Recorded, Sync, Synced
+from tiercache._core.l1 import L1, Entry, deps_of
+from tiercache._core.records import EVERYTHING, Hint
+
+MAX_RECENT = 10_000  # records remembered against late replies; beyond it, late replies are not kept
+MAX_PENDING = 10_000  # dependencies whose invalidation waits for Redis; beyond it they are a clear
+
+
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """Where a node stood when it sent a request; its reply counts only from there."""
+
+    epoch: int
+    generation: int
+    proved: int
+    applied: int
+    seen: int
+    own: int  # invalidations of this node begun so far
+    lease: float
+    at: float
+
+
+class Coherence:
+    """The coherence state of one node in one domain, and the L1 it rules over."""
+
+    def __init__(self, l1: L1, *, max_staleness: float, node: str, trust_tenure: bool = False) -> None:
+        self.l1 = l1
+        self.max_staleness = max_staleness
+        self.node = node
+        self.trust_tenure = trust_tenure  # a lease even where the server's tenure cannot be read
+        self.lock = threading.RLock()
+        # All under `lock`. `lease` and `open_until` are also read without it, each by itself.
+        self.lease = -inf
+        self.open_until = -inf  # the lease, or -inf while a running load may be ahead of L1
+        self.epoch = self.generation = 0
+        self.applied = self.proved = self.seen = 0
+        self.own = 0
+        self.tenure_known = False
+        self.synced: Synced | None = None
+        self.recent: dict[str, int] = {}  # dependency -> number of the last record applied on it
+        self.recent_floor = 0
+        self.pending: dict[str, int] = {}  # dependency -> value of `own` when it was asked for
+        self.held: dict[str, int] = {}  # dependency -> `invalidating` blocks open on it
+        self._loads: dict[tuple[int, int], int] = {}  # (epoch, token) -> running loads that have it
+
+    # ---- serving
+
+    def serve(self, key: str, ahead: int = 0) -> tuple[Entry | None, float]:
+        """The entry L1 has for *key*, and the instant before which it may be returned.
+
+        *ahead* is the token of the load this read is part of. Such a read must reflect
+        what its load's token promises, or an old part would be stored under a new token:
+        1. W's record 2.  2. P, which has not heard it, gets leave with token 2 for `outer`.
+        3. `outer` reads `inner` from L1: old.  4. fill(token 2) would be accepted.
+        """
+        lease = self.lease
+        entry = self.l1.entries.get(key)
+        if entry is None or (entry.vouched < ahead and self.proved < ahead):
+            return None, -inf
+        return entry, min(lease, entry.deadline)
+
+    def stand(self, now: float) -> Stand:
+        with self.lock:
+            return Stand(
+                self.epoch,
+                self.generation,
+                self.proved,
+                self.applied,
+                self.seen,
+                self.own,
+                self.lease,
+                now,
+            )
+
+    def withheld(self, deps: Iterable[str]) -> bool:
+        """Whether an invalidation of *deps* is still to be sent, so that L2 may not answer for them."""
+        return bool(self.pending) and (EVERYTHING in self.pending or any(d in self.pending for d in deps))
+
+    def bypassed(self, deps: Iterable[str]) -> bool:
+        """Whether a write of the truth under *deps* is under way in this process."""
+        return bool(self.held) and any(d in self.held for d in deps)
+
+    # ---- what comes in
+
+    def hear(self, hint: Hint) -> Literal["applied", "known", "gap", "foreign"]:
+        """Apply *hint*, if it is the next record; one of another epoch, or after a gap, asks for a sync."""
+        with self.lock:
+            if hint.epoch != self.epoch:
+                return "foreign"
+            if hint.number <= self.applied:
+                return "known"
+            if hint.number > self.applied + 1:
+                return "gap"
+            self._apply(hint.deps, hint.number)
+            self.applied = hint.number
+            return "applied"
+
+    def sync(self, now: float) -> tuple[Sync, Stand]:
+        """The sync to send at *now*, the instant its lease will count from (R31)."""
+        stand = self.stand(now)
+        return Sync(stand.epoch, stand.proved, self.node), stand
+
+    def prove(self, stand: Stand, reply: Synced) -> bool:
+        """Take in the *reply* to a sync sent at *stand*; False if it counts for nothing any more (R43)."""
+        with self.lock:
+            if (self.epoch, self.generation) != (stand.epoch, stand.generation):
+                return False
+            self.synced, self.tenure_known = reply, reply.tenure_known
+            if reply.epoch != self.epoch:
+                self.l1.clear()
+                self.recent.clear()
+                self.epoch = reply.epoch
+                self.applied = self.proved = self.seen = self.recent_floor = reply.head
+            else:
+                if reply.records is None:
+                    self.l1.clear()
+                    self._remember((EVERYTHING,), reply.head)
+                else:
+                    for dep, number in reply.records:
+                        self._apply((dep,), number)
+                self.proved = max(self.proved, reply.head)
+                self.seen = max(self.seen, reply.head)
+                # A hint that ran ahead of the server had lied; `applied` goes back to what is proved.
+                self.applied = self.proved if stand.applied > reply.head else max(self.applied, self.proved)
+            if reply.tenure_known or self.trust_tenure:
+                self.lease = max(self.lease, stand.at + self.max_staleness)
+            self._fold()
+            return True
+
+    def meet(self, stand: Stand, head: int) -> bool:
+        """Note the *head* of a reply to what was sent at *stand*; False if the reply is void (R42, R43)."""
+        with self.lock:
+            if (self.epoch, self.generation) != (stand.epoch, stand.generation):
+                return False
+            self.seen = max(self.seen, head)
+            return True
+
+    def own_record(self, record: Recorded, deps: Iterable[str]) -> bool:
+        """Apply an invalidation of this node's own, as answered; False if it disowned the epoch (R43)."""
+        with self.lock:
+            if record.epoch != self.epoch:
+                self.disown()
+                return False
+            self._apply(deps, record.number)
+            self.seen = max(self.seen, record.number)
+            return True
+
+    def disown(self) -> None:
+        """Forget epoch, lease and L1; every reply still under way is void."""
+        with self.lock:
+            self.l1.clear()
+            self.lease = self.open_until = -inf
+            self.epoch = self.applied = self.proved = self.seen = 0
+            self.recent.clear()
+            self.recent_floor = 0
+            self.generation += 1
+
+    def insert(self, entry: Entry, stand: Stand, now: float) -> bool:
+        """Keep *entry*, vouched for in a reply to what was sent at *stand*, unless something overtook it.
+
+        1. P reads L2: old.  2. W's record arrives: nothing in L1 to drop.  3. P's reply arrives. Without
+        the look at `recent` it would put the old value back (R1). And a reply whose head is below one met
+        before may come from a server that lost records (R42).
+        """
+        with self.lock:
+            head = entry.vouched
+            if (self.epoch, self.generation) != (stand.epoch, stand.generation):
+                return False
+            deps = deps_of(entry.key, entry.deps)
+            if not self._unheard(deps, head) or self.withheld(deps) or self.bypassed(deps):
+                return False
+            if head < self.seen and self.proved < self.seen:
+                return False
+            self.l1.put(entry, now)
+            return True
+
+    # ---- invalidations of this node's own
+
+    def begin_invalidation(self, deps: Iterable[str]) -> int:
+        """Count an invalidation of *deps* before it is sent; loads begun before it cannot be joined."""
+        with self.lock:
+            self.own += 1
+            self._drop(deps)
+            return self.own
+
+    def pend(self, deps: Iterable[str], serial: int) -> None:
+        """Redis did not take the invalidation: until it does, *deps* are served from nowhere here."""
+        with self.lock:
+            for dep in deps:
+                self.pending[dep] = serial
+            if len(self.pending) > MAX_PENDING:
+                self.pending.clear()
+                self.pending[EVERYTHING] = serial
+            self._drop(self.pending)
+
+    def settle(self, sent: dict[str, int]) -> None:
+        """The pending invalidations *sent* are done; those asked for again since are not."""
+        with self.lock:
+            for dep, serial in sent.items():
+                if self.pending.get(dep) == serial:
+                    del self.pending[dep]
+
+    def hold(self, deps: Iterable[str]) -> None:
+        """A write of the truth under *deps* begins: neither tier answers for them here until `release`."""
+        with self.lock:
+            for dep in deps:
+                self.held[dep] = self.held.get(dep, 0) + 1
+            self._drop(deps)
+
+    def release(self, deps: Iterable[str]) -> None:
+        with self.lock:
+            for dep in deps:
+                self.held[dep] -= 1
+                if not self.held[dep]:
+                    del self.held[dep]
+
+    # ---- loads
+
+    def begin_load(self, epoch: int, token: int) -> None:
+        """A load with *token* runs from now on: hits look twice while L1 may be behind it."""
+        with self.lock:
+            self._loads[epoch, token] = self._loads.get((epoch, token), 0) + 1
+            self._fold()
+
+    def end_load(self, epoch: int, token: int) -> None:
+        with self.lock:
+            running = self._loads.pop((epoch, token))
+            if running > 1:
+                self._loads[epoch, token] = running - 1
+            self._fold()
+
+    def reflects(self, deps: Iterable[str], token: int) -> bool:
+        """Whether no record applied here on *deps* came after *token*."""
+        with self.lock:
+            return self._unheard(deps, token)
+
+    # ---- under the lock
+
+    def _unheard(self, deps: Iterable[str], number: int) -> bool:
+        recent = self.recent
+        return (
+            number >= self.recent_floor
+            and recent.get(EVERYTHING, 0) <= number
+            and all(recent.get(dep, 0) <= number for dep in deps)
+        )
+
+    def _apply(self, deps: Iterable[str], number: int) -> None:
+        self._remember(deps, number)
+        self.l1.drop_dependents(deps, before=number)
+
+    def _remember(self, deps: Iterable[str], number: int) -> None:
+        for dep in deps:
+            self.recent[dep] = max(self.recent.get(dep, 0), number)
+        if len(self.recent) > MAX_RECENT:
+            # A hung load must not make it grow for ever: forget, and keep no reply older than this.
+            self.recent_floor = max(self.recent.values())
+            self.recent.clear()
+
+    def _drop(self, deps: Iterable[str]) -> None:
+        self.l1.drop_dependents(deps)
+
+    def _fold(self) -> None:
+        ahead = max((token for epoch, token in self._loads if epoch == self.epoch), default=0)
+        self.open_until = self.lease if ahead <= self.proved else -inf

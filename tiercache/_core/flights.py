@@ -1,0 +1,237 @@
+"""Single flight within the process: at most one load a key, for threads and tasks alike.
+
+A flight is a `concurrent.futures.Future`: threads wait on it, tasks wrap it. It is marked
+running at birth, so that a follower that gives up cannot take it down. A leader ends its
+flight with `land`, `fail` or `abandon`, whatever happens; until then the board holds it.
+Who may take what a flight brought is the join rule of `may_take`.
+
+Nobody waits for a flight that cannot end while it waits: each running load knows the load
+it is nested in and the flights it waits for, so a wait that would close a circle (a
+function that asks for its own key; AB-BA), or a blocking wait on the very thread that is to
+run the leader, is refused, and the caller loads on its own.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from concurrent.futures import Future
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from tiercache._core.coherence import Coherence, Stand
+from tiercache._core.l1 import Entry
+
+
+class _Abandoned:
+    def __repr__(self) -> str:
+        return "ABANDONED"
+
+
+ABANDONED: Final = _Abandoned()
+Role = Literal["lead", "follow"]
+
+
+@dataclass(frozen=True, slots=True)
+class Landing:
+    """What a flight brought, and what is known of its age."""
+
+    entry: Entry  # never looked up: the value, and how a follower gets its own copy
+    deps: tuple[str, ...]
+    stand: Stand  # of the request that found the value or gave leave to load it
+    began: float  # instant of that request, or of the load where Redis was away
+    token: int | None  # leave to load; None: a hit, or a load without Redis
+    head: int | None  # head of the hit or of the accepted fill; None: neither
+    payload: bytes = b""  # of what was loaded
+
+
+class Flight:
+    """One load under way."""
+
+    def __init__(self, key: str, born: float) -> None:
+        self.key = key
+        self.born = born
+        self.thread = threading.get_ident()
+        self.followers = 0  # under `_lock`
+        self.waits: list[Flight] = []  # under `_lock`: flights that must end before this one's loader goes on
+        self.future: Future[Any] = Future()
+        self.future.set_running_or_notify_cancel()
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A running call of a user's loader, known to the reads made inside it."""
+
+    core: Coherence
+    epoch: int
+    token: int
+    flight: Flight
+    outer: Load | None
+
+    def chain(self) -> Iterable[Load]:
+        load: Load | None = self
+        while load is not None:
+            yield load
+            load = load.outer
+
+
+# The load that this thread or task is inside of; each node's loads share the one chain.
+current_load: ContextVar[Load | None] = ContextVar("tiercache_load", default=None)
+
+
+def ahead_of(core: Coherence, load: Load | None) -> int:
+    """The newest token of the loads of *core* this read is part of; 0 outside of any."""
+    if load is None:
+        return 0
+    return max((x.token for x in load.chain() if x.core is core and x.epoch == core.epoch), default=0)
+
+
+# One for all boards: a circle of waits may run through the loads of several caches.
+_lock = threading.Lock()
+
+
+class Board:
+    """The flights of one node."""
+
+    def __init__(self, patience: float) -> None:
+        self.patience = patience  # seconds after which a flight is joined no more
+        self._flights: dict[str, Flight] = {}  # under `_lock`
+
+    def claim(
+        self,
+        key: str,
+        now: float,
+        load: Load | None,
+        *,
+        blocking: bool,
+        instead_of: Flight | None = None,
+        afresh: bool = False,
+    ) -> tuple[Flight, Role]:
+        """The flight that loads *key*, and whether the caller leads it or follows.
+
+        A leader ends its flight, whatever happens; both `leave` it when they are done with it. The
+        caller leads a flight of its own beside another's when waiting for that one would never end.
+        A flight older than `patience`, the one it is *instead_of*, or any if the caller wants one
+        *afresh*, is replaced on the board; those who wait for it go on waiting for it.
+        """
+        role: Role = "lead"
+        with _lock:
+            flight = self._flights.get(key)
+            if flight is None or afresh or flight is instead_of or now - flight.born >= self.patience:
+                flight = self._flights[key] = Flight(key, now)
+            elif _never_ends(flight, load, blocking):
+                flight = Flight(key, now)
+            else:
+                flight.followers += 1
+                role = "follow"
+            for outer in load.chain() if load is not None else ():
+                outer.flight.waits.append(flight)
+            return flight, role
+
+    def leave(self, flight: Flight, load: Load | None, role: Role) -> None:
+        """The caller, inside *load*, is done with *flight*."""
+        with _lock:
+            if role == "follow":
+                flight.followers -= 1
+            for outer in load.chain() if load is not None else ():
+                outer.flight.waits.remove(flight)
+
+    def land(self, flight: Flight, result: object) -> None:
+        """End *flight* with what it brought."""
+        self._take_off(flight)
+        flight.future.set_result(result)
+
+    def fail(self, flight: Flight, error: Exception) -> None:
+        """Hand the loader's *error* to everybody who waited; it is not kept."""
+        self._take_off(flight)
+        flight.future.set_exception(error)
+
+    def abandon(self, flight: Flight) -> bool:
+        """The leader gave up without a result: a follower takes over; whether there is one."""
+        if flight.future.done():
+            return False
+        self._take_off(flight)
+        with _lock:
+            followed = flight.followers > 0
+        flight.future.set_result(ABANDONED)
+        return followed
+
+    def forget(self) -> None:
+        """After a fork, in the child: the leaders are gone with the parent's threads."""
+        self._flights.clear()
+
+    def _take_off(self, flight: Flight) -> None:
+        with _lock:
+            if self._flights.get(flight.key) is flight:
+                del self._flights[flight.key]
+
+
+def hold_lock() -> None:
+    """Before a fork: no thread is half-way through a change of a board."""
+    _lock.acquire()
+
+
+def release_lock() -> None:
+    """After a fork, in the parent."""
+    _lock.release()
+
+
+def renew_lock() -> None:
+    """After a fork, in the child: a thread of the parent may have held the lock."""
+    global _lock
+    _lock = threading.Lock()
+
+
+def _never_ends(flight: Flight, load: Load | None, blocking: bool) -> bool:
+    """Whether *flight* cannot land before this caller, inside *load*, goes on."""
+    mine = {id(x.flight) for x in load.chain()} if load is not None else set()
+    ahead, met = [flight], set()
+    while ahead:
+        other = ahead.pop()
+        if id(other) in met:
+            continue
+        met.add(id(other))
+        # A blocking wait stops this thread, and with it every task that its loop was to run.
+        if id(other) in mine or (blocking and other.thread == threading.get_ident()):
+            return True
+        ahead += other.waits
+    return False
+
+
+def may_take(core: Coherence, joined: Stand, landing: Landing, *, nested: bool) -> bool:
+    """The join rule: whether a caller that joined at *joined* may take what its flight landed with.
+
+    1. A's load reads v1.  2. B commits v2, invalidates.  3. B reads and joins A's flight: v1 (R5).
+    The value must reflect every record B could have met before it joined. So it needs a head or token
+    at or above B's; or no record on its dependencies up to a proof that covers B. B's own lease may have
+    lapsed at the join: then the lease at landing must cover that instant, and B's head is what it proved.
+    """
+    deps = landing.deps
+    if core.bypassed(deps):
+        return False
+    if landing.token is None and landing.head is None:
+        # Loaded without Redis: younger than the last invalidation of this node, and than D.
+        return (
+            not nested
+            and landing.stand.own >= joined.own
+            and landing.stand.generation == joined.generation
+            and landing.stand.seen >= joined.seen
+            and landing.began > joined.at - core.max_staleness
+        )
+    with core.lock:
+        same = (core.epoch, core.generation) == (landing.stand.epoch, joined.generation)
+        if not same or joined.epoch not in (0, core.epoch) or core.withheld(deps):
+            return False
+        must_reflect = joined.seen
+        if joined.lease <= joined.at:
+            if core.lease <= joined.at:
+                return False
+            must_reflect = max(must_reflect, core.proved)
+        if landing.head is not None and landing.head >= must_reflect:
+            return True
+        if landing.token is None:
+            return False
+        if landing.token >= must_reflect:
+            return True
+        return core.proved >= must_reflect and core.reflects(deps, landing.token)

@@ -1,0 +1,202 @@
+"""Plans and steps of plans that ask L2, run the loader, and keep what it brings.
+
+Whatever is stored carries a token taken before its load began: the head at the miss, answered
+by the server, or `proved`, which needs no round trip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from tiercache._core.coherence import Stand
+from tiercache._core.commands import Answer, Answers, Fill, Hit, KeyAsk, Read
+from tiercache._core.flights import Flight, Landing, Load, current_load
+from tiercache._core.l1 import Entry
+from tiercache._core.plan import Plan, ask
+from tiercache._core.records import check_of, parse_entry
+from tiercache._core.syncs import sync
+from tiercache._core.tiers import Tiers, Want
+from tiercache._core.values import Unreadable
+from tiercache._core.writes import deps_named, made_entry, ttl_ms
+from tiercache._errors import L2Unavailable
+
+Asked = tuple[Stand, int, tuple[Answer, ...]]
+
+
+def ask_l2(tiers: Tiers, asks: tuple[KeyAsk, ...], *, blocking: bool) -> Plan[Asked | None]:
+    """Where the node stood, the head, and an answer a key, under a good lease; None: load without caching.
+
+    A lapsed lease costs no round trip more: the sync goes in front of the read.
+    """
+    core = tiers.core
+    must_sync = False
+    for _ in range(3):
+        stand = core.stand(tiers.clock())
+        request = Read(stand.epoch, stand.seen, asks)
+        answers: Answers | None
+        if must_sync or stand.lease <= stand.at:
+            good, answers = yield from sync(tiers, blocking=blocking, read=request if stand.epoch else None)
+            if not good:
+                break
+            must_sync = False
+        else:
+            try:
+                answers = yield from ask(request)
+            except L2Unavailable:
+                break
+            must_sync = answers.head is None
+            tiers.events["resyncs"] += must_sync
+        if answers is not None and answers.head is not None and core.meet(stand, answers.head):
+            return stand, answers.head, answers.found
+    lapsed(tiers)
+    return None
+
+
+def file_alias(tiers: Tiers, want: Want, entry: Entry) -> None:
+    """Let the next call with the same arguments find *entry* without a key being made."""
+    if want.alias is not None:
+        table, arguments = want.alias
+        with tiers.core.lock:
+            tiers.core.l1.alias(entry, table, arguments)
+
+
+def take_hit(tiers: Tiers, want: Want, hit: Hit, stand: Stand, head: int) -> tuple[Landing, Any] | None:
+    """The value of an entry of L2, kept in L1 too; None where the bytes, or their tags, will not do."""
+    stored = parse_entry(hit.raw, want.key)
+    if stored is None:
+        tiers.events["unreadable"] += 1
+        return None
+    if want.print is not None and stored.print != want.print:
+        tiers.events["retagged"] += 1
+        return None
+    try:
+        value = tiers.values.decode(stored.payload)
+    except Unreadable:
+        tiers.events["unreadable"] += 1
+        return None
+    deps = deps_named(stored.tags, (want.key,))
+    if tiers.core.withheld(deps) or tiers.core.bypassed(deps):
+        return None
+    entry = made_entry(tiers, want, value, stored.payload, stand.at, hit.left, head, stored.tags)
+    if want.l1 and tiers.core.insert(entry, stand, stand.at):
+        file_alias(tiers, want, entry)
+    return Landing(entry, deps, stand, stand.at, None, head), value
+
+
+def _call(tiers: Tiers, want: Want, flight: Flight, stand: Stand, token: int) -> Plan[Any]:
+    """Run the loader, known to the reads inside it as a load with *token*."""
+    assert want.call is not None
+    want.counts.loads += 1
+    load = Load(tiers.core, stand.epoch, token, flight, current_load.get())
+    tiers.core.begin_load(stand.epoch, token)
+    try:
+        return (yield replace(want.call, load=load))
+    finally:
+        tiers.core.end_load(stand.epoch, token)
+
+
+def load_and_fill(
+    tiers: Tiers, want: Want, flight: Flight, owner: str, stand: Stand, token: int
+) -> Plan[tuple[Landing, Any]]:
+    """Load with leave from the server, and store what the server still accepts."""
+    value = yield from _call(tiers, want, flight, stand, token)
+    landing = landing_of(tiers, want, value, stand, token)
+    sent = tiers.clock()
+    fill = fill_of(want, landing, owner)
+    try:
+        filled = yield from ask(fill)
+    except L2Unavailable:
+        tiers.events["unfilled"] += 1
+        return landing, value
+    except BaseException:
+        # The value is there, only its storing was cut short: those who waited may have it.
+        tiers.board.land(flight, landing)
+        raise
+    return take_fill(tiers, want, landing, filled.status, filled.head, sent), value
+
+
+def fill_of(want: Want, landing: Landing, owner: str) -> Fill:
+    return Fill(
+        landing.stand.epoch,
+        landing.token or 0,
+        owner,
+        ttl_ms(want.ttl),
+        want.key,
+        check_of(want.key, landing.payload),
+        want.print or 0,
+        landing.payload,
+        want.tags,
+    )
+
+
+def take_fill(tiers: Tiers, want: Want, landing: Landing, status: str, head: int, sent: float) -> Landing:
+    """The landing after the server's word on its fill; accepted, the value stays in L1 as well."""
+    tiers.events[f"fill_{status}"] += 1
+    if status not in ("ok", "full") or not tiers.core.meet(landing.stand, head):
+        return landing
+    landing.entry.vouched = head
+    if want.l1 and tiers.core.insert(landing.entry, landing.stand, sent):
+        file_alias(tiers, want, landing.entry)
+    return replace(landing, head=head)
+
+
+def load_away(tiers: Tiers, want: Want, flight: Flight) -> Plan[tuple[Landing, Any]]:
+    """Load for those who wait now; nothing is kept."""
+    tiers.events["uncached"] += 1
+    stand = tiers.core.stand(tiers.clock())
+    value = yield from _call(tiers, want, flight, stand, stand.seen)
+    return landing_of(tiers, want, value, stand, None), value
+
+
+def proven(tiers: Tiers, *, blocking: bool) -> Plan[Stand | None]:
+    """Where the node stands under a good lease, with all that it has met proved; None: load without caching.
+
+    `proved` is then a token for loads that need no leave from the server.
+    """
+    core = tiers.core
+    stand = core.stand(tiers.clock())
+    if stand.lease <= stand.at or stand.proved < stand.seen:
+        yield from sync(tiers, blocking=blocking)
+        stand = core.stand(tiers.clock())
+    if stand.lease > stand.at:
+        return stand
+    lapsed(tiers)
+    return None
+
+
+def lapsed(tiers: Tiers) -> None:
+    """Count a read that goes to the source, or refuse it, as `on_lapse` says."""
+    tiers.events["lapses"] += 1
+    if tiers.raise_on_lapse:
+        raise L2Unavailable("Redis cannot vouch for what is cached now, and on_lapse is 'raise'")
+
+
+def load_for_l1(tiers: Tiers, want: Want, flight: Flight, *, blocking: bool) -> Plan[tuple[Landing, Any]]:
+    """Load for L1 alone: exact, and no round trip while the lease is good."""
+    stand = yield from proven(tiers, blocking=blocking)
+    if stand is None:
+        return (yield from load_away(tiers, want, flight))
+    value = yield from _call(tiers, want, flight, stand, stand.proved)
+    landing = landing_of(tiers, want, value, stand, stand.proved)
+    yield from keep_local(tiers, [(want, landing)], blocking=blocking)
+    return landing, value
+
+
+def landing_of(tiers: Tiers, want: Want, value: Any, stand: Stand, token: int | None) -> Landing:
+    """What a load with *token*, or with none while Redis is away, brings before anybody vouches for it."""
+    payload = b"" if want.share and not want.l2 else tiers.values.encode(value)
+    entry = made_entry(tiers, want, value, payload, tiers.clock(), want.ttl, token or 0)
+    return Landing(entry, deps_named(want.tags, (want.key,)), stand, stand.at, token, None, payload)
+
+
+def keep_local(tiers: Tiers, landings: Sequence[tuple[Want, Landing]], *, blocking: bool) -> Plan[None]:
+    """Keep in L1 what was loaded with a proved head as its token."""
+    core = tiers.core
+    if core.proved < core.seen:
+        # Others met a newer head meanwhile: nothing is kept before it is known what it brought.
+        yield from sync(tiers, blocking=blocking)
+    for want, landing in landings:
+        if want.l1 and core.insert(landing.entry, landing.stand, tiers.clock()):
+            file_alias(tiers, want, landing.entry)

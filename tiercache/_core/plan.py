@@ -1,0 +1,106 @@
+"""What a plan may ask of the world outside, and the two drivers that perform it.
+
+A plan is a generator. It yields a step and is resumed with the step's reply, or the step's
+error is thrown into it; what it returns is its result:
+
+    Ask    one round trip to Redis         a list of replies, one a command; L2Unavailable
+    Tell   commands nobody waits for       None at once; a failure is not heard of
+    Call   the user's own function         what it returns, or raises
+    Join   a future somebody else lands    its result, or TIMED_OUT
+
+The order of steps, where the races live, is thus written once and can be played by a test
+without Redis, thread or loop. Rules: no lock is held over a `yield`; instants come from the
+clock that is handed in; a cancellation arrives by `throw`, so what must be undone stands
+inside a `try`; a plan calls a plan with `yield from`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+
+if TYPE_CHECKING:
+    from tiercache._core.commands import Command
+    from tiercache._core.flights import Load
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class _TimedOut:
+    def __repr__(self) -> str:
+        return "TIMED_OUT"
+
+
+TIMED_OUT: Final = _TimedOut()
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    commands: tuple[Command[Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    commands: tuple[Command[Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The user's function with its arguments; *load* is what nested reads must know of it."""
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    load: Load | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    future: Future[Any]
+    timeout: float
+
+
+Step: TypeAlias = Ask | Tell | Call | Join
+Plan: TypeAlias = Generator[Step, Any, T]
+
+
+def ask(command: Command[R]) -> Plan[R]:
+    """The reply to one command; typed, where a bare `yield` is not."""
+    replies = yield Ask((command,))
+    reply: R = replies[0]
+    return reply
+
+
+def run(plan: Plan[T], perform: Callable[[Step], Any]) -> T:
+    """Drive *plan* to its end on the calling thread."""
+    try:
+        step = next(plan)
+        while True:
+            try:
+                reply = perform(step)
+            except BaseException as error:
+                step = plan.throw(error)
+            else:
+                step = plan.send(reply)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+
+
+async def run_async(plan: Plan[T], perform: Callable[[Step], Awaitable[Any]]) -> T:
+    """Drive *plan* to its end in the calling task; a cancellation goes in by `throw`, too."""
+    try:
+        step = next(plan)
+        while True:
+            try:
+                reply = await perform(step)
+            except BaseException as error:
+                step = plan.throw(error)
+            else:
+                step = plan.send(reply)
+    except StopIteration as end:
+        result: T = end.value
+        return result

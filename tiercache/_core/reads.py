@@ -1,0 +1,250 @@
+"""Plans that answer a read: from L1, from a load under way, from L2, from the loader.
+
+A read goes down the tiers and fills them on its way back, and nothing it puts there can be
+older than what an invalidation removed: the token is taken with the miss, before the load
+begins, and every store is checked against it (R1, R2). Callers of one key share one flight,
+which holds its look into L2 as well as its load.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from math import inf
+from typing import Any, Final
+
+from tiercache._core.coherence import Stand
+from tiercache._core.commands import Fill, Hit, KeyAsk, Mode, Unlock, Wait
+from tiercache._core.flights import ABANDONED, Flight, Landing, Load, ahead_of, current_load, may_take
+from tiercache._core.l1 import Entry
+from tiercache._core.loads import ask_l2, file_alias, load_and_fill, load_away, load_for_l1, take_hit
+from tiercache._core.plan import TIMED_OUT, Join, Plan, Tell, ask
+from tiercache._core.records import check_of, key_dep, parse_entry
+from tiercache._core.tiers import Tiers, Want
+from tiercache._core.writes import deps_named, ttl_ms
+from tiercache._errors import L2Unavailable, LoadTimeout
+
+
+class _Miss:
+    def __repr__(self) -> str:
+        return "MISS"
+
+
+MISS: Final = _Miss()
+
+MAX_JOINS = 2  # flights a caller waits for in turn; then it loads on its own
+FIRST_LOOK = 0.02  # seconds; how soon a waiter looks again where no wake-up can reach it
+
+
+def read(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Any]:
+    """The value of *want*, or MISS where it has no loader.
+
+    What the loader raises reaches its caller and those who waited for it, and is not kept. Raises
+    LoadTimeout when another's load takes longer than `load_timeout`, L2Unavailable under
+    `on_lapse="raise"`.
+    """
+    core, load = tiers.core, current_load.get()
+    deps = deps_named(want.tags, (want.key,))
+    begun = tiers.clock()
+    joined: Stand | None = None
+    refused: Flight | None = None
+    joins = 0
+    while True:
+        if core.bypassed(deps):
+            return (yield from _past_the_tiers(want))
+        now = tiers.clock()
+        if want.l1 and not want.renew:
+            entry = look(tiers, want.key, load, now)
+            if entry is not None:
+                want.counts.l1_hits += 1
+                file_alias(tiers, want, entry)
+                return entry.take()
+        if want.call is None:
+            return (yield from peek(tiers, want, blocking=blocking))
+        if joined is None or joined.lease <= joined.at:
+            joined = core.stand(now)
+        flight, role = tiers.board.claim(
+            want.key,
+            now,
+            load,
+            blocking=blocking,
+            instead_of=refused,
+            afresh=want.renew or joins == MAX_JOINS,  # a refresh promises a load of its own
+        )
+        try:
+            if role == "lead":
+                return (yield from _lead(tiers, want, flight, blocking=blocking))
+            landing = yield Join(flight.future, max(0.0, begun + tiers.load_timeout - now))
+        finally:
+            tiers.board.leave(flight, load, role)
+        if landing is TIMED_OUT:
+            raise LoadTimeout(
+                f"the load of {want.key!r} that others had begun took longer than {tiers.load_timeout} s; "
+                "raise load_timeout if the loader may take that long"
+            )
+        if landing is ABANDONED:
+            continue
+        if may_take(core, joined, landing, nested=load is not None):
+            want.counts.joins += 1
+            return landing.entry.take()
+        joins += 1
+        refused = flight
+
+
+def look(tiers: Tiers, key: str, load: Load | None, now: float) -> Entry | None:
+    """The entry L1 may answer with at *now*, stamped as used."""
+    entry, until = tiers.core.serve(key, ahead_of(tiers.core, load))
+    if entry is None or tiers.clock() >= until:
+        return None
+    entry.stamp = now
+    return entry
+
+
+def peek(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Any]:
+    """The value under a key as L2 has it, or MISS; loads nothing and waits for nobody."""
+    asked = (
+        yield from ask_l2(tiers, (KeyAsk(want.key, "get", ""),), blocking=blocking) if want.l2 else _nothing()
+    )
+    if asked is not None:
+        stand, head, (answer,) = asked
+        if isinstance(answer, Hit):
+            found = take_hit(tiers, want, answer, stand, head)
+            if found is not None:
+                want.counts.l2_hits += 1
+                return found[1]
+    want.counts.misses += 1
+    return MISS
+
+
+def _nothing() -> Plan[None]:
+    return None
+    yield
+
+
+def _past_the_tiers(want: Want) -> Plan[Any]:
+    """A read under a write of the truth: from the source, or a miss."""
+    if want.call is None:
+        want.counts.misses += 1
+        return MISS
+    want.counts.loads += 1
+    return (yield want.call)
+
+
+def _lead(tiers: Tiers, want: Want, flight: Flight, *, blocking: bool) -> Plan[Any]:
+    """Answer for everybody who joins *flight*, and end it whatever happens."""
+    owner = tiers.owner()
+    try:
+        landing, value = yield from _fetch(tiers, want, flight, owner, blocking=blocking)
+    except Exception as error:
+        tiers.board.fail(flight, error)
+        yield from _unlock(tiers, want, owner)
+        raise
+    except GeneratorExit:  # the plan itself is thrown away, with the loop it ran in
+        tiers.board.abandon(flight)
+        raise
+    except BaseException:
+        # Cancelled: the lock stays with the node where a follower of it takes over.
+        if not tiers.board.abandon(flight):
+            yield from _unlock(tiers, want, owner)
+        raise
+    tiers.board.land(flight, landing)
+    return value
+
+
+def _unlock(tiers: Tiers, want: Want, owner: str) -> Plan[None]:
+    if want.l2:
+        yield Tell((Unlock(want.key, owner),))
+
+
+def _fetch(
+    tiers: Tiers, want: Want, flight: Flight, owner: str, *, blocking: bool
+) -> Plan[tuple[Landing, Any]]:
+    """What L2 has, or what the loader returns."""
+    core, now = tiers.core, tiers.clock()
+    if want.l1 and not want.renew:
+        # Two callers miss.  1. A claims, loads, lands.  2. B claims and leads, too.
+        # Without this second look B would load again what A has just stored.
+        entry = look(tiers, want.key, current_load.get(), now)
+        if entry is not None:
+            want.counts.l1_hits += 1
+            deps = deps_named(want.tags, (want.key,))
+            landing = Landing(entry, deps, core.stand(now), now, entry.vouched, entry.vouched)
+            return landing, entry.take()
+    if not want.l2:
+        return (yield from load_for_l1(tiers, want, flight, blocking=blocking))
+    dep = key_dep(want.key)
+    bell: Future[None] | None = None
+    mode: Mode = "renew" if want.renew else "lead"
+    looks = 0
+    try:
+        while True:
+            asked = yield from ask_l2(tiers, (KeyAsk(want.key, mode, owner),), blocking=blocking)
+            if asked is None or core.withheld(deps_named(want.tags, (want.key,))):
+                return (yield from load_away(tiers, want, flight))
+            stand, head, (answer,) = asked
+            mode = "renew" if want.renew else "lead"
+            if answer == "lead":
+                return (yield from load_and_fill(tiers, want, flight, owner, stand, head))
+            if isinstance(answer, Hit):
+                found = take_hit(tiers, want, answer, stand, head)
+                if found is not None:
+                    want.counts.l2_hits += 1
+                    return found
+                mode = "renew"
+            elif isinstance(answer, Wait):
+                # The bell hangs before the read that finds the lock still there: no wake-up is missed.
+                if bell is not None:
+                    yield Join(bell, patience_for(tiers, answer.left, looks))
+                    looks += 1
+                bell = tiers.bells.hang(dep)
+    finally:
+        if bell is not None:
+            tiers.bells.take_down(dep, bell)
+
+
+def patience_for(tiers: Tiers, left: float, looks: int) -> float:
+    """How long to wait for a wake-up before looking again, *left* seconds before the lock ends."""
+    if not tiers.wakes_arrive():
+        return min(left + 0.001, FIRST_LOOK * (1 << min(looks, 10)))
+    return left / 4 if looks == 0 else left / 2 if looks == 1 else left + 0.001
+
+
+def touch(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[bool]:
+    """Let the entry of *want* live *want.ttl* from now on; whether there was one.
+
+    Two round trips: the value goes back as a fill with the token it had, so that an invalidation which
+    came meanwhile wins. Other processes learn the new end when their L1 lets go of the entry.
+    """
+    core = tiers.core
+    now = tiers.clock()
+    if not want.l2:
+        with core.lock:
+            entry = look(tiers, want.key, None, now)
+            if entry is not None:
+                entry.deadline = now + min(inf if t is None else t for t in (want.ttl, want.l1_ttl))
+        return entry is not None
+    asked = yield from ask_l2(tiers, (KeyAsk(want.key, "get", ""),), blocking=blocking)
+    if asked is None or not isinstance(asked[2][0], Hit):
+        return False
+    stand, _, (hit,) = asked
+    stored = parse_entry(hit.raw, want.key) if isinstance(hit, Hit) else None
+    if stored is None:
+        return False
+    with core.lock:
+        core.l1.drop(want.key)
+    check = check_of(want.key, stored.payload)
+    fill = Fill(
+        stand.epoch,
+        stored.token,
+        "",
+        ttl_ms(want.ttl),
+        want.key,
+        check,
+        stored.print,
+        stored.payload,
+        stored.tags,
+    )
+    try:
+        filled = yield from ask(fill)
+    except L2Unavailable:
+        return False
+    return filled.status == "ok"

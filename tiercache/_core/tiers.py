@@ -1,0 +1,121 @@
+"""What the plans of one node share: its tiers, its board, its names, its counters."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, Protocol
+
+from tiercache._core.coherence import Coherence
+from tiercache._core.flights import Board
+from tiercache._core.l1 import Entry
+from tiercache._core.plan import Call
+
+
+class ValueCodec(Protocol):
+    """What the tiers ask of the codec; see `tiercache._core.values`."""
+
+    def encode(self, value: Any) -> bytes: ...
+
+    def decode(self, data: bytes) -> Any: ...
+
+    def is_shareable(self, value: Any) -> bool: ...
+
+
+class Counts:
+    """How the reads of one function, or of one view, were answered. Plain integers, each exact."""
+
+    __slots__ = ("joins", "l1_hits", "l2_hits", "loads", "misses")
+
+    def __init__(self) -> None:
+        self.l1_hits = self.l2_hits = self.loads = self.joins = self.misses = 0
+
+    def reads(self) -> int:
+        return self.l1_hits + self.l2_hits + self.loads + self.joins + self.misses
+
+
+class Bells:
+    """Who waits in this process for the end of another process's load; rung by the listener."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._bells: dict[str, Future[None]] = {}  # under `_lock`
+
+    def hang(self, dep: str) -> Future[None]:
+        """The bell of *dep*, to be hung before the read that may answer "wait"."""
+        with self._lock:
+            bell = self._bells.get(dep)
+            if bell is None or bell.done():
+                bell = self._bells[dep] = Future()
+                bell.set_running_or_notify_cancel()
+            return bell
+
+    def ring(self, dep: str) -> None:
+        with self._lock:
+            bell = self._bells.pop(dep, None)
+        if bell is not None:
+            bell.set_result(None)
+
+    def take_down(self, dep: str, bell: Future[None]) -> None:
+        with self._lock:
+            if self._bells.get(dep) is bell:
+                del self._bells[dep]
+
+
+@dataclass(slots=True)
+class Tiers:
+    """One node, as its plans see it."""
+
+    core: Coherence
+    values: ValueCodec
+    clock: Callable[[], float]
+    load_timeout: float  # seconds a caller waits for another's load
+    timeout: float  # seconds a caller waits for another's sync
+    cap: int = 100_000  # tags whose last invalidation Redis remembers, 135 bytes each
+    key_cap: int = 10_000  # keys likewise; only loads under way and replays need them
+    raise_on_lapse: bool = False
+    wakes_arrive: Callable[[], bool] = lambda: False
+    board: Board = field(init=False)
+    syncs: Board = field(init=False)
+    bells: Bells = field(default_factory=Bells)
+    events: Counter[str] = field(default_factory=Counter)
+    refusal: str | None = None  # why the last sync that was answered brought no lease
+    refused_until: float = 0.0  # none is asked for before this instant
+    _owners: count[int] = field(default_factory=count)
+
+    def __post_init__(self) -> None:
+        self.board = Board(self.load_timeout)
+        self.syncs = Board(self.timeout)
+
+    def forget(self) -> None:
+        """After a fork, in the child: whoever flew or waited is gone with the parent's threads."""
+        self.board.forget()
+        self.syncs.forget()
+        self.bells = Bells()
+        self.refused_until = 0.0
+
+    def owner(self) -> str:
+        """A name for one load of this node: a lock knows the node by it, a late fill is told apart."""
+        return f"{self.core.node}:{next(self._owners)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """What a reader asks for: a key, and what to do when no tier has it."""
+
+    key: str
+    counts: Counts
+    call: Call | None = None  # None: a miss is the answer
+    tags: tuple[str, ...] = ()
+    ttl: float | None = None  # seconds; None: no expiry
+    l1_ttl: float | None = None  # seconds; None: as in L2
+    print: int | None = None  # of the declared tags; None: any entry will do
+    l1: bool = True
+    l2: bool = True
+    share: bool = False  # hand out the one object to everybody
+    renew: bool = False  # load, whatever is stored
+    alias: tuple[dict[Any, Entry], tuple[Any, ...]] | None = None
