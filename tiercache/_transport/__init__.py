@@ -1,0 +1,1 @@
+"""Who performs what a plan asks: with threads, with tasks, or without a server at all."""

@@ -1,0 +1,160 @@
+"""Where Redis is, and how to connect to it, for both worlds: made from a URL or from a user's client."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs, urlsplit
+
+import redis
+import redis.asyncio.connection as awaiting
+import redis.connection as blocking
+from redis.backoff import NoBackoff
+
+from tiercache._errors import SettingError
+from tiercache._nearest import nearest
+
+SCHEMES = ("redis", "rediss", "unix", "memory")
+_TWINS: dict[type, type] = {
+    blocking.Connection: awaiting.Connection,
+    blocking.SSLConnection: awaiting.SSLConnection,
+    blocking.UnixDomainSocketConnection: awaiting.UnixDomainSocketConnection,
+}
+# What a cache decides for itself: redis-py's own retries cost 3.5 to 7 s where nobody answers.
+_OURS = (
+    "connection_class",
+    "decode_responses",
+    "health_check_interval",
+    "himport_registry",
+    "maint_notifications_config",
+    "maint_notifications_pool_handler",
+    "max_connections",
+    "oss_cluster_maint_notifications_handler",
+    "parser_class",
+    "protocol",
+    "event_dispatcher",
+    "retry",
+    "retry_on_error",
+    "retry_on_timeout",
+    "socket_connect_timeout",
+    "socket_timeout",
+    "timeout",
+)
+
+
+class Identity(NamedTuple):
+    """What makes two addresses the same server, database and user."""
+
+    host: str
+    port: int
+    database: int
+    user: str
+
+
+class Address:
+    """How to open a connection in either world, with this cache's own timeouts and no retries."""
+
+    def __init__(self, connection_class: type, kwargs: Mapping[str, Any], timeout: float) -> None:
+        if connection_class in _TWINS:
+            self._blocking, self._awaiting = connection_class, _TWINS[connection_class]
+        else:
+            twins = {twin: own for own, twin in _TWINS.items()}
+            own = next((c for c in connection_class.__mro__ if c in _TWINS or c in twins), None)
+            if own is None:
+                raise SettingError(
+                    f"client= has connections of {connection_class.__name__}, which has no known counterpart; "
+                    "pass the URL instead"
+                )
+            self._blocking = own if own in _TWINS else twins[own]
+            self._awaiting = _TWINS[self._blocking]
+        self.kwargs = {name: value for name, value in kwargs.items() if name not in _OURS}
+        self.timeout = timeout
+
+    @classmethod
+    def of_url(cls, url: str, timeout: float) -> Address:
+        """From redis://, rediss:// or unix://; a typo anywhere in it is a SettingError now, not later."""
+        scheme = urlsplit(url).scheme
+        if scheme not in SCHEMES:
+            raise SettingError(
+                f"{redacted(url)!r} is not the URL of a cache: its scheme must be one of "
+                f"{', '.join(SCHEMES)}{nearest(scheme, SCHEMES)}"
+            )
+        try:
+            parts = urlsplit(url)
+            _ = parts.port
+            kwargs = dict(blocking.parse_url(url))
+        except ValueError as error:
+            raise SettingError(f"cannot read the URL {redacted(url)!r}: {error}") from error
+        path = parts.path.strip("/")
+        if scheme != "unix" and path and not path.isdecimal():
+            raise SettingError(
+                f"{redacted(url)!r} names the database {path!r}; it must be a number, as in redis://host:6379/0"
+            )
+        address = cls(kwargs.pop("connection_class", blocking.Connection), kwargs, timeout)
+        try:
+            address.connection()
+        except (TypeError, redis.RedisError) as error:
+            named = ", ".join(sorted(parse_qs(parts.query)))
+            raise SettingError(
+                f"the URL {redacted(url)!r} has options redis-py refuses ({named}): {error}"
+            ) from error
+        return address
+
+    @classmethod
+    def of_client(cls, client: Any, timeout: float) -> Address:
+        """From a redis.Redis, a redis.asyncio.Redis, or a pool of either."""
+        pool = getattr(client, "connection_pool", client)
+        kwargs, connection_class = (
+            getattr(pool, "connection_kwargs", None),
+            getattr(pool, "connection_class", None),
+        )
+        if kwargs is None or connection_class is None:
+            raise SettingError(
+                f"client= takes a redis.Redis, a redis.asyncio.Redis or a pool of one, not {type(client).__name__}"
+            )
+        return cls(connection_class, kwargs, timeout)
+
+    def with_timeout(self, timeout: float) -> Address:
+        """The same server, asked with less patience."""
+        return Address(self._blocking, self.kwargs, timeout)
+
+    @property
+    def database(self) -> int:
+        return int(self.kwargs.get("db") or 0)
+
+    @property
+    def identity(self) -> Identity:
+        host = self.kwargs.get("path") or self.kwargs.get("host") or "localhost"
+        port = 0 if "path" in self.kwargs else int(self.kwargs.get("port") or 6379)
+        return Identity(str(host), port, self.database, str(self.kwargs.get("username") or ""))
+
+    def connection(self) -> blocking.Connection:
+        """A connection for one thread at a time, not opened yet."""
+        made: blocking.Connection = self._blocking(**self.kwargs, **self._own(redis.retry.Retry))
+        return made
+
+    def async_connection(self) -> awaiting.Connection:
+        """A connection for one task at a time, not opened yet."""
+        made: awaiting.Connection = self._awaiting(**self.kwargs, **self._own(redis.asyncio.retry.Retry))
+        return made
+
+    def _own(self, retry: Any) -> dict[str, Any]:
+        return {
+            "protocol": 2,
+            "retry": retry(NoBackoff(), 0),
+            "socket_timeout": self.timeout,
+            "socket_connect_timeout": self.timeout,
+        }
+
+    def __str__(self) -> str:
+        host, port, database, _ = self.identity
+        return f"unix://{host}?db={database}" if not port else f"redis://{host}:{port}/{database}"
+
+
+def redacted(url: str) -> str:
+    """*url* without its password, for messages."""
+    try:
+        password = urlsplit(url).password
+    except ValueError:
+        return url.split("@")[-1]
+    return url.replace(f":{password}@", ":***@") if password else url

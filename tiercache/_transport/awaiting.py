@@ -1,0 +1,217 @@
+"""Performs a plan's steps in the calling task.
+
+One `Awaiting` an event loop. The reads that one turn of the loop makes go out together, as
+one script call: 200 tasks that miss L1 at once cost a few round trips and not 200.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+from redis.asyncio.connection import Connection
+from redis.exceptions import ConnectionError as BrokenConnection
+from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeout
+
+from tiercache._core.commands import MAX_READ, Answers, Command, Names, Read
+from tiercache._core.flights import current_load
+from tiercache._core.plan import TIMED_OUT, Ask, Call, Join, Step, Tell
+from tiercache._errors import L2Unavailable
+from tiercache._transport.address import Address
+from tiercache._transport.blocking import FAILURES
+from tiercache._transport.breaker import Breaker
+from tiercache._transport.replies import Request, WireCommand, circuit_open, no_connection, unreachable
+
+Waiting = tuple[Read, "asyncio.Future[Answers]"]
+
+
+class Awaiting:
+    """The awaiting transport of one node in one event loop."""
+
+    def __init__(
+        self,
+        address: Address,
+        names: Names,
+        breaker: Breaker,
+        clock: Callable[[], float],
+        *,
+        pool_size: int,
+    ) -> None:
+        self._address, self._names, self._breaker, self._clock = address, names, breaker, clock
+        self._size = pool_size
+        self._free: list[Connection] = []
+        self._places = asyncio.Semaphore(pool_size)
+        self._gathered: dict[int, list[Waiting]] = {}  # epoch -> this turn's reads
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._guard: AsyncGenerator[None] | None = None
+
+    async def perform(self, step: Step) -> Any:
+        match step:
+            case Ask((Read() as read,)):
+                return [await self._gather(read)]
+            case Ask(commands):
+                # A task of its own: a caller that is cancelled does not tear the connection.
+                return await asyncio.shield(self._start(self._ask(commands)))
+            case Call():
+                return await call(step)
+            case Join():
+                return await join(step)
+            case Tell(commands):
+                self._start(self._tell(commands))
+
+    async def close(self) -> None:
+        """Close the connections that are not in use; those that are close when they come back."""
+        while self._free:
+            await self._free.pop().disconnect()
+
+    def _start(self, work: Any) -> asyncio.Task[Any]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+        return task
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever still waits gets it; nobody may be left to
+
+    def _gather(self, read: Read) -> asyncio.Future[Answers]:
+        loop = asyncio.get_running_loop()
+        if not self._gathered:
+            loop.call_soon(self._flush)
+        answer: asyncio.Future[Answers] = loop.create_future()
+        self._gathered.setdefault(read.epoch, []).append((read, answer))
+        return answer
+
+    def _flush(self) -> None:
+        gathered, self._gathered = self._gathered, {}
+        for waiting in gathered.values():
+            batch: list[Waiting] = []
+            size = 0
+            for one in waiting:
+                if batch and size + len(one[0].asks) > MAX_READ:
+                    self._start(self._read(batch))
+                    batch, size = [], 0
+                batch.append(one)
+                size += len(one[0].asks)
+            self._start(self._read(batch))
+
+    async def _read(self, batch: list[Waiting]) -> None:
+        """Send the reads of *batch* as one; the strictest of their heads holds for all."""
+        whole = Read(
+            batch[0][0].epoch,
+            max(read.seen for read, _ in batch),
+            tuple(ask for read, _ in batch for ask in read.asks),
+        )
+        try:
+            (answers,) = await self._ask((whole,))
+        except BaseException as error:
+            for _, answer in batch:
+                if not answer.done():
+                    answer.set_exception(error) if isinstance(error, Exception) else answer.cancel()
+            if not isinstance(error, Exception):
+                raise
+            return
+        start = 0
+        for read, answer in batch:
+            end = start + len(read.asks)
+            if not answer.done():
+                answer.set_result(Answers(answers.head, answers.found[start:end]))
+            start = end
+
+    async def _tell(self, commands: tuple[Command[Any], ...]) -> None:
+        try:
+            await self._ask(commands)
+        except L2Unavailable:
+            return
+
+    async def _ask(self, commands: tuple[Command[Any], ...]) -> list[Any]:
+        if not self._breaker.admits(self._clock(), prober=False):
+            raise circuit_open(self._breaker.reason)
+        request = Request(commands, self._names)
+        try:
+            async with asyncio.timeout(self._address.timeout):
+                await self._places.acquire()
+        except TimeoutError:
+            raise no_connection(self._size, self._address.timeout) from None
+        try:
+            raw = await self._round_trip(request)
+        except FAILURES as error:
+            self._breaker.failed(self._clock(), error)
+            raise unreachable(error) from error
+        finally:
+            self._places.release()
+        self._breaker.answered()
+        return request.results(raw)
+
+    async def _round_trip(self, request: Request) -> list[Any]:
+        connection = self._free.pop() if self._free else None
+        if connection is not None:
+            try:
+                return await self._exchange(connection, request)
+            except RedisTimeout:
+                raise
+            except (BrokenConnection, OSError):
+                if not request.repeatable:
+                    raise
+        return await self._exchange(self._address.async_connection(), request)
+
+    async def _exchange(self, connection: Connection, request: Request) -> list[Any]:
+        try:
+            raw = await _send(connection, request.wire())
+            unknown = request.unknown(raw)
+            if unknown:
+                in_full = await _send(connection, request.wire_in_full(unknown))
+                for place, reply in zip(unknown, in_full, strict=True):
+                    raw[place] = reply
+        except BaseException:
+            await connection.disconnect(nowait=True)  # a reply may still be on its way
+            raise
+        self._free.append(connection)
+        if self._guard is None:
+            self._guard = self._until_the_loop_ends()
+            await anext(self._guard)
+        return raw
+
+    async def _until_the_loop_ends(self) -> AsyncGenerator[None]:
+        """A generator the loop closes when it shuts down, and the connections with it."""
+        try:
+            yield
+        finally:
+            await self.close()
+
+
+async def _send(connection: Connection, wire: list[WireCommand]) -> list[Any]:
+    await connection.connect()
+    await connection.send_packed_command(connection.pack_commands(wire), check_health=False)
+    replies = []
+    for _ in wire:
+        try:
+            replies.append(await connection.read_response())
+        except ResponseError as refusal:
+            replies.append(refusal)
+    return replies
+
+
+async def join(step: Join) -> Any:
+    """Wait in the calling task for what another thread or task lands."""
+    waiter = asyncio.wrap_future(step.future)
+    try:
+        done, _ = await asyncio.wait((waiter,), timeout=step.timeout)
+        return waiter.result() if done else TIMED_OUT
+    finally:
+        waiter.cancel()  # or it would be told of the landing in a loop that may be closed by then
+
+
+async def call(step: Call) -> Any:
+    """Run the user's function, awaited where it wants to be; its reads know the load they are part of."""
+    token = current_load.set(step.load) if step.load is not None else None
+    try:
+        result = step.function(*step.args, **step.kwargs)
+        return await result if inspect.isawaitable(result) else result
+    finally:
+        if token is not None:
+            current_load.reset(token)

@@ -1,0 +1,164 @@
+"""The thread that hears the other nodes, and keeps the lease alive.
+
+One a node. It feeds hints to the coherence core, rings the bells of those who wait for
+another process's load, and syncs three times within `max_staleness`: what the channel lost
+comes with the next sync. Correctness never needs it: without it a lease lapses, and the next
+read syncs in line.
+
+A subscription can die without a sign (a half-open path). Each sync is accompanied by a PING
+on it, and one that was not answered by the sync after next is closed and made anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from redis.connection import Connection
+
+from tiercache._core.commands import Names
+from tiercache._core.plan import Step, run
+from tiercache._core.records import parse_hint
+from tiercache._core.syncs import sync
+from tiercache._core.tiers import Tiers
+from tiercache._transport.address import Address
+from tiercache._transport.blocking import FAILURES
+from tiercache._transport.breaker import PROBE_EVERY
+
+log = logging.getLogger("tiercache")
+
+TURN = 0.1  # seconds a wait on the socket takes at most, and so a stop
+RECONNECT_EVERY = 0.25  # seconds between two attempts to subscribe
+
+
+class Listener:
+    """Started by the first read, stopped by `stop`; in a forked child a new one is made."""
+
+    def __init__(
+        self,
+        tiers: Tiers,
+        address: Address,
+        names: Names,
+        perform: Callable[[Step], Any],
+        served: Callable[[], int],
+    ) -> None:
+        self._tiers, self._address, self._names, self._perform = tiers, address, names, perform
+        self._served = served  # reads answered so far, of whatever kind
+        self._wake_channel = names.wake + tiers.core.node
+        self._stopping = threading.Event()
+        self._connection: Connection | None = None
+        self._next_sync = self._next_connect = self._last_sync = self._active = 0.0
+        self._last_served = -1
+        self._unanswered = 0  # PINGs
+        self._complaint: str | None = None  # logged once for each cause
+        self.subscribed = False
+        self._thread = threading.Thread(target=self._run, name="tiercache-listener", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; returns when it is gone, after `TURN` or one timeout of Redis."""
+        self._stopping.set()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(2 * self._address.timeout + 2 * TURN)
+
+    def drop_subscription(self) -> None:
+        """Close the subscription as a fault would; the listener makes a new one."""
+        connection = self._connection
+        if connection is not None:
+            connection.disconnect()
+
+    def forget(self) -> None:
+        """After a fork, in the child: the thread is not here, the socket is the parent's."""
+        if self._connection is not None:
+            self._connection.disconnect()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._turn()
+            except FAILURES as error:
+                self._lost(error)
+            except Exception:
+                # A bug here must not end the thread: syncs go on in line, but nobody would know why.
+                log.exception("the listener failed; it goes on")
+                self._lost(None)
+        self._lost(None)
+
+    def _turn(self) -> None:
+        now = self._tiers.clock()
+        if now >= self._next_sync:
+            self._sync(now)
+        if self._connection is None:
+            if now < self._next_connect:
+                self._stopping.wait(min(TURN, self._next_connect - now))
+                return
+            self._subscribe(now)
+        assert self._connection is not None
+        wait = max(0.0, min(TURN, self._next_sync - self._tiers.clock()))
+        if self._connection.can_read(timeout=wait):
+            self._receive(self._connection.read_response())
+
+    def _subscribe(self, now: float) -> None:
+        self._next_connect = now + RECONNECT_EVERY
+        connection = self._address.connection()
+        self._connection = connection
+        connection.connect()
+        connection.send_command("SUBSCRIBE", self._names.channel, self._wake_channel)
+        self._unanswered = 0
+
+    def _receive(self, message: Any) -> None:
+        self._unanswered = 0
+        tiers = self._tiers
+        match message:
+            case [b"message", bytes(channel), bytes(data)]:
+                if channel.decode("utf-8", "replace") == self._wake_channel:
+                    tiers.bells.ring(data.decode("utf-8", "replace"))
+                    return
+                hint = parse_hint(data)
+                if hint is None:
+                    tiers.events["foreign_messages"] += 1
+                    return
+                tiers.events["hints"] += 1
+                # A flood of forged hints must not become a flood of syncs: spaced by parts of D.
+                spacing = {"gap": 0.01, "foreign": 0.1}.get(tiers.core.hear(hint))
+                if spacing is not None:
+                    spaced = self._last_sync + spacing * tiers.core.max_staleness
+                    self._next_sync = min(self._next_sync, spaced)
+            case [b"subscribe", _, 2]:
+                # What was published while nobody listened is only found by a sync.
+                self.subscribed = True
+                self._complaint = None
+                self._next_sync = 0.0
+
+    def _sync(self, now: float) -> None:
+        tiers = self._tiers
+        third = tiers.core.max_staleness / 3
+        self._last_sync = now
+        self._next_sync = now + third * random.uniform(0.8, 1.0)
+        served = self._served()
+        if served != self._last_served:
+            self._last_served, self._active = served, now
+        # A node that served nothing for a while lets its lease lapse; what is pending is still sent.
+        if now - self._active <= tiers.core.max_staleness or tiers.core.pending:
+            good, _ = run(sync(tiers, blocking=True), self._perform)
+            if not good:
+                self._next_sync = now + PROBE_EVERY
+        if self._connection is not None and self.subscribed:
+            if self._unanswered >= 2:
+                raise ConnectionError("the subscription has fallen silent")
+            self._unanswered += 1
+            self._connection.send_command("PING")
+
+    def _lost(self, error: BaseException | None) -> None:
+        if error is not None and str(error) != self._complaint:
+            self._complaint = str(error)
+            log.warning("tiercache does not hear other processes (syncs go on): %s", error)
+        if self.subscribed and not self._stopping.is_set():
+            self._tiers.events["subscriptions_lost"] += 1
+        self.subscribed = False
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.disconnect()

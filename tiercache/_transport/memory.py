@@ -1,0 +1,76 @@
+"""Performs a plan's steps without a server: `memory://`, one process, L1 alone.
+
+The ledger numbers the invalidations of its one node as Redis would, and its proof never
+lapses, so the plans and the rules are those of two tiers.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from tiercache._core.coherence import MAX_RECENT
+from tiercache._core.commands import Clear, Command, Invalidate, Recorded, Set, Sync, Synced, nonce
+from tiercache._core.plan import Ask, Call, Join, Step, Tell
+from tiercache._core.records import EVERYTHING, key_dep, tag_dep
+from tiercache._transport.awaiting import call as call_async
+from tiercache._transport.awaiting import join as join_async
+from tiercache._transport.blocking import call, join
+
+
+class Memory:
+    """Both transports of one node that has no server."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._epoch = nonce()
+        self._head = self._floor = 1  # under `_lock`
+        self._versions: dict[str, int] = {}  # under `_lock`: dependency -> its last record
+
+    def perform(self, step: Step) -> Any:
+        match step:
+            case Ask(commands) | Tell(commands):
+                return [self._answer(command) for command in commands]
+            case Call():
+                return call(step)
+            case Join():
+                return join(step)
+
+    async def perform_async(self, step: Step) -> Any:
+        match step:
+            case Ask(commands) | Tell(commands):
+                return [self._answer(command) for command in commands]
+            case Call():
+                return await call_async(step)
+            case Join():
+                return await join_async(step)
+
+    def _answer(self, command: Command[Any]) -> Any:
+        with self._lock:
+            match command:
+                case Sync():
+                    # Its one node has applied every record as its own: there is nothing to replay.
+                    return Synced(self._epoch, self._head, 1, 1, True, 1, ())
+                case Set(epoch=int(epoch), token=token) if not self._stands(command, token):
+                    return Recorded(epoch, token, "stale")
+                case Set(key=key):
+                    return self._record((key_dep(key),))
+                case Invalidate() | Clear():
+                    return self._record(command.deps)
+        raise TypeError(f"a cache without a server has no use for {command!r}")
+
+    def _stands(self, command: Set, token: int) -> bool:
+        deps = (EVERYTHING, key_dep(command.key), *map(tag_dep, command.tags))
+        return (
+            command.epoch == self._epoch
+            and token >= self._floor
+            and all(self._versions.get(dep, 0) <= token for dep in deps)
+        )
+
+    def _record(self, deps: tuple[str, ...]) -> Recorded:
+        self._head += 1
+        self._versions.update(dict.fromkeys(deps, self._head))
+        if len(self._versions) > MAX_RECENT:
+            self._versions.clear()
+            self._floor = self._head
+        return Recorded(self._epoch, self._head)
