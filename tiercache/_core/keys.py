@@ -1,0 +1,146 @@
+"""A call has one key: the same in every process, and no other call's.
+
+    shop.users.get_user(user_id=7)              shop.users.get_user@2(user_id='7')
+
+What stands for each argument is the work of key_text.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import reprlib
+from collections.abc import Callable, Iterable, Mapping
+from hashlib import blake2b
+
+from tiercache._core.key_text import ValueText, behind_proxy, is_uncounted, register_uncounted
+from tiercache._core.tags import Chooser, Field, Template, module_name, nearest
+from tiercache._errors import UnstableKey
+
+__all__ = ["MAX_KEY", "CallKeys", "check_key", "register_uncounted"]
+
+MAX_KEY = 512  # bytes of a key as stored
+_MAX_PREFIX = MAX_KEY // 2  # so that a shortened key still begins with its function's whole prefix
+
+_UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # controls and lone surrogates
+_VERSION = re.compile(r"[A-Za-z0-9_.+-]+")
+
+
+def check_key(key: object) -> str:
+    """The key as it is stored: itself where it fits, else its readable head, "~" and 32 hex digits.
+
+    It fits with at most MAX_KEY bytes of UTF-8 and no control characters or lone surrogates. A stored key
+    is stored as itself again. TypeError for anything but a str, ValueError for an empty one.
+    """
+    if not isinstance(key, str):
+        advice = "key.decode()" if isinstance(key, bytes | bytearray) else "f'name:{key}'"
+        raise TypeError(f"a key must be a str, not {reprlib.repr(key)}; write {advice}")
+    if not key:
+        raise ValueError("a key must not be empty ('')")
+    return _shortened(str.__str__(key), MAX_KEY)
+
+
+class CallKeys:
+    """Makes the key of each call of one function. Built once, at decoration; safe from any thread.
+
+    *key* decides alone what tells calls apart: a callable that gets the arguments it names and gives a str
+    or another value with a key of its own, or a template, "{user.id}", whose fields count by type and value.
+    *ignore* names parameters that do not count. Entries of another *version* are other entries.
+    """
+
+    prefix: str
+    """"module.qualname" and "@version": every key of the function begins with it and "("."""
+
+    def __init__(
+        self,
+        function: Callable[..., object],
+        *,
+        version: int | str | None = None,
+        ignore: Iterable[str] = (),
+        key: Callable[..., object] | str | None = None,
+    ) -> None:
+        name = getattr(function, "__qualname__", None)
+        if name is None or name.endswith("<lambda>"):
+            raise TypeError(f"{function!r} has no name to make keys of; write a def")
+        whole_name = f"{module_name(function.__module__)}.{name}{_suffix(version)}"
+        self.prefix = _shortened(whole_name, _MAX_PREFIX)
+        self._name = name
+        self._signature = inspect.signature(function)
+        self._parameters = tuple(self._signature.parameters)
+        self._ignored = frozenset((ignore,) if isinstance(ignore, str) else ignore)
+        for ignored in self._ignored.difference(self._parameters):
+            raise ValueError(
+                f"ignore: {ignored!r} is no parameter of {name}(); {nearest(ignored, self._parameters)}"
+            )
+        if self._ignored and key is not None:
+            raise ValueError("give ignore= or key=: what key= does not name is left out already")
+        if key is not None and not callable(key) and not isinstance(key, str):
+            raise TypeError(f"key must be a callable or a template, not {key!r}; write '{{parameter}}'")
+        self._chooser = Chooser(key, self._parameters, "key") if callable(key) else None
+        self._template = Template(key, self._parameters, "key") if isinstance(key, str) else None
+        if self._template and self._parameters and not self._template.fields:
+            raise ValueError(f"key={key!r} names no argument; write key='{{{self._parameters[0]}}}'")
+
+    def bind(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> dict[str, object]:
+        """Each parameter's value in a call, defaults filled in; TypeError where the call would be one."""
+        try:
+            bound = self._signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self._name}() {error}") from None
+        bound.apply_defaults()
+        return bound.arguments
+
+    def key(self, arguments: Mapping[str, object]) -> str:
+        """The key of the call with these arguments, as bind() gives them; UnstableKey where there is none."""
+        if self._chooser is not None:
+            text = self._chosen(self._chooser(arguments), "what key= returned")
+        elif self._template is not None:
+            text = self._template.fill(arguments, lambda field, value: "{" + self._field(field, value) + "}")
+        else:
+            counted = (self._argument(name, arguments[name]) for name in self._parameters)
+            text = ", ".join(filter(None, counted))
+        return _shortened(f"{self.prefix}({text})", MAX_KEY)
+
+    def _argument(self, name: str, value: object) -> str:
+        value = behind_proxy(value)
+        if name in self._ignored or is_uncounted(value):
+            return ""
+        try:
+            text = ValueText(self._name, ignorable=name).of(value, f"argument {name!r}")
+        except UnstableKey:
+            # A sentinel, object(), or a lambda: as the default it is the same one in every process.
+            if value is not self._signature.parameters[name].default:
+                raise
+            text = "default"
+        return f"{name}={text}"
+
+    def _field(self, field: Field, value: object) -> str:
+        return self._chosen(field.text(value) if field.is_formatted else value, f"key's {{{field.name}}}")
+
+    def _chosen(self, value: object, path: str) -> str:
+        writer = ValueText(self._name)
+        value = behind_proxy(value)
+        if is_uncounted(value):
+            writer.refuse(value, path, "it is left out of keys, so all calls would have one")
+        return writer.of(value, path)
+
+
+def _shortened(text: str, limit: int) -> str:
+    whole = text.encode("utf-8", "surrogatepass")
+    if len(whole) <= limit and not _UNFIT.search(text):
+        return text
+    digest = blake2b(whole, digest_size=16).hexdigest()
+    head = _UNFIT.sub("?", text).encode()[: limit - len(digest) - 1].decode(errors="ignore")
+    return f"{head}~{digest}"
+
+
+def _suffix(version: int | str | None) -> str:
+    if version is None:
+        return ""
+    if (
+        isinstance(version, bool)
+        or not isinstance(version, int | str)
+        or not _VERSION.fullmatch(str(version))
+    ):
+        raise ValueError(f"version must be a number or a short name, 2 or '2024-05', not {version!r}")
+    return f"@{version}"
