@@ -1,0 +1,54 @@
+"""A two-tier cache: an LRU in each process in front of a shared Redis, and a bound on how stale a read can be.
+
+from tiercache import TierCache
+
+cache = TierCache("redis://127.0.0.1:6379/0", namespace="shop")
+
+@cache.cached(ttl="10m", tags=["user:{user_id}"])
+def get_user(user_id: int) -> dict: ...
+
+cache.sync.invalidate_tags("user:7")        # or, in a coroutine: await cache.invalidate_tags("user:7")
+"""
+
+from tiercache._cache import TierCache
+from tiercache._core.keys import register_uncounted
+from tiercache._core.writes import Token, Written
+from tiercache._decorator import cached
+from tiercache._default import configure, default_cache
+from tiercache._errors import (
+    L2Refused,
+    L2Unavailable,
+    LoadTimeout,
+    ServerNotFound,
+    SettingError,
+    TierCacheError,
+    UnstableKey,
+    Unstorable,
+)
+from tiercache._report import CacheInfo, Health, Stats
+from tiercache._sync import SyncCache
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CacheInfo",
+    "Health",
+    "L2Refused",
+    "L2Unavailable",
+    "LoadTimeout",
+    "ServerNotFound",
+    "SettingError",
+    "Stats",
+    "SyncCache",
+    "TierCache",
+    "TierCacheError",
+    "Token",
+    "UnstableKey",
+    "Unstorable",
+    "Written",
+    "__version__",
+    "cached",
+    "configure",
+    "default_cache",
+    "register_uncounted",
+]

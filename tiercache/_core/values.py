@@ -1,0 +1,177 @@
+"""Values as bytes and back: what comes out has the type and value of what went in, at every depth.
+
+The first byte is the kind, and JSON follows. PLAIN: the JSON is the value. ENVELOPED: it is
+the value's tree (value_trees.py). Decoding trusts nothing: a class is looked up by name among
+those that this process knows, nothing is imported, and whatever does not fit is Unreadable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, time
+from threading import Lock
+from typing import Any
+
+import orjson
+
+from tiercache._core.value_leaves import IMMUTABLE, has_known_zone
+from tiercache._core.value_shapes import (
+    Refused,
+    Shape,
+    called,
+    classes_in,
+    describe,
+    register_hint,
+    registered_shape,
+)
+from tiercache._core.value_trees import BUILTIN, CERTAIN, MAX_DEPTH, TRUSTED, Packer, Unpacker
+from tiercache._errors import Unstorable
+
+# Both are white space to JSON, so that the parser takes the bytes uncut.
+PLAIN = b"\n"
+ENVELOPED = b"\t"
+
+
+class Unreadable(ValueError):
+    """The bytes are torn or foreign, or name a class that is unknown here or has other parts here."""
+
+
+class Values:
+    """One node's knowledge of how values become bytes and come back; safe from any thread.
+
+    A class is known, by its module and qualified name, once it was registered, learnt from an
+    annotation, or stored. Two classes of one name are never mixed up: the one known first is
+    meant until register() names another, and storing the other is refused.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        # Read without the lock, written under it; each shape stands in both.
+        self._by_name: dict[str, Shape] = {}
+        self._by_class: dict[type, Shape] = {}
+
+    def renew_lock(self) -> None:
+        """After a fork, in the child: a thread of the parent may have held the lock."""
+        self._lock = Lock()
+
+    def register(
+        self,
+        cls: type,
+        encode: Callable[[Any], Any] | None = None,
+        decode: Callable[[Any], Any] | None = None,
+    ) -> None:
+        """Make instances of exactly *cls* storable; an Enum, dataclass or NamedTuple needs no functions.
+
+        *encode* turns an instance into a value that can be stored, *decode* that value into an
+        instance. Another class known by the same name, or another way, gives way to this.
+        """
+        if not isinstance(cls, type):
+            raise TypeError(f"register takes a class, not {cls!r}")
+        if cls in BUILTIN:
+            raise TypeError(f"{called(cls)} is stored as it is; register a class of your own")
+        if encode is None and decode is None:
+            try:
+                self._keep(described(cls), instead=True)
+            except Refused as refused:
+                raise Unstorable(str(refused)) from refused.cause
+            self.learn(cls)
+        elif callable(encode) and callable(decode):
+            self._keep(registered_shape(cls, encode, decode), instead=True)
+        else:
+            raise TypeError(f"write {register_hint(cls)} with two functions, not {encode!r} and {decode!r}")
+
+    def learn(self, annotation: object) -> None:
+        """Make known every Enum, dataclass and NamedTuple that *annotation* names, through fields too."""
+        for cls in classes_in(annotation):
+            try:
+                shape = describe(cls)
+                if shape is not None:
+                    self._keep(shape)
+            except Refused:
+                continue  # storing an instance will say so, with its path
+
+    def encode(self, value: Any) -> bytes:
+        """The bytes of *value*; raises Unstorable, with the path, if it would not come back the same."""
+        try:
+            for sure in (TRUSTED, CERTAIN):
+                tree = Packer(self._shape_of, sure).pack(value)
+                try:
+                    text = orjson.dumps(tree)
+                except orjson.JSONEncodeError as error:
+                    refusal = error
+                    continue
+                # The sum is also a copy: what orjson returns keeps 4 KB behind a small result.
+                return (PLAIN if tree is value else ENVELOPED) + text
+        except Refused as refused:
+            raise Unstorable(refused.message()) from refused.cause
+        except RecursionError as error:
+            raise Unstorable("value: the stack has too little room left to walk it") from error
+        raise Unstorable(f"value: {refusal}; another thread may have changed it meanwhile") from refusal
+
+    def decode(self, data: bytes) -> Any:
+        """The value that encode() made *data* of; raises Unreadable for any other bytes.
+
+        PLAIN bytes may hold more levels than encode() writes, to the 1,024 that the parser allows.
+        """
+        kind = data[:1]
+        if kind != PLAIN and kind != ENVELOPED:
+            raise Unreadable(f"bytes of an unknown kind, {kind!r}")
+        try:
+            tree = orjson.loads(data)
+            return tree if kind == PLAIN else Unpacker(self._by_name).unpack(tree)
+        except Exception as error:  # bytes from outside met constructors and the user's functions
+            raise Unreadable(f"the bytes hold no value: {error!r}") from error
+
+    def is_shareable(self, value: Any) -> bool:
+        """Whether nobody who holds *value* can change it: immutable to its depths, and known to be."""
+        try:
+            return self._is_immutable(value, 0)
+        except (Refused, RecursionError):
+            return False
+
+    def _is_immutable(self, value: Any, depth: int) -> bool:
+        kind = type(value)
+        if kind in IMMUTABLE:
+            return True
+        if kind is datetime or kind is time:
+            return has_known_zone(value)
+        if depth >= MAX_DEPTH:
+            return False
+        if kind is tuple or kind is frozenset:
+            return all(self._is_immutable(item, depth + 1) for item in value)
+        shape = self._by_class.get(kind) or describe(kind)
+        if shape is None or not shape.immutable:
+            return False
+        return all(self._is_immutable(part, depth + 1) for part in shape.take(value))
+
+    def _shape_of(self, cls: type) -> Shape:
+        return self._by_class.get(cls) or self._keep(described(cls))
+
+    def _keep(self, shape: Shape, *, instead: bool = False) -> Shape:
+        """Make *shape* the meaning of its name; returns the one already there for its class."""
+        with self._lock:
+            held = self._by_name.get(shape.name)
+            if held is not None and not instead:
+                if held.cls is shape.cls:
+                    return held
+                raise Refused(
+                    f"two classes call themselves {shape.name}, and another than this one was known first; "
+                    f"rename one, or say which is meant: cache.register({shape.cls.__name__})"
+                )
+            if held is not None and held.cls is not shape.cls:
+                del self._by_class[held.cls]
+            self._by_name[shape.name] = self._by_class[shape.cls] = shape
+            return shape
+
+
+def described(cls: type) -> Shape:
+    shape = describe(cls)
+    if shape is not None:
+        return shape
+    for base in cls.__mro__[1:-1]:
+        if base in BUILTIN:
+            raise Refused(
+                f"{called(cls)} would come back as a plain {called(base)}; "
+                f"return a {called(base)}, or {register_hint(cls)}"
+            )
+    raise Refused(f"{called(cls)} has no stored form; return plain data, or {register_hint(cls)}")

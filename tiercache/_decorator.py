@@ -1,0 +1,324 @@
+"""`cached`: a function's calls kept in both tiers.
+
+A hit is written by hand, once for each world: one look-up by the arguments as they came, the
+lease, the expiry. The lease is read before the entry and compared after it (R32). Everything
+else is a plan.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import threading
+import time
+import typing
+from collections.abc import Callable, Coroutine, Iterable
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from uuid import UUID
+
+from tiercache._core import reads, writes
+from tiercache._core.coherence import Coherence
+from tiercache._core.keys import CallKeys
+from tiercache._core.flights import current_load
+from tiercache._core.l1 import L1, Entry, kind_of
+from tiercache._core.plan import Call, Plan
+from tiercache._core.tags import TagTemplates
+from tiercache._core.tiers import Counts, Want
+from tiercache._core.writes import Written
+from tiercache._errors import SettingError, TierCacheError
+from tiercache._nearest import nearest
+from tiercache._report import CacheInfo
+from tiercache._settings import lifetime
+from tiercache._typing import AsyncCached, Decorator, SyncCached
+from tiercache._verbs import UNSET, Tags, Ttl, Unset, jittered
+
+if TYPE_CHECKING:
+    from tiercache._cache import TierCache
+    from tiercache._node import Node
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# Arguments of these types and no others may stand for their call as they are: equal values of one of
+# them have one key. (0.0 and -0.0 are equal, and so are two datetimes in two zones, with two keys.)
+PLAIN_TYPES = frozenset({int, str, bytes, bool, type(None), UUID})
+
+
+class Function:
+    """One decorated function: what its calls are called, what they depend on, and where they go."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        owner: Callable[[], TierCache],
+        *,
+        ttl: Ttl | Unset,
+        l1_ttl: Ttl | Unset,
+        tags: Tags | Callable[..., Tags],
+        key: Callable[..., object] | str | None,
+        version: int | str | None,
+        ignore: Iterable[str],
+        l1: bool,
+        l2: bool,
+        share: bool,
+    ) -> None:
+        if not (l1 or l2):
+            raise SettingError("l1=False and l2=False leave no tier; take the decorator away instead")
+        self.function, self.blocking = function, not inspect.iscoroutinefunction(function)
+        self.keys = CallKeys(function, version=version, ignore=ignore, key=key)
+        self.templates = TagTemplates(tags, list(inspect.signature(function).parameters))
+        self.own_tag = self.keys.prefix + "()"  # every entry of the function has it: invalidate_all
+        self.ttl = ttl if isinstance(ttl, Unset) else lifetime(ttl, "ttl")
+        self.l1_ttl = l1_ttl if isinstance(l1_ttl, Unset) else lifetime(l1_ttl, "l1_ttl")
+        self.l1, self.l2, self.share = l1, l2, share
+        # What a callable makes of a call may change from one call to the next, with a context variable say.
+        self.by_arguments = l1 and not callable(key)
+        self.table: dict[Any, Entry] = {}  # the hit path holds it: emptied in place, never replaced
+        self._owner = owner
+        self._lock = threading.Lock()
+        self._cache: TierCache | None = None
+        self.counts = Counts()
+
+    def bind(self) -> TierCache:
+        """The cache this function's calls go to; the default one may be another than at the last call."""
+        cache = self._owner()
+        if cache._released:
+            raise TierCacheError(f"the cache of {self.keys.prefix} is closed")
+        if cache is not self._cache:
+            with self._lock:
+                self.counts = cache._node.counted()
+                cache._node.values.learn(_returned(self.function))
+                cache._functions.add(self)
+                self._cache = cache
+        return cache
+
+    def read(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, renew: bool = False) -> Plan[Any]:
+        """The plan of one call that the hit path could not answer."""
+        cache = self.bind()
+        arguments = self.keys.bind(args, kwargs)
+        settings = cache._settings
+        ttl = settings.ttl if isinstance(self.ttl, Unset) else self.ttl
+        plain = self.by_arguments and not kwargs and all(type(a) in PLAIN_TYPES for a in args)
+        want = Want(
+            self.keys.key(arguments),
+            self.counts,
+            call=Call(self.function, args, kwargs),
+            tags=(*self.templates.render(arguments), self.own_tag),
+            ttl=jittered(settings, ttl),
+            l1_ttl=settings.l1_ttl if isinstance(self.l1_ttl, Unset) else self.l1_ttl,
+            print=self.templates.print,
+            l1=self.l1,
+            l2=self.l2 and cache._node.address is not None,
+            share=self.share,
+            renew=renew,
+            alias=(self.table, args) if plain else None,
+        )
+        return reads.read(cache._node.tiers, want, blocking=self.blocking)
+
+    def behind_a_load(self, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Entry | None:
+        """The entry the hit path would have found, were no load running that may be ahead of L1.
+
+        Such a load closes the hit path for all; only reads made inside of one need the longer way.
+        """
+        if kwargs or current_load.get() is not None:
+            return None
+        until = node.tiers.core.lease
+        try:
+            entry = self.table[args]
+        except (KeyError, TypeError):
+            return None
+        now = node.clock()
+        if now < until and now < entry.deadline and entry.kind == kind_of(args):
+            entry.stamp = now
+            self.counts.l1_hits += 1
+            return entry
+        return None
+
+    def key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        return self.keys.key(self.keys.bind(args, kwargs))
+
+    def invalidate(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan[Written]:
+        return writes.invalidate(self.bind()._node.tiers, (), (self.key(args, kwargs),))
+
+    def invalidate_all(self) -> Plan[Written]:
+        return writes.invalidate(self.bind()._node.tiers, (self.own_tag,), ())
+
+    def info(self) -> CacheInfo:
+        self.bind()
+        return CacheInfo.of(self.counts)
+
+
+def decorated(function: Any, owner: Callable[[], TierCache], **options: Any) -> Any:
+    """*function*, or the function in a staticmethod or classmethod, with its calls cached."""
+    if isinstance(function, (staticmethod, classmethod)):
+        return type(function)(decorated(function.__func__, owner, **options))
+    if not callable(function):
+        raise TypeError(f"@cached takes a function, not {function!r}; options are keywords: @cached(ttl=60)")
+    name = getattr(function, "__qualname__", repr(function))
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(
+            f"{name} is a generator: its values are gone once they were read; return a list instead"
+        )
+    if inspect.isclass(function):
+        raise TypeError(f"{name} is a class; decorate a function that returns an instance of it")
+    made = Function(function, owner, **options)
+    wrapper = _blocking(made) if made.blocking else _awaited(made)
+    wrapper.key = lambda *args, **kwargs: made.key(args, kwargs)
+    wrapper.cache_info = made.info
+    return wrapper
+
+
+def _blocking(made: Function) -> Any:
+    core, clock, counts, table = _UNBOUND, time.monotonic, made.counts, made.table
+
+    def past_l1(args: tuple[Any, ...], kwargs: dict[str, Any], **how: bool) -> Any:
+        nonlocal core, clock, counts
+        node = made.bind()._node
+        core, clock, counts = node.tiers.core, node.clock, made.counts
+        entry = None if how else made.behind_a_load(node, args, kwargs)
+        return entry.take() if entry is not None else node.run(made.read(args, kwargs, **how))
+
+    @functools.wraps(made.function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        until = core.open_until
+        try:
+            entry = table[args]
+        except (KeyError, TypeError):  # TypeError: an argument that cannot be hashed
+            return past_l1(args, kwargs)
+        now = clock()
+        if (
+            now < until
+            and now < entry.deadline
+            and (entry.kind is type(args[0]) if len(args) == 1 else entry.kind == tuple(map(type, args)))
+            and not kwargs
+        ):
+            entry.stamp = now
+            counts.l1_hits += 1
+            restore = entry.restore
+            return entry.value if restore is None else restore(entry.value)
+        return past_l1(args, kwargs)
+
+    made_wrapper: Any = wrapper
+    made_wrapper.invalidate = lambda *args, **kwargs: made.bind()._node.run(made.invalidate(args, kwargs))
+    made_wrapper.invalidate_all = lambda: made.bind()._node.run(made.invalidate_all())
+    made_wrapper.refresh = lambda *args, **kwargs: past_l1(args, kwargs, renew=True)
+    return made_wrapper
+
+
+def _awaited(made: Function) -> Any:
+    core, clock, counts, table = _UNBOUND, time.monotonic, made.counts, made.table
+
+    async def past_l1(args: tuple[Any, ...], kwargs: dict[str, Any], **how: bool) -> Any:
+        nonlocal core, clock, counts
+        node = made.bind()._node
+        core, clock, counts = node.tiers.core, node.clock, made.counts
+        entry = None if how else made.behind_a_load(node, args, kwargs)
+        return entry.take() if entry is not None else await node.run_async(made.read(args, kwargs, **how))
+
+    @functools.wraps(made.function)
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        until = core.open_until
+        try:
+            entry = table[args]
+        except (KeyError, TypeError):  # TypeError: an argument that cannot be hashed
+            return await past_l1(args, kwargs)
+        now = clock()
+        if (
+            now < until
+            and now < entry.deadline
+            and (entry.kind is type(args[0]) if len(args) == 1 else entry.kind == tuple(map(type, args)))
+            and not kwargs
+        ):
+            entry.stamp = now
+            counts.l1_hits += 1
+            restore = entry.restore
+            return entry.value if restore is None else restore(entry.value)
+        return await past_l1(args, kwargs)
+
+    async def invalidate(*args: Any, **kwargs: Any) -> Written:
+        return await made.bind()._node.run_async(made.invalidate(args, kwargs))
+
+    async def invalidate_all() -> Written:
+        return await made.bind()._node.run_async(made.invalidate_all())
+
+    async def refresh(*args: Any, **kwargs: Any) -> Any:
+        return await past_l1(args, kwargs, renew=True)
+
+    made_wrapper: Any = wrapper
+    made_wrapper.invalidate, made_wrapper.invalidate_all = invalidate, invalidate_all
+    made_wrapper.refresh = refresh
+    return made_wrapper
+
+
+# In place of a core before the first call: nothing is served under its lease.
+_UNBOUND = Coherence(L1(1), max_staleness=1.0, node="")
+
+
+def _returned(function: Callable[..., Any]) -> object:
+    """What *function* says it returns; None where its annotations cannot be evaluated."""
+    try:
+        return typing.get_type_hints(function).get("return")
+    except (NameError, TypeError, AttributeError, SyntaxError):
+        return None
+
+
+@overload
+def cached(function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncCached[P, R]: ...  # type: ignore[overload-overlap]
+@overload
+def cached(function: Callable[P, R], /) -> SyncCached[P, R]: ...
+@overload
+def cached(
+    *,
+    ttl: Ttl | Unset = UNSET,
+    l1_ttl: Ttl | Unset = UNSET,
+    tags: Tags | Callable[..., Tags] = (),
+    key: Callable[..., object] | str | None = None,
+    version: int | str | None = None,
+    ignore: Iterable[str] = (),
+    l1: bool = True,
+    l2: bool = True,
+    share: bool = False,
+    cache: TierCache | None = None,
+) -> Decorator: ...
+def cached(function: Any = None, /, *, cache: TierCache | None = None, **options: Any) -> Any:
+    """Keep what a function returns in both tiers; with or without options, over a `def` or an `async def`.
+
+    A call is found again by the values of its arguments: in every process, by type and value, never by an
+    address. *ignore* names parameters that do not count; *key* is a template ("{user_id}") or a function of
+    the arguments instead of them.
+
+    ttl      seconds, a timedelta or "10m"; None: no expiry; not given: the cache's own
+    l1_ttl   likewise, for L1 alone; never longer than the entry's life in L2
+    tags     templates over the arguments ("user:{user.id}"), or a function of them, for `invalidate_tags`
+    version  entries of another version are other entries: change it with the meaning of the value
+    l1, l2   False leaves a tier out; without L2 each process loads for itself
+    share    every caller gets the one object in L1, which nobody may change; else mutable values are copies
+    cache    where to; None: the default cache, made at the first call
+
+    Errors of the declaration (a template that names no parameter, a generator, an unknown option) are raised
+    at once. A call raises what the function raises; UnstableKey for an argument without a stable key,
+    Unstorable for a value that would not come back as it is, LoadTimeout as `get_or_load` does.
+    """
+    from tiercache._default import default_cache
+
+    unknown = [name for name in options if name not in OPTIONS]
+    if unknown:
+        raise SettingError(f"@cached has no option {unknown[0]!r}{nearest(unknown[0], OPTIONS)}")
+    whole = {**OPTIONS, **options}
+    owner = default_cache if cache is None else lambda: cache
+    if function is not None:
+        return decorated(function, owner, **whole)
+    return lambda function: decorated(function, owner, **whole)
+
+
+OPTIONS: dict[str, Any] = {
+    "ttl": UNSET,
+    "l1_ttl": UNSET,
+    "tags": (),
+    "key": None,
+    "version": None,
+    "ignore": (),
+    "l1": True,
+    "l2": True,
+    "share": False,
+}

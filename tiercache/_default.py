@@ -1,0 +1,85 @@
+"""The default cache: the one of `TierCache()` and of `@cached` without a cache.
+
+It is what `configure` made; else the one at TIERCACHE_URL; else, where the handles of this
+process share exactly one node, that node, so that the invalidations of `cache` reach the functions
+of a bare `@cached`; else memory://, with a warning.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from typing import Any, Unpack
+
+from tiercache import _registry
+from tiercache._cache import TierCache, address_of
+from tiercache._node import Node
+from tiercache._settings import SettingArguments, Settings
+from tiercache._transport.address import Address
+
+_lock = threading.RLock()
+_default: TierCache | None = None  # under `_lock`
+_warned = False  # under `_lock`
+
+
+def configure(
+    url: str | None = None, *, client: Any = None, **settings: Unpack[SettingArguments]
+) -> TierCache:
+    """Make the default cache, in place of any there was; functions decorated by `@cached` follow it.
+
+    Raises SettingError as `TierCache` does.
+    """
+    global _default
+    made = TierCache(url, client=client, **settings)
+    with _lock:
+        before, _default = _default, made
+    if before is not None:
+        before.sync.close()
+    return made
+
+
+def default_cache() -> TierCache:
+    """The default cache, made now if nobody did."""
+    global _default
+    with _lock:
+        if _default is None or _default._released:
+            _default = TierCache()
+        return _default
+
+
+def whereabouts() -> tuple[Address | None, dict[str, object], bool]:
+    """Where a cache without a URL is, the settings that come with the place, and whether nobody named it."""
+    with _lock:
+        default = None if _default is None or _default._released else _default._node
+    if default is not None:
+        return default.address, {"namespace": default.settings.namespace}, default.fallback
+    url, given = Settings.from_environment(os.environ)
+    if url is not None:
+        return address_of(url, Settings.of(given).timeout), given, False
+    nodes = _registry.live()
+    if len(nodes) == 1:
+        return nodes[0].address, {"namespace": nodes[0].settings.namespace}, nodes[0].fallback
+    _warn(nodes)
+    return None, given, True
+
+
+def _warn(nodes: list[Node]) -> None:
+    global _warned
+    with _lock:
+        if _warned:
+            return
+        _warned = True
+    several = ", ".join(f"{node.address or 'memory://'} ({node.settings.namespace})" for node in nodes)
+    warnings.warn(
+        "no URL was given for the default cache, so it is memory://: it serves this process alone, and other "
+        "processes do not hear of its invalidations; set TIERCACHE_URL, call configure('redis://...'), or say "
+        "'memory://' if that is what you want"
+        + (
+            f". This process has several caches, and the default one is none of them: {several}"
+            if several
+            else ""
+        ),
+        RuntimeWarning,
+        stacklevel=4,
+    )

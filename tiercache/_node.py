@@ -1,0 +1,268 @@
+"""The node: what all handles of one process with the same server and namespace share.
+
+One L1, one board, one listener, one pool a world. Nodes are counted by their handles and
+end with the last of them. A forked child starts with empty tiers, no lease, no sockets and a
+name of its own; nothing of the parent is waited for or spoken to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import os
+import secrets
+import threading
+import time
+import warnings
+import weakref
+from collections.abc import Callable
+from math import inf
+from typing import Any, TypeVar
+
+from tiercache._core import flights
+from tiercache._core.coherence import Coherence
+from tiercache._core.commands import Names
+from tiercache._core.flights import current_load
+from tiercache._core.l1 import L1
+from tiercache._core.plan import Plan, run, run_async
+from tiercache._core.syncs import send_pending, sync
+from tiercache._core.tiers import Counts, Tiers
+from tiercache._core.values import Values
+from tiercache._errors import L2Unavailable, TierCacheError
+from tiercache._settings import Settings
+from tiercache._transport.address import Address
+from tiercache._transport.awaiting import Awaiting
+from tiercache._transport.blocking import Blocking
+from tiercache._transport.breaker import Breaker
+from tiercache._transport.listener import Listener
+from tiercache._transport.memory import Memory
+
+log = logging.getLogger("tiercache")
+T = TypeVar("T")
+Clock = Callable[[], float]
+
+CLOSING_PATIENCE = 2.0  # seconds `close` goes on trying to send what is pending
+
+
+class Node:
+    """One process' part in a domain; `address` None is `memory://`."""
+
+    def __init__(self, address: Address | None, settings: Settings, clock: Clock = time.monotonic) -> None:
+        self.address, self.settings, self.clock = address, settings, clock
+        self.values = Values()
+        self.breaker = Breaker()
+        self.names = Names(settings.namespace, address.database if address else 0)
+        core = Coherence(
+            L1(settings.l1_maxsize, settings.l1_maxbytes),
+            max_staleness=settings.max_staleness if address else inf,
+            node=_new_id(),
+            trust_tenure=settings.assume_no_failover_loss,
+        )
+        self.tiers = Tiers(
+            core,
+            self.values,
+            clock,
+            load_timeout=settings.load_timeout,
+            timeout=settings.timeout,
+            raise_on_lapse=settings.on_lapse == "raise",
+            wakes_arrive=self._wakes_arrive,
+        )
+        self.counts: list[Counts] = []
+        self.closed = False
+        self.fallback = False  # memory:// because nobody said where
+        self._forked = False  # memory:// in a child that has not been used yet
+        self._lock = threading.Lock()
+        self._listener: Listener | None = None
+        self._memory = Memory() if address is None else None
+        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Awaiting] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._blocking = self._prober = None
+        if address is not None:
+            self._blocking = Blocking(address, self.names, self.breaker, clock, pool_size=settings.pool_size)
+            patience = min(settings.timeout, settings.max_staleness / 3)
+            self._prober = Blocking(
+                address.with_timeout(patience), self.names, self.breaker, clock, pool_size=1, prober=True
+            )
+        _nodes.add(self)
+
+    def run(self, plan: Plan[T]) -> T:
+        """Drive *plan* on the calling thread."""
+        self._ready()
+        io = self._memory or self._blocking
+        assert io is not None
+        return run(plan, io.perform)
+
+    async def run_async(self, plan: Plan[T]) -> T:
+        """Drive *plan* in the calling task."""
+        self._ready()
+        if self._memory is not None:
+            return await run_async(plan, self._memory.perform_async)
+        return await run_async(plan, self._awaiting().perform)
+
+    def counted(self) -> Counts:
+        """New counts that are part of this node's."""
+        counts = Counts()
+        self.counts.append(counts)
+        return counts
+
+    def served(self) -> int:
+        return sum(counts.reads() for counts in self.counts)
+
+    @property
+    def is_listening(self) -> bool:
+        return self._wakes_arrive()
+
+    def drop_subscription(self) -> None:
+        """Cut the subscription as a fault would; for demonstrations and tests."""
+        if self._listener is not None:
+            self._listener.drop_subscription()
+
+    def close(self) -> None:
+        """Stop the listener, send what is pending for 2 s at most, and close what this thread may close."""
+        with self._lock:
+            if self.closed:
+                return
+            self.closed = True
+            listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.stop()
+        self._send_what_is_pending()
+        self.tiers.core.disown()
+        for io in (self._blocking, self._prober):
+            if io is not None:
+                io.close()
+
+    async def close_loop(self) -> None:
+        """Close the connections of the running loop, which no other thread may."""
+        awaiting = self._loops.pop(asyncio.get_running_loop(), None)
+        if awaiting is not None:
+            await awaiting.close()
+
+    def _ready(self) -> None:
+        if self.closed:
+            raise TierCacheError("this cache is closed")
+        if self._forked:
+            self._forked = False
+            warnings.warn(
+                "memory:// does not reach across a fork: this process now has a cache of its own, and an "
+                "invalidation elsewhere does not touch it; give a redis:// URL to share one",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+        if self._memory is not None and not self.tiers.core.epoch:
+            # L1 is all there is: what a write puts there must not go for want of an epoch.
+            run(sync(self.tiers, blocking=True), self._memory.perform)
+        if self._listener is None and self._memory is None and self.settings.listen:
+            with self._lock:
+                if self._listener is None and not self.closed:
+                    self._listen()
+
+    def _listen(self) -> None:
+        assert self.address is not None
+        assert self._prober is not None
+        self._listener = Listener(self.tiers, self.address, self.names, self._prober.perform, self.served)
+
+    def _awaiting(self) -> Awaiting:
+        loop = asyncio.get_running_loop()
+        awaiting = self._loops.get(loop)
+        if awaiting is None:
+            assert self.address is not None
+            with self._lock:
+                awaiting = self._loops[loop] = Awaiting(
+                    self.address, self.names, self.breaker, self.clock, pool_size=self.settings.pool_size
+                )
+        return awaiting
+
+    def _wakes_arrive(self) -> bool:
+        return self._listener is not None and self._listener.subscribed
+
+    def _send_what_is_pending(self) -> None:
+        core = self.tiers.core
+        if self._prober is None or not core.pending:
+            return
+        give_up = time.monotonic() + CLOSING_PATIENCE
+        pause = threading.Event()
+        while core.pending and time.monotonic() < give_up:
+            try:
+                run(send_pending(self.tiers), self._prober.perform)
+            except L2Unavailable:
+                pause.wait(0.1)
+        if core.pending:
+            log.error(
+                "tiercache closes while Redis is away; not invalidated for other processes: %s",
+                ", ".join(sorted(core.pending)[:20]),
+            )
+
+    def after_fork_in_child(self) -> None:
+        """Forget what belongs to the parent: its threads, its sockets, its lease, its name."""
+        core = self.tiers.core
+        core.lock = threading.RLock()
+        self._lock = threading.Lock()
+        core.node = _new_id()
+        core.disown()
+        core.held.clear()
+        self.tiers.forget()
+        self.values.renew_lock()
+        self.breaker = Breaker()
+        # The parent's sockets, of a loop that does not run here: not closed, so that nothing is said on them.
+        _never_closed.append(self._loops)
+        self._loops = weakref.WeakKeyDictionary()
+        if self._listener is not None:
+            self._listener.forget()
+            self._listener = None
+        for io in (self._blocking, self._prober):
+            if io is not None:
+                io.forget(self.breaker)
+        if self._memory is not None:
+            self._memory = Memory()
+            self._forked = True
+
+
+def _new_id() -> str:
+    """128 random bits: process ids are all 1 in containers."""
+    return secrets.token_hex(16)
+
+
+_nodes: weakref.WeakSet[Node] = weakref.WeakSet()
+_fork_lock = threading.Lock()
+_forking: list[Node] = []  # under `_fork_lock`, from before the fork until after it
+_never_closed: list[Any] = []
+
+
+def _before_fork() -> None:
+    _fork_lock.acquire()
+    _forking[:] = list(_nodes)
+    for node in _forking:
+        node.tiers.core.lock.acquire()
+    flights.hold_lock()
+
+
+def _after_fork_in_parent() -> None:
+    flights.release_lock()
+    for node in _forking:
+        node.tiers.core.lock.release()
+    _forking.clear()
+    _fork_lock.release()
+
+
+def _after_fork_in_child() -> None:
+    global _fork_lock
+    _fork_lock = threading.Lock()
+    flights.renew_lock()
+    current_load.set(None)
+    for node in _forking:
+        node.after_fork_in_child()
+    _forking.clear()
+
+
+def _at_exit() -> None:
+    for node in list(_nodes):
+        node.close()
+
+
+os.register_at_fork(
+    before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+)
+atexit.register(_at_exit)

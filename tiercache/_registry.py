@@ -1,0 +1,80 @@
+"""Which handles share which node.
+
+Handles with the same server, database, user and namespace share one: what one of them
+invalidates no other serves. They must agree on the node's settings; one that is not given
+is taken over from the node as it stands.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+
+from tiercache._errors import SettingError
+from tiercache._node import Clock, Node
+from tiercache._settings import Settings
+from tiercache._transport.address import Address, Identity
+
+Name = tuple[Identity | None, str]
+
+_lock = threading.Lock()
+_shared: dict[Name, tuple[Node, int]] = {}  # under `_lock`: the node and how many handles it has
+
+
+def acquire(
+    address: Address | None, given: Mapping[str, object], *, private: bool, clock: Clock
+) -> tuple[Node, Settings]:
+    """The node for a handle that was *given* these settings, and the handle's own settings."""
+    settings = Settings.of(given)
+    if private:
+        return Node(address, settings, clock), settings
+    name = (address.identity if address else None, settings.namespace)
+    with _lock:
+        node, handles = _shared.get(name, (None, 0))
+        if node is None:
+            node = Node(address, settings, clock)
+        else:
+            _agree(node.settings, settings, given)
+            settings = Settings.of(given, base=_of_node(node.settings, settings))
+        _shared[name] = node, handles + 1
+    return node, settings
+
+
+def release(node: Node) -> bool:
+    """One handle of *node* less; whether it was the last, so that the node is to be closed."""
+    with _lock:
+        for name, (shared, handles) in _shared.items():
+            if shared is node:
+                if handles > 1:
+                    _shared[name] = node, handles - 1
+                    return False
+                del _shared[name]
+                break
+    return True
+
+
+def live() -> list[Node]:
+    """The shared nodes of this process."""
+    with _lock:
+        return [node for node, _ in _shared.values()]
+
+
+def renew_lock() -> None:
+    """After a fork, in the child."""
+    global _lock
+    _lock = threading.Lock()
+
+
+def _agree(settled: Settings, asked: Settings, given: Mapping[str, object]) -> None:
+    for name in Settings.OF_NODE:
+        if name in given and getattr(asked, name) != getattr(settled, name):
+            raise SettingError(
+                f"another TierCache of this process on the same server and namespace has "
+                f"{name}={getattr(settled, name)!r}, this one asks for {getattr(asked, name)!r}; handles share "
+                "one L1, so give all of them the same, or another namespace"
+            )
+
+
+def _of_node(settled: Settings, asked: Settings) -> Settings:
+    node = {name: getattr(settled, name) for name in Settings.OF_NODE}
+    return Settings.of(node, base=asked)

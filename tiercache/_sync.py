@@ -1,0 +1,126 @@
+"""`cache.sync`: every verb of `TierCache`, blocking, on the same tiers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from tiercache import _registry, _report
+from tiercache._core.keys import check_key
+from tiercache._core.tags import check_tags
+from tiercache._core.writes import Token, Written
+from tiercache._invalidating import BlockingInvalidating
+from tiercache._verbs import UNSET, OnError, Tags, TagsOfKey, Ttl, Unset, Verbs
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from tiercache._cache import TierCache
+
+
+class SyncCache:
+    """The blocking view of a cache; what each verb does stands with the awaited one of `TierCache`.
+
+    Not for use in a coroutine: it blocks the loop. There it is safe all the same: it never waits for a
+    load that only this loop could finish.
+    """
+
+    def __init__(self, cache: TierCache, verbs: Verbs) -> None:
+        self._cache, self._node, self._verbs = cache, cache._node, verbs
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self._node.run(self._verbs.get(key, default))
+
+    def get_or_load(
+        self,
+        key: str,
+        loader: Callable[[], Any],
+        *,
+        ttl: Ttl | Unset = UNSET,
+        tags: Tags = (),
+        share: bool = False,
+    ) -> Any:
+        return self._node.run(self._verbs.get_or_load(key, loader, ttl, tags, share))
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
+        return self._node.run(self._verbs.get_many(keys))
+
+    def get_or_load_many(
+        self,
+        keys: Iterable[str],
+        loader: Callable[[list[str]], Mapping[str, Any]],
+        *,
+        ttl: Ttl | Unset = UNSET,
+        tags: TagsOfKey = (),
+    ) -> dict[str, Any]:
+        return self._node.run(self._verbs.get_or_load_many(keys, loader, ttl, tags))
+
+    def exists(self, key: str) -> bool:
+        return self._node.run(self._verbs.exists(key))
+
+    def set(
+        self,
+        key: str,
+        value: object,
+        *,
+        ttl: Ttl | Unset = UNSET,
+        tags: Tags = (),
+        token: Token | None = None,
+    ) -> Written:
+        return self._node.run(self._verbs.set(key, value, ttl, tags, token))
+
+    def set_many(
+        self, mapping: Mapping[str, object], *, ttl: Ttl | Unset = UNSET, tags: TagsOfKey = ()
+    ) -> Written:
+        return self._node.run(self._verbs.set_many(mapping, ttl, tags))
+
+    def touch(self, key: str, *, ttl: Ttl | Unset = UNSET) -> bool:
+        return self._node.run(self._verbs.touch(key, ttl))
+
+    def delete(self, key: str, *, on_error: OnError = "pend") -> Written:
+        return self._node.run(self._verbs.invalidate((), (key,), on_error))
+
+    def delete_many(self, keys: Iterable[str], *, on_error: OnError = "pend") -> Written:
+        return self._node.run(self._verbs.invalidate((), keys, on_error))
+
+    def invalidate_tags(self, tags: Tags, *, on_error: OnError = "pend") -> Written:
+        return self._node.run(self._verbs.invalidate(tags, (), on_error))
+
+    def clear(self, *, on_error: OnError = "pend") -> Written:
+        return self._node.run(self._verbs.clear(on_error))
+
+    def token(self) -> Token:
+        return self._node.run(self._verbs.token())
+
+    def invalidating(self, *, tags: Tags = (), keys: Iterable[str] = ()) -> BlockingInvalidating:
+        return BlockingInvalidating(self._node, check_tags(tags), tuple(map(check_key, keys)))
+
+    def stats(self) -> _report.Stats:
+        return self._cache.stats()
+
+    def health(self) -> _report.Health:
+        self._node.run(self._verbs.probe())
+        return _report.health(self._node)
+
+    def close(self) -> None:
+        cache = self._cache
+        if cache._released:
+            return
+        cache._released = True
+        for function in list(cache._functions):
+            function.table.clear()  # its next call finds that this handle is gone
+        if _registry.release(self._node):
+            self._node.close()
+        if cache._on_close is not None:
+            cache._on_close()
+
+    def __enter__(self) -> SyncCache:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"{self._cache!r}.sync"

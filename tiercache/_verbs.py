@@ -1,0 +1,149 @@
+"""Every verb once, as a plan: arguments checked, defaults of the handle applied.
+
+`TierCache` awaits what stands here and `cache.sync` blocks on it; neither adds anything.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
+from typing import Any, Final, Literal
+
+from tiercache._core import batches, reads, syncs, writes
+from tiercache._core.keys import check_key
+from tiercache._core.plan import Call, Plan
+from tiercache._core.tags import check_tags
+from tiercache._core.tiers import Counts, Tiers, Want
+from tiercache._core.writes import Token, Written
+from tiercache._settings import Settings, lifetime
+
+Ttl = float | str | timedelta | None
+Tags = str | Iterable[str]
+TagsOfKey = Tags | Callable[[str], Tags]
+OnError = Literal["pend", "raise"]
+
+
+class Unset:
+    def __repr__(self) -> str:
+        return "the handle's own"
+
+
+UNSET: Final = Unset()
+
+
+class Verbs:
+    """The verbs of one handle in one world."""
+
+    def __init__(self, tiers: Tiers, settings: Settings, counts: Counts, *, l2: bool, blocking: bool) -> None:
+        self.tiers, self.settings, self.counts = tiers, settings, counts
+        self.l2, self.blocking = l2, blocking
+
+    def want(
+        self,
+        key: str,
+        *,
+        call: Call | None = None,
+        ttl: Ttl | Unset = UNSET,
+        tags: Tags = (),
+        share: bool = False,
+    ) -> Want:
+        return Want(
+            check_key(key),
+            self.counts,
+            call=call,
+            tags=check_tags(tags),
+            ttl=jittered(self.settings, self.lifetime(ttl)),
+            l1_ttl=self.settings.l1_ttl,
+            l2=self.l2,
+            share=share,
+        )
+
+    def lifetime(self, ttl: Ttl | Unset) -> float | None:
+        return self.settings.ttl if isinstance(ttl, Unset) else lifetime(ttl, "ttl")
+
+    def get(self, key: str, default: Any) -> Plan[Any]:
+        value = yield from reads.read(self.tiers, self.want(key), blocking=self.blocking)
+        return default if value is reads.MISS else value
+
+    def exists(self, key: str) -> Plan[bool]:
+        value = yield from reads.read(self.tiers, self.want(key), blocking=self.blocking)
+        return value is not reads.MISS
+
+    def get_or_load(
+        self, key: str, loader: Callable[[], Any], ttl: Ttl | Unset, tags: Tags, share: bool
+    ) -> Plan[Any]:
+        want = self.want(key, call=Call(checked_loader(loader)), ttl=ttl, tags=tags, share=share)
+        return (yield from reads.read(self.tiers, want, blocking=self.blocking))
+
+    def get_many(self, keys: Iterable[str]) -> Plan[dict[str, Any]]:
+        named = _by_stored(keys)
+        found = yield from batches.get_many(self.tiers, [self.want(k) for k in named], blocking=self.blocking)
+        return {named[stored]: value for stored, value in found.items()}
+
+    def get_or_load_many(
+        self, keys: Iterable[str], loader: batches.LoadMany, ttl: Ttl | Unset, tags: TagsOfKey
+    ) -> Plan[dict[str, Any]]:
+        named = _by_stored(keys)
+        wants = [
+            self.want(stored, ttl=ttl, tags=tags(named[stored]) if callable(tags) else tags)
+            for stored in named
+        ]
+        found = yield from batches.get_or_load_many(
+            self.tiers, wants, checked_loader(loader), named, blocking=self.blocking
+        )
+        return {named[stored]: value for stored, value in found.items()}
+
+    def set(
+        self, key: str, value: object, ttl: Ttl | Unset, tags: Tags, token: Token | None
+    ) -> Plan[Written]:
+        return (yield from writes.put(self.tiers, [(self.want(key, ttl=ttl, tags=tags), value)], token))
+
+    def set_many(self, mapping: Mapping[str, object], ttl: Ttl | Unset, tags: TagsOfKey) -> Plan[Written]:
+        items = [
+            (self.want(key, ttl=ttl, tags=tags(key) if callable(tags) else tags), value)
+            for key, value in mapping.items()
+        ]
+        return (yield from writes.put(self.tiers, items))
+
+    def invalidate(self, tags: Tags, keys: Iterable[str], on_error: OnError) -> Plan[Written]:
+        if on_error not in ("pend", "raise"):
+            raise ValueError(f"on_error must be 'pend' or 'raise', not {on_error!r}")
+        named = list(_by_stored(keys))
+        return (
+            yield from writes.invalidate(
+                self.tiers, check_tags(tags, most=None), named, raise_if_away=on_error == "raise"
+            )
+        )
+
+    def clear(self, on_error: OnError) -> Plan[Written]:
+        return (yield from writes.clear(self.tiers, raise_if_away=on_error == "raise"))
+
+    def probe(self) -> Plan[None]:
+        """One look at whether Redis answers, and what with."""
+        yield from syncs.sync(self.tiers, blocking=self.blocking)
+
+    def token(self) -> Plan[Token]:
+        return (yield from writes.token(self.tiers, blocking=self.blocking))
+
+    def touch(self, key: str, ttl: Ttl | Unset) -> Plan[bool]:
+        return (yield from reads.touch(self.tiers, self.want(key, ttl=ttl), blocking=self.blocking))
+
+
+def jittered(settings: Settings, ttl: float | None) -> float | None:
+    """*ttl* less a random part, so that what was stored together does not end together."""
+    return ttl if ttl is None or not settings.jitter else ttl * (1 - settings.jitter * random.random())
+
+
+def checked_loader(loader: Any) -> Callable[..., Any]:
+    if not callable(loader):
+        raise TypeError(f"loader must be a function, not {loader!r}; pass the function, not its result")
+    function: Callable[..., Any] = loader
+    return function
+
+
+def _by_stored(keys: Iterable[str]) -> dict[str, str]:
+    """Keys as they are stored, each with the caller's own spelling."""
+    if isinstance(keys, (str, bytes)):
+        raise TypeError(f"keys must be a list of keys, not one: write [{keys!r}]")
+    return {check_key(key): key for key in keys}
