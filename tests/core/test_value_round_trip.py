@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tiercache._core.value_leaves import UNPACK
@@ -209,6 +209,7 @@ anything = st.recursive(
 )
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(anything)
 def test_anything_comes_back_as_it_was(value: Any) -> None:
     assert_comes_back(value)
@@ -251,12 +252,14 @@ def traced() -> Any:
 
 
 @pytest.mark.usefixtures("traced")
+@settings(deadline=None)
 @given(st.sampled_from([PLAIN, ENVELOPED, b""]), st.binary(max_size=200))
 def test_random_bytes_are_unreadable_or_a_value(kind: bytes, data: bytes) -> None:
     assert_only_unreadable(kind + data)
 
 
 @pytest.mark.usefixtures("traced")
+@settings(deadline=None)
 @given(anything, st.data())
 def test_a_stored_value_with_bytes_changed_is_unreadable_or_a_value(value: Any, data: Any) -> None:
     mutated = bytearray(VALUES.encode(value))
@@ -285,6 +288,7 @@ bodies = st.recursive(
 
 
 @pytest.mark.usefixtures("traced")
+@settings(deadline=None)
 @given(bodies)
 def test_an_envelope_of_anything_is_unreadable_or_a_value(tree: Any) -> None:
     assert_only_unreadable(ENVELOPED + orjson.dumps(tree))

@@ -143,7 +143,6 @@ NAMELESS_ZONE = b"TZif" + bytes(16) + struct.pack(">6l", 0, 0, 0, 0, 1, 4) + byt
         datetime(2024, 1, 1, tzinfo=ZoneInfo.from_file(BytesIO(NAMELESS_ZONE))),
         (item for item in ()),
     ],
-    ids=lambda value: type(value).__name__,
 )
 def test_a_type_that_would_come_back_as_another_is_refused(value: object) -> None:
     assert refusal([value]).startswith("value[0]")
@@ -163,7 +162,7 @@ def test_one_object_in_two_places_is_stored_twice(values: Values) -> None:
 
 
 @pytest.mark.parametrize(
-    "innermost", [[], {}, (), {1: 2}, {"!tuple": 1}, Point(1, 2), datetime.now(UTC)], ids=repr
+    "innermost", [[], {}, (), {1: 2}, {"!tuple": 1}, Point(1, 2), datetime(2024, 1, 1)], ids=repr
 )
 def test_values_go_as_deep_as_promised_and_no_deeper(innermost: object, values: Values) -> None:
     value = in_tuples(innermost, MAX_DEPTH - 1)
@@ -280,7 +279,6 @@ def test_a_field_without_a_value_is_refused() -> None:
         Point(1.0, 2.0),
         Frozen((Point(1.0, 2.0), Colour.RED)),
     ],
-    ids=repr,
 )
 def test_what_nobody_can_change_is_shareable(value: object, values: Values) -> None:
     assert values.is_shareable(value)
@@ -319,7 +317,6 @@ class Remembering:
         Remembering((1,)),
         datetime(2024, 1, 1, tzinfo=type("MyZone", (tzinfo,), {})()),
     ],
-    ids=repr,
 )
 def test_what_somebody_might_change_is_not_shareable(value: object, values: Values) -> None:
     assert not values.is_shareable(value)
