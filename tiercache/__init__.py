@@ -1,4 +1,4 @@
-"""A two-tier cache: an LRU in each process in front of a shared Redis, and a bound on how stale a read can be.
+"""A two-tier cache: an LRU in each process, a shared Redis behind it, and a bound on how stale a read can be.
 
 from tiercache import TierCache
 

@@ -77,7 +77,13 @@ class TierCache:
     ) -> TierCache:
         """A cache set by TIERCACHE_URL and TIERCACHE_<SETTING>; *settings* given here win."""
         url, given = Settings.from_environment(os.environ if environment is None else environment)
-        return cls(url or "memory://", **{**given, **settings})  # type: ignore[arg-type]  # checked by name
+        if url is None:
+            from tiercache import _default
+
+            _default.warn_of_memory()
+        cache = cls(url or "memory://", **{**given, **settings})  # type: ignore[arg-type]  # checked by name
+        cache._node.fallback = cache._node.fallback or url is None
+        return cache
 
     @classmethod
     def embedded(cls, **settings: Unpack[SettingArguments]) -> TierCache:
@@ -161,7 +167,7 @@ class TierCache:
     async def set_many(
         self, mapping: Mapping[str, object], *, ttl: Ttl | Unset = UNSET, tags: TagsOfKey = ()
     ) -> Written:
-        """`set` for each item, in order; one round trip each."""
+        """`set` for each item, in order; one round trip a hundred of them."""
         return await self._node.run_async(self._verbs.set_many(mapping, ttl, tags))
 
     async def touch(self, key: str, *, ttl: Ttl | Unset = UNSET) -> bool:
@@ -195,7 +201,7 @@ class TierCache:
         return await self._node.run_async(self._verbs.token())
 
     def invalidating(self, *, tags: Tags = (), keys: Iterable[str] = ()) -> Invalidating:
-        """`async with` around a write of the truth: what it names is read past both tiers, then invalidated."""
+        """`async with` around a write of the truth: what it names is read past the tiers, then invalid."""
         return Invalidating(self._node, check_tags(tags), tuple(map(check_key, keys)))
 
     # ---- functions

@@ -18,8 +18,8 @@ from uuid import UUID
 
 from tiercache._core import reads, writes
 from tiercache._core.coherence import Coherence
-from tiercache._core.keys import CallKeys
 from tiercache._core.flights import current_load
+from tiercache._core.keys import CallKeys
 from tiercache._core.l1 import L1, Entry, kind_of
 from tiercache._core.plan import Call, Plan
 from tiercache._core.tags import TagTemplates
@@ -92,6 +92,9 @@ class Function:
                 self._cache = cache
         return cache
 
+    def node(self) -> Node:
+        return self.bind()._node
+
     def read(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, renew: bool = False) -> Plan[Any]:
         """The plan of one call that the hit path could not answer."""
         cache = self.bind()
@@ -106,7 +109,7 @@ class Function:
             tags=(*self.templates.render(arguments), self.own_tag),
             ttl=jittered(settings, ttl),
             l1_ttl=settings.l1_ttl if isinstance(self.l1_ttl, Unset) else self.l1_ttl,
-            print=self.templates.print,
+            print=self.templates.print or 1,  # 0 is for what was stored by key, without the own tag
             l1=self.l1,
             l2=self.l2 and cache._node.address is not None,
             share=self.share,
@@ -138,10 +141,10 @@ class Function:
         return self.keys.key(self.keys.bind(args, kwargs))
 
     def invalidate(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan[Written]:
-        return writes.invalidate(self.bind()._node.tiers, (), (self.key(args, kwargs),))
+        return writes.invalidate(self.node().tiers, (), (self.key(args, kwargs),))
 
     def invalidate_all(self) -> Plan[Written]:
-        return writes.invalidate(self.bind()._node.tiers, (self.own_tag,), ())
+        return writes.invalidate(self.node().tiers, (self.own_tag,), ())
 
     def info(self) -> CacheInfo:
         self.bind()
@@ -173,7 +176,7 @@ def _blocking(made: Function) -> Any:
 
     def past_l1(args: tuple[Any, ...], kwargs: dict[str, Any], **how: bool) -> Any:
         nonlocal core, clock, counts
-        node = made.bind()._node
+        node = made.node()
         core, clock, counts = node.tiers.core, node.clock, made.counts
         entry = None if how else made.behind_a_load(node, args, kwargs)
         return entry.take() if entry is not None else node.run(made.read(args, kwargs, **how))
@@ -199,8 +202,8 @@ def _blocking(made: Function) -> Any:
         return past_l1(args, kwargs)
 
     made_wrapper: Any = wrapper
-    made_wrapper.invalidate = lambda *args, **kwargs: made.bind()._node.run(made.invalidate(args, kwargs))
-    made_wrapper.invalidate_all = lambda: made.bind()._node.run(made.invalidate_all())
+    made_wrapper.invalidate = lambda *args, **kwargs: made.node().run(made.invalidate(args, kwargs))
+    made_wrapper.invalidate_all = lambda: made.node().run(made.invalidate_all())
     made_wrapper.refresh = lambda *args, **kwargs: past_l1(args, kwargs, renew=True)
     return made_wrapper
 
@@ -210,7 +213,7 @@ def _awaited(made: Function) -> Any:
 
     async def past_l1(args: tuple[Any, ...], kwargs: dict[str, Any], **how: bool) -> Any:
         nonlocal core, clock, counts
-        node = made.bind()._node
+        node = made.node()
         core, clock, counts = node.tiers.core, node.clock, made.counts
         entry = None if how else made.behind_a_load(node, args, kwargs)
         return entry.take() if entry is not None else await node.run_async(made.read(args, kwargs, **how))
@@ -235,18 +238,10 @@ def _awaited(made: Function) -> Any:
             return entry.value if restore is None else restore(entry.value)
         return await past_l1(args, kwargs)
 
-    async def invalidate(*args: Any, **kwargs: Any) -> Written:
-        return await made.bind()._node.run_async(made.invalidate(args, kwargs))
-
-    async def invalidate_all() -> Written:
-        return await made.bind()._node.run_async(made.invalidate_all())
-
-    async def refresh(*args: Any, **kwargs: Any) -> Any:
-        return await past_l1(args, kwargs, renew=True)
-
     made_wrapper: Any = wrapper
-    made_wrapper.invalidate, made_wrapper.invalidate_all = invalidate, invalidate_all
-    made_wrapper.refresh = refresh
+    made_wrapper.invalidate = lambda *args, **kwargs: made.node().run_async(made.invalidate(args, kwargs))
+    made_wrapper.invalidate_all = lambda: made.node().run_async(made.invalidate_all())
+    made_wrapper.refresh = lambda *args, **kwargs: past_l1(args, kwargs, renew=True)
     return made_wrapper
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import warnings
+from collections.abc import Sequence
 from typing import Any, Unpack
 
 from tiercache import _registry
@@ -51,20 +52,22 @@ def default_cache() -> TierCache:
 def whereabouts() -> tuple[Address | None, dict[str, object], bool]:
     """Where a cache without a URL is, the settings that come with the place, and whether nobody named it."""
     with _lock:
-        default = None if _default is None or _default._released else _default._node
+        default = None if _default is None or _default._released else _default
     if default is not None:
-        return default.address, {"namespace": default.settings.namespace}, default.fallback
+        node, settings = default._node, default._settings
+        return node.address, {name: getattr(settings, name) for name in Settings.OF_HANDLE}, node.fallback
     url, given = Settings.from_environment(os.environ)
     if url is not None:
         return address_of(url, Settings.of(given).timeout), given, False
     nodes = _registry.live()
     if len(nodes) == 1:
         return nodes[0].address, {"namespace": nodes[0].settings.namespace}, nodes[0].fallback
-    _warn(nodes)
+    warn_of_memory(nodes)
     return None, given, True
 
 
-def _warn(nodes: list[Node]) -> None:
+def warn_of_memory(nodes: Sequence[Node] = ()) -> None:
+    """Say once that nobody named a server, and which other caches this process has."""
     global _warned
     with _lock:
         if _warned:
@@ -73,8 +76,8 @@ def _warn(nodes: list[Node]) -> None:
     several = ", ".join(f"{node.address or 'memory://'} ({node.settings.namespace})" for node in nodes)
     warnings.warn(
         "no URL was given for the default cache, so it is memory://: it serves this process alone, and other "
-        "processes do not hear of its invalidations; set TIERCACHE_URL, call configure('redis://...'), or say "
-        "'memory://' if that is what you want"
+        "processes do not hear of its invalidations; set TIERCACHE_URL, call configure('redis://...'), or "
+        "say 'memory://' if that is what you want"
         + (
             f". This process has several caches, and the default one is none of them: {several}"
             if several

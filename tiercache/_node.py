@@ -66,7 +66,7 @@ class Node:
             load_timeout=settings.load_timeout,
             timeout=settings.timeout,
             raise_on_lapse=settings.on_lapse == "raise",
-            wakes_arrive=self._wakes_arrive,
+            wakes_arrive=self.is_listening,
         )
         self.counts: list[Counts] = []
         self.closed = False
@@ -110,14 +110,9 @@ class Node:
     def served(self) -> int:
         return sum(counts.reads() for counts in self.counts)
 
-    @property
     def is_listening(self) -> bool:
-        return self._wakes_arrive()
-
-    def drop_subscription(self) -> None:
-        """Cut the subscription as a fault would; for demonstrations and tests."""
-        if self._listener is not None:
-            self._listener.drop_subscription()
+        """Whether the channel is heard: hints come, and the wake-ups of waiters."""
+        return self._listener is not None and self._listener.subscribed
 
     def close(self) -> None:
         """Stop the listener, send what is pending for 2 s at most, and close what this thread may close."""
@@ -174,9 +169,6 @@ class Node:
                     self.address, self.names, self.breaker, self.clock, pool_size=self.settings.pool_size
                 )
         return awaiting
-
-    def _wakes_arrive(self) -> bool:
-        return self._listener is not None and self._listener.subscribed
 
     def _send_what_is_pending(self) -> None:
         core = self.tiers.core

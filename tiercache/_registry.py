@@ -70,8 +70,8 @@ def _agree(settled: Settings, asked: Settings, given: Mapping[str, object]) -> N
         if name in given and getattr(asked, name) != getattr(settled, name):
             raise SettingError(
                 f"another TierCache of this process on the same server and namespace has "
-                f"{name}={getattr(settled, name)!r}, this one asks for {getattr(asked, name)!r}; handles share "
-                "one L1, so give all of them the same, or another namespace"
+                f"{name}={getattr(settled, name)!r}, this one asks for {getattr(asked, name)!r}; handles "
+                "share one L1, so give all of them the same, or another namespace"
             )
 
 

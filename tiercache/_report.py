@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from tiercache._core.commands import Synced
@@ -20,7 +21,7 @@ class Stats:
     misses: int  # of `get` and its kin, which load nothing
     entries: int  # in L1 now
     evictions: int
-    events: dict[str, int]  # what else happened, by name: see docs/reference/events.md
+    events: Counter[str]  # what else happened, by name: see docs/reference/events.md
 
     @property
     def hit_rate(self) -> float:
@@ -39,7 +40,7 @@ def stats(node: Node) -> Stats:
         misses=sum(c.misses for c in counts),
         entries=len(l1.entries),
         evictions=l1.evictions,
-        events=dict(node.tiers.events),
+        events=Counter(node.tiers.events),
     )
 
 
@@ -92,7 +93,7 @@ def health(node: Node) -> Health:
         mode,
         problem,
         lease=max(0.0, core.lease - node.clock()),
-        listening=node.is_listening,
+        listening=node.is_listening(),
         pending=len(core.pending),
         nodes=synced.members if synced else 1,
         tag_history=synced.head - synced.tag_floor if synced else 0,
@@ -103,11 +104,13 @@ def health(node: Node) -> Health:
 def _problem(node: Node) -> str | None:
     core = node.tiers.core
     if node.breaker.reason is not None:
-        return f"Redis does not answer ({node.breaker.reason}); functions are called, nothing is cached"
+        return f"Redis does not answer ({node.breaker.reason}); L1 serves until its lease ends"
     if node.tiers.refusal is not None:
         return f"{node.tiers.refusal}; functions are called, nothing is cached"
+    if node.tiers.unstored is not None:
+        return f"{node.tiers.unstored}; values are not stored"
     if core.pending:
         return "invalidations wait for Redis"
-    if node.settings.listen and not node.is_listening:
+    if node.settings.listen and not node.is_listening():
         return "the channel is not heard; what others invalidate is found by the next sync"
     return None

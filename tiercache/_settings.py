@@ -172,6 +172,7 @@ class Settings:
     listen: bool = True
     assume_no_failover_loss: bool = False
 
+    OF_HANDLE: ClassVar = ("namespace", "ttl", "l1_ttl", "jitter")
     OF_NODE: ClassVar = (
         "l1_maxsize",
         "l1_maxbytes",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
+from typing import Any, ParamSpec, Protocol, Self, TypeVar, overload
 
 from tiercache._core.writes import Written
 from tiercache._report import CacheInfo
@@ -12,7 +12,14 @@ P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
+S = TypeVar("S")
 S_contra = TypeVar("S_contra", contravariant=True)
+
+
+class Method(Protocol[S_contra, Q, R_co]):
+    """A function with its first parameter apart: what binding takes away."""
+
+    def __call__(self, first: S_contra, /, *args: Q.args, **kwargs: Q.kwargs) -> R_co: ...
 
 
 class SyncCached(Protocol[P, R_co]):
@@ -22,9 +29,16 @@ class SyncCached(Protocol[P, R_co]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
 
+    @overload  # of a classmethod
     def __get__(
-        self: SyncCached[Concatenate[S_contra, Q], R_co], instance: S_contra, owner: type | None = None, /
+        self: Method[type[S], Q, R_co], instance: S | None, owner: type[S], /
     ) -> Callable[Q, R_co]: ...
+    @overload  # through the class
+    def __get__(self, instance: None, owner: type, /) -> Self: ...
+    @overload  # of a method
+    def __get__(self: Method[S, Q, R_co], instance: S, owner: type | None = None, /) -> Callable[Q, R_co]: ...
+    @overload  # of a staticmethod: nothing is bound
+    def __get__(self, instance: object, owner: type | None = None, /) -> Self: ...
 
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> Written:
         """Make the value of this one call invalid everywhere. One round trip."""
@@ -49,9 +63,18 @@ class AsyncCached(Protocol[P, R_co]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R_co]: ...
 
+    @overload  # of a classmethod
     def __get__(
-        self: AsyncCached[Concatenate[S_contra, Q], R_co], instance: S_contra, owner: type | None = None, /
+        self: Method[type[S], Q, Coroutine[Any, Any, R_co]], instance: S | None, owner: type[S], /
     ) -> Callable[Q, Coroutine[Any, Any, R_co]]: ...
+    @overload  # through the class
+    def __get__(self, instance: None, owner: type, /) -> Self: ...
+    @overload  # of a method
+    def __get__(
+        self: Method[S, Q, Coroutine[Any, Any, R_co]], instance: S, owner: type | None = None, /
+    ) -> Callable[Q, Coroutine[Any, Any, R_co]]: ...
+    @overload  # of a staticmethod: nothing is bound
+    def __get__(self, instance: object, owner: type | None = None, /) -> Self: ...
 
     async def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> Written:
         """Make the value of this one call invalid everywhere. One round trip."""

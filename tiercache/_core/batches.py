@@ -9,7 +9,16 @@ from typing import Any
 from tiercache._core.coherence import Stand
 from tiercache._core.commands import MAX_READ, Answer, Fill, Hit, KeyAsk, Mode, Unlock
 from tiercache._core.flights import Flight, Landing, Load, current_load
-from tiercache._core.loads import ask_l2, fill_of, keep_local, landing_of, proven, take_fill, take_hit
+from tiercache._core.loads import (
+    ask_l2,
+    fill_of,
+    keep_local,
+    landing_of,
+    proven,
+    take_fill,
+    take_hit,
+    unfilled,
+)
 from tiercache._core.plan import Ask, Call, Plan, Tell
 from tiercache._core.reads import look, read
 from tiercache._core.tiers import Tiers, Want
@@ -55,20 +64,21 @@ def get_many(tiers: Tiers, wants: Sequence[Want], *, blocking: bool) -> Plan[dic
     missing = []
     for want in wants:
         if not tiers.core.bypassed(deps_named((), (want.key,))):
-            entry = look(tiers, want.key, current_load.get(), tiers.clock())
+            entry = look(tiers, want, current_load.get(), tiers.clock())
             if entry is None:
                 missing.append(want)
             else:
                 want.counts.l1_hits += 1
                 out[want.key] = entry.take()
-    found = yield from _ask_all(tiers, missing, "get", [""] * len(missing), blocking=blocking)
-    for want, (stand, head, answer) in zip(missing, found, strict=True):
+    asked = [want for want in missing if want.l2]
+    found = yield from _ask_all(tiers, asked, "get", [""] * len(asked), blocking=blocking)
+    for want, (stand, head, answer) in zip(asked, found, strict=True):
         hit = take_hit(tiers, want, answer, stand, head) if isinstance(answer, Hit) else None
-        if hit is None:
-            want.counts.misses += 1
-        else:
+        if hit is not None:
             want.counts.l2_hits += 1
             out[want.key] = hit[1]
+    for want in wants:
+        want.counts.misses += want.key not in out
     return out
 
 
@@ -112,7 +122,7 @@ def get_or_load_many(
     led: dict[str, tuple[Want, Flight]] = {}
     later: list[Want] = []
     for want in wants:
-        entry = look(tiers, want.key, load, tiers.clock())
+        entry = look(tiers, want, load, tiers.clock())
         if entry is not None:
             want.counts.l1_hits += 1
             out[want.key] = entry.take()
@@ -236,6 +246,7 @@ def _store_many(
         want.counts.loads += 1
         value = out[want.key] = values[want.key]
         landing = landing_of(tiers, want, value, stand, None if head == AWAY else head)
+        tiers.events["uncached"] += head == AWAY
         if head != AWAY and want.l2:
             fills.append((want, flight, landing, fill_of(want, landing, owner)))
         else:
@@ -254,8 +265,8 @@ def _fill_slice(tiers: Tiers, fills: list[tuple[Want, Flight, Landing, Fill]]) -
     sent = tiers.clock()
     try:
         replies = yield Ask(tuple(fill for *_, fill in fills))
-    except L2Unavailable:
-        tiers.events["unfilled"] += len(fills)
+    except L2Unavailable as error:
+        unfilled(tiers, error, len(fills))
         for _, flight, landing, _ in fills:
             tiers.board.land(flight, landing)
         return

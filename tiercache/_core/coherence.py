@@ -170,6 +170,11 @@ class Coherence:
             self.seen = max(self.seen, record.number)
             return True
 
+    def lapse(self) -> None:
+        """End the lease now: the clock it is told by may have stood still."""
+        with self.lock:
+            self.lease = self.open_until = -inf
+
     def disown(self) -> None:
         """Forget epoch, lease and L1; every reply still under way is void."""
         with self.lock:

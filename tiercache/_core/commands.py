@@ -77,6 +77,13 @@ class Command(Protocol[R_co]):
     def parse(self, raw: Any) -> R_co: ...
 
 
+def _fields(raw: Any) -> list[Any]:
+    """The fields of a reply. A string would unpack as well, into numbers."""
+    if not isinstance(raw, list):
+        raise TypeError(f"not the answer of a script: {raw!r}")
+    return raw
+
+
 @dataclass(frozen=True, slots=True)
 class Synced:
     """The state of the domain at one instant, and what the asker had not been proved yet."""
@@ -104,11 +111,12 @@ class Sync:
         )
 
     def parse(self, raw: Any) -> Synced:
-        epoch, head, tag_floor, key_floor, known, members, kind, *rest = raw
+        epoch, head, tag_floor, key_floor, known, members, kind, *rest = _fields(raw)
         records = None
         if kind == b"records":
             records = tuple(
-                (dep.decode(), int(float(number))) for dep, number in zip(rest[::2], rest[1::2], strict=True)
+                (dep.decode("utf-8", "replace"), int(float(number)))
+                for dep, number in zip(rest[::2], rest[1::2], strict=True)
             )
         return Synced(
             int(epoch), int(head), int(tag_floor), int(key_floor), bool(known), int(members), records
@@ -162,7 +170,7 @@ class Read:
         return READ, tuple(keys), tuple(args)
 
     def parse(self, raw: Any) -> Answers:
-        if not raw:
+        if not _fields(raw):
             return Answers(None)
         if len(raw) != len(self.asks) + 1:
             raise ValueError(f"a read of {len(self.asks)} keys was answered with {len(raw)} fields")
@@ -227,7 +235,7 @@ class Fill:
         )
 
     def parse(self, raw: Any) -> Filled:
-        status, head = raw
+        status, head = _fields(raw)
         return Filled(status.decode(), int(head))
 
 
@@ -272,7 +280,7 @@ class Set:
         )
 
     def parse(self, raw: Any) -> Recorded:
-        status, epoch, number = raw
+        status, epoch, number = _fields(raw)
         return Recorded(int(epoch), int(number), status.decode())
 
 
@@ -298,7 +306,7 @@ class Invalidate:
         )
 
     def parse(self, raw: Any) -> Recorded:
-        epoch, number = raw
+        epoch, number = _fields(raw)
         return Recorded(int(epoch), int(number))
 
 
@@ -312,7 +320,7 @@ class Clear:
         return CLEAR, names.domain, (nonce(), names.channel, EVERYTHING)
 
     def parse(self, raw: Any) -> Recorded:
-        epoch, number = raw
+        epoch, number = _fields(raw)
         return Recorded(int(epoch), int(number))
 
 

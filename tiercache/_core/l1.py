@@ -36,6 +36,7 @@ class Entry:
         "deps",
         "key",
         "kind",
+        "print",
         "restore",
         "size",
         "stamp",
@@ -54,6 +55,7 @@ class Entry:
         deps: tuple[str, ...] = (),
         vouched: int = 0,
         size: int = 0,
+        print: int = 0,
     ) -> None:
         self.key = key
         self.value = value
@@ -62,6 +64,7 @@ class Entry:
         self.deps = deps  # tags only: the key itself is looked up by name
         self.vouched = vouched  # head at which the server last vouched for the value
         self.size = size
+        self.print = print  # of the tags its function declares; 0 for what was stored by key
         self.stamp = 0.0  # instant of the last hit
         # The call it is filed under as well: 1, True and 1.0 are one key to a dict, so their types count.
         self.table: dict[Any, Entry] | None = None

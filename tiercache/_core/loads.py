@@ -20,7 +20,7 @@ from tiercache._core.syncs import sync
 from tiercache._core.tiers import Tiers, Want
 from tiercache._core.values import Unreadable
 from tiercache._core.writes import deps_named, made_entry, ttl_ms
-from tiercache._errors import L2Unavailable
+from tiercache._errors import L2Refused, L2Unavailable
 
 Asked = tuple[Stand, int, tuple[Answer, ...]]
 
@@ -47,7 +47,8 @@ def ask_l2(tiers: Tiers, asks: tuple[KeyAsk, ...], *, blocking: bool) -> Plan[As
             except L2Unavailable:
                 break
             must_sync = answers.head is None
-            tiers.events["resyncs"] += must_sync
+            if must_sync:
+                tiers.events["resyncs"] += 1
         if answers is not None and answers.head is not None and core.meet(stand, answers.head):
             return stand, answers.head, answers.found
     lapsed(tiers)
@@ -79,7 +80,7 @@ def take_hit(tiers: Tiers, want: Want, hit: Hit, stand: Stand, head: int) -> tup
     deps = deps_named(stored.tags, (want.key,))
     if tiers.core.withheld(deps) or tiers.core.bypassed(deps):
         return None
-    entry = made_entry(tiers, want, value, stored.payload, stand.at, hit.left, head, stored.tags)
+    entry = made_entry(tiers, want, value, stored.payload, stand.at, hit.left, head, stored)
     if want.l1 and tiers.core.insert(entry, stand, stand.at):
         file_alias(tiers, want, entry)
     return Landing(entry, deps, stand, stand.at, None, head), value
@@ -107,14 +108,21 @@ def load_and_fill(
     fill = fill_of(want, landing, owner)
     try:
         filled = yield from ask(fill)
-    except L2Unavailable:
-        tiers.events["unfilled"] += 1
+    except L2Unavailable as error:
+        unfilled(tiers, error)
         return landing, value
     except BaseException:
         # The value is there, only its storing was cut short: those who waited may have it.
         tiers.board.land(flight, landing)
         raise
     return take_fill(tiers, want, landing, filled.status, filled.head, sent), value
+
+
+def unfilled(tiers: Tiers, error: L2Unavailable, entries: int = 1) -> None:
+    """Count *entries* that L2 did not take; a server that was there and refused is told of in `health`."""
+    tiers.events["unfilled"] += entries
+    if isinstance(error, L2Refused):
+        tiers.unstored = str(error)
 
 
 def fill_of(want: Want, landing: Landing, owner: str) -> Fill:
@@ -134,6 +142,7 @@ def fill_of(want: Want, landing: Landing, owner: str) -> Fill:
 def take_fill(tiers: Tiers, want: Want, landing: Landing, status: str, head: int, sent: float) -> Landing:
     """The landing after the server's word on its fill; accepted, the value stays in L1 as well."""
     tiers.events[f"fill_{status}"] += 1
+    tiers.unstored = None
     if status not in ("ok", "full") or not tiers.core.meet(landing.stand, head):
         return landing
     landing.entry.vouched = head

@@ -12,7 +12,6 @@ from concurrent.futures import Future
 from math import inf
 from typing import Any, Final
 
-from tiercache._core.coherence import Stand
 from tiercache._core.commands import Fill, Hit, KeyAsk, Mode, Unlock, Wait
 from tiercache._core.flights import ABANDONED, Flight, Landing, Load, ahead_of, current_load, may_take
 from tiercache._core.l1 import Entry
@@ -42,25 +41,28 @@ def read(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Any]:
     LoadTimeout when another's load takes longer than `load_timeout`, L2Unavailable under
     `on_lapse="raise"`.
     """
-    core, load = tiers.core, current_load.get()
-    deps = deps_named(want.tags, (want.key,))
-    begun = tiers.clock()
-    joined: Stand | None = None
+    if tiers.core.bypassed(deps_named(want.tags, (want.key,))):
+        return (yield from _past_the_tiers(want))
+    if want.l1 and not want.renew:
+        entry = look(tiers, want, current_load.get(), tiers.clock())
+        if entry is not None:
+            want.counts.l1_hits += 1
+            file_alias(tiers, want, entry)
+            return entry.take()
+    if want.call is None:
+        return (yield from peek(tiers, want, blocking=blocking))
+    return (yield from _fly(tiers, want, blocking=blocking))
+
+
+def _fly(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Any]:
+    """Lead the flight of *want*, or take what another's brings, if the join rule allows."""
+    core, load, begun = tiers.core, current_load.get(), tiers.clock()
+    joined = core.stand(begun)
     refused: Flight | None = None
     joins = 0
     while True:
-        if core.bypassed(deps):
-            return (yield from _past_the_tiers(want))
         now = tiers.clock()
-        if want.l1 and not want.renew:
-            entry = look(tiers, want.key, load, now)
-            if entry is not None:
-                want.counts.l1_hits += 1
-                file_alias(tiers, want, entry)
-                return entry.take()
-        if want.call is None:
-            return (yield from peek(tiers, want, blocking=blocking))
-        if joined is None or joined.lease <= joined.at:
+        if joined.lease <= joined.at:
             joined = core.stand(now)
         flight, role = tiers.board.claim(
             want.key,
@@ -90,11 +92,13 @@ def read(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Any]:
         refused = flight
 
 
-def look(tiers: Tiers, key: str, load: Load | None, now: float) -> Entry | None:
+def look(tiers: Tiers, want: Want, load: Load | None, now: float) -> Entry | None:
     """The entry L1 may answer with at *now*, stamped as used."""
-    entry, until = tiers.core.serve(key, ahead_of(tiers.core, load))
+    entry, until = tiers.core.serve(want.key, ahead_of(tiers.core, load))
     if entry is None or tiers.clock() >= until:
         return None
+    if want.print is not None and entry.print != want.print:
+        return None  # it was stored by key, say, and the function's tags do not reach it
     entry.stamp = now
     return entry
 
@@ -163,7 +167,7 @@ def _fetch(
     if want.l1 and not want.renew:
         # Two callers miss.  1. A claims, loads, lands.  2. B claims and leads, too.
         # Without this second look B would load again what A has just stored.
-        entry = look(tiers, want.key, current_load.get(), now)
+        entry = look(tiers, want, current_load.get(), now)
         if entry is not None:
             want.counts.l1_hits += 1
             deps = deps_named(want.tags, (want.key,))
@@ -218,7 +222,7 @@ def touch(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[bool]:
     now = tiers.clock()
     if not want.l2:
         with core.lock:
-            entry = look(tiers, want.key, None, now)
+            entry = look(tiers, want, None, now)
             if entry is not None:
                 entry.deadline = now + min(inf if t is None else t for t in (want.ttl, want.l1_ttl))
         return entry is not None

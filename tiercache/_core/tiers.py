@@ -60,6 +60,13 @@ class Bells:
         if bell is not None:
             bell.set_result(None)
 
+    def ring_all(self) -> None:
+        """Let all who wait look again: wake-ups were lost, or cannot arrive."""
+        with self._lock:
+            bells, self._bells = self._bells, {}
+        for bell in bells.values():
+            bell.set_result(None)
+
     def take_down(self, dep: str, bell: Future[None]) -> None:
         with self._lock:
             if self._bells.get(dep) is bell:
@@ -84,6 +91,7 @@ class Tiers:
     bells: Bells = field(default_factory=Bells)
     events: Counter[str] = field(default_factory=Counter)
     refusal: str | None = None  # why the last sync that was answered brought no lease
+    unstored: str | None = None  # why the last value did not get into L2, though Redis answered
     refused_until: float = 0.0  # none is asked for before this instant
     _owners: count[int] = field(default_factory=count)
 

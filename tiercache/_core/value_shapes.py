@@ -20,6 +20,8 @@ from functools import cached_property, partial
 from types import MemberDescriptorType, SimpleNamespace
 from typing import Any
 
+from tiercache._core.tags import module_name
+
 
 class Refused(Exception):
     """A part cannot be stored; `steps` grow from the part outwards as this passes up."""
@@ -55,7 +57,8 @@ class Shape:
     name: str = field(init=False)
 
     def __post_init__(self) -> None:
-        self.name = f"{self.cls.__module__}:{self.cls.__qualname__}"
+        # A script's classes are those of its file: in itself, and in the workers that it spawns.
+        self.name = f"{module_name(self.cls.__module__)}:{self.cls.__qualname__}"
 
     def way(self, parts: Sequence[Any], index: int) -> str:
         return self.ways[index]

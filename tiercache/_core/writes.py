@@ -10,7 +10,7 @@ from typing import NamedTuple
 from tiercache._core.commands import MAX_READ, Clear, Invalidate, Recorded, Set
 from tiercache._core.l1 import Entry
 from tiercache._core.plan import Ask, Plan
-from tiercache._core.records import EVERYTHING, MAX_DEPS, check_of, key_dep, tag_dep
+from tiercache._core.records import EVERYTHING, MAX_DEPS, StoredEntry, check_of, key_dep, tag_dep
 from tiercache._core.syncs import invalidation_of, sync
 from tiercache._core.tiers import Tiers, Want
 from tiercache._errors import L2Unavailable
@@ -151,9 +151,12 @@ def made_entry(
     since: float,
     left: float | None,
     vouched: int,
-    tags: tuple[str, ...] | None = None,
+    stored: StoredEntry | None = None,
 ) -> Entry:
-    """The L1 entry of *value*: shared where nobody can change it, else kept as its bytes."""
+    """The L1 entry of *value*: shared where nobody can change it, else kept as its bytes.
+
+    What it depends on is what *want* declares, or what the entry *stored* in L2 says of itself.
+    """
     lives = min(inf if left is None else left, inf if want.l1_ttl is None else want.l1_ttl)
     shared = want.share or tiers.values.is_shareable(value)
     return Entry(
@@ -161,9 +164,10 @@ def made_entry(
         value if shared else payload,
         None if shared else tiers.values.decode,
         deadline=since + lives,
-        deps=tuple(map(tag_dep, want.tags if tags is None else tags)),
+        deps=tuple(map(tag_dep, stored.tags if stored is not None else want.tags)),
         vouched=vouched,
         size=len(payload),
+        print=stored.print if stored is not None else want.print or 0,
     )
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 import redis
 import redis.asyncio.connection as awaiting
+import redis.asyncio.sentinel
 import redis.connection as blocking
+import redis.sentinel
 from redis.backoff import NoBackoff
 
 from tiercache._errors import SettingError
@@ -20,10 +24,16 @@ _TWINS: dict[type, type] = {
     blocking.SSLConnection: awaiting.SSLConnection,
     blocking.UnixDomainSocketConnection: awaiting.UnixDomainSocketConnection,
 }
+_THROUGH_SENTINEL = (
+    redis.sentinel.SentinelManagedConnection,
+    redis.asyncio.sentinel.SentinelManagedConnection,
+)
 # What a cache decides for itself: redis-py's own retries cost 3.5 to 7 s where nobody answers.
 _OURS = (
     "connection_class",
     "decode_responses",
+    "encoding",  # a key must have the same bytes in every process
+    "encoding_errors",
     "health_check_interval",
     "himport_registry",
     "maint_notifications_config",
@@ -62,18 +72,19 @@ class Address:
             own = next((c for c in connection_class.__mro__ if c in _TWINS or c in twins), None)
             if own is None:
                 raise SettingError(
-                    f"client= has connections of {connection_class.__name__}, which has no known counterpart; "
+                    f"client= has connections of {connection_class.__name__}, which is not known here; "
                     "pass the URL instead"
                 )
             self._blocking = own if own in _TWINS else twins[own]
             self._awaiting = _TWINS[self._blocking]
         self.kwargs = {name: value for name, value in kwargs.items() if name not in _OURS}
+        self._options = {world: _taken(world, self.kwargs) for world in (self._blocking, self._awaiting)}
         self.timeout = timeout
 
     @classmethod
     def of_url(cls, url: str, timeout: float) -> Address:
         """From redis://, rediss:// or unix://; a typo anywhere in it is a SettingError now, not later."""
-        scheme = urlsplit(url).scheme
+        scheme = url.partition(":")[0]
         if scheme not in SCHEMES:
             raise SettingError(
                 f"{redacted(url)!r} is not the URL of a cache: its scheme must be one of "
@@ -84,19 +95,24 @@ class Address:
             _ = parts.port
             kwargs = dict(blocking.parse_url(url))
         except ValueError as error:
+            if "@" in url and "@" not in re.split("[/?#]", url.partition("://")[2])[0]:
+                # Not from the error: it quotes what it took for a port, the password's beginning.
+                raise SettingError(
+                    f"cannot read the URL {redacted(url)!r}: a '/', '?' or '#' in a password is written "
+                    "%2F, %3F or %23"
+                ) from None
             raise SettingError(f"cannot read the URL {redacted(url)!r}: {error}") from error
         path = parts.path.strip("/")
         if scheme != "unix" and path and not path.isdecimal():
             raise SettingError(
                 f"{redacted(url)!r} names the database {path!r}; it must be a number, as in redis://host:6379/0"
             )
-        address = cls(kwargs.pop("connection_class", blocking.Connection), kwargs, timeout)
         try:
+            address = cls(kwargs.pop("connection_class", blocking.Connection), kwargs, timeout)
             address.connection()
         except (TypeError, redis.RedisError) as error:
-            named = ", ".join(sorted(parse_qs(parts.query)))
             raise SettingError(
-                f"the URL {redacted(url)!r} has options redis-py refuses ({named}): {error}"
+                f"the URL {redacted(url)!r} has an option redis-py refuses: {error}"
             ) from error
         return address
 
@@ -110,9 +126,20 @@ class Address:
         )
         if kwargs is None or connection_class is None:
             raise SettingError(
-                f"client= takes a redis.Redis, a redis.asyncio.Redis or a pool of one, not {type(client).__name__}"
+                "client= takes a redis.Redis, a redis.asyncio.Redis or a pool of one, "
+                f"not {type(client).__name__}"
             )
-        return cls(connection_class, kwargs, timeout)
+        if issubclass(connection_class, _THROUGH_SENTINEL):
+            raise SettingError(
+                "client= asks Sentinel where its server is, which this cache does not; "
+                "pass the URL of the primary, or of a proxy that follows it"
+            )
+        try:
+            return cls(connection_class, kwargs, timeout)
+        except TypeError as error:
+            raise SettingError(
+                f"client= has options that not both worlds of redis-py have: {error}"
+            ) from error
 
     def with_timeout(self, timeout: float) -> Address:
         """The same server, asked with less patience."""
@@ -130,12 +157,16 @@ class Address:
 
     def connection(self) -> blocking.Connection:
         """A connection for one thread at a time, not opened yet."""
-        made: blocking.Connection = self._blocking(**self.kwargs, **self._own(redis.retry.Retry))
+        made: blocking.Connection = self._blocking(
+            **self._options[self._blocking], **self._own(redis.retry.Retry)
+        )
         return made
 
     def async_connection(self) -> awaiting.Connection:
         """A connection for one task at a time, not opened yet."""
-        made: awaiting.Connection = self._awaiting(**self.kwargs, **self._own(redis.asyncio.retry.Retry))
+        made: awaiting.Connection = self._awaiting(
+            **self._options[self._awaiting], **self._own(redis.asyncio.retry.Retry)
+        )
         return made
 
     def _own(self, retry: Any) -> dict[str, Any]:
@@ -148,13 +179,31 @@ class Address:
 
     def __str__(self) -> str:
         host, port, database, _ = self.identity
-        return f"unix://{host}?db={database}" if not port else f"redis://{host}:{port}/{database}"
+        if not port:
+            return f"unix://{host}?db={database}"
+        scheme = "rediss" if issubclass(self._blocking, blocking.SSLConnection) else "redis"
+        return f"{scheme}://{host}:{port}/{database}"
 
 
 def redacted(url: str) -> str:
-    """*url* without its password, for messages."""
-    try:
-        password = urlsplit(url).password
-    except ValueError:
-        return url.split("@")[-1]
-    return url.replace(f":{password}@", ":***@") if password else url
+    """*url* without what is, or may be, a password: for messages."""
+    scheme, mark, rest = url.partition("://") if "://" in url else ("", "", url)
+    credentials, at, where = rest.rpartition("@")
+    user, colon, _ = credentials.partition(":")
+    shown = f"{user}:***" if colon else user
+    return re.sub("(?<=password=)[^&]*", "***", f"{scheme}{mark}{shown}{at}{where}")
+
+
+def _taken(connection_class: type, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of *kwargs* that the class takes; raises TypeError for one it does not take and that is set.
+
+    A client has every option of its own world, most of them at a value that asks for nothing.
+    """
+    inits = [vars(cls)["__init__"] for cls in connection_class.__mro__ if "__init__" in vars(cls)]
+    known = {name for init in inits for name in inspect.signature(init).parameters}
+    refused = sorted(name for name, value in kwargs.items() if value and name not in known)
+    if refused:
+        raise TypeError(
+            f"{connection_class.__module__}.{connection_class.__name__} takes no {', '.join(refused)}"
+        )
+    return {name: value for name, value in kwargs.items() if name in known}

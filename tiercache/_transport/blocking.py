@@ -24,7 +24,15 @@ from tiercache._core.plan import TIMED_OUT, Ask, Call, Join, Step, Tell
 from tiercache._errors import L2Unavailable
 from tiercache._transport.address import Address
 from tiercache._transport.breaker import Breaker
-from tiercache._transport.replies import Request, WireCommand, circuit_open, no_connection, unreachable
+from tiercache._transport.replies import (
+    Request,
+    WireCommand,
+    answered,
+    circuit_open,
+    no_connection,
+    packed,
+    unreachable,
+)
 
 FAILURES = (RedisError, OSError)
 
@@ -80,14 +88,14 @@ class Blocking:
         if not self._places.acquire(timeout=self._address.timeout):
             raise no_connection(self._size, self._address.timeout)
         try:
-            raw = self._round_trip(request)
+            results = self._round_trip(request)
         except FAILURES as error:
             self._breaker.failed(self._clock(), error)
             raise unreachable(error) from error
         finally:
             self._places.release()
         self._breaker.answered()
-        return request.results(raw)
+        return answered(results)
 
     def _round_trip(self, request: Request) -> list[Any]:
         connection = self._free.pop() if self._free else None
@@ -113,13 +121,17 @@ class Blocking:
         except BaseException:
             connection.disconnect()  # a reply may still be on its way
             raise
-        self._free.append(connection)
-        return raw
+        results = request.results(raw)
+        if request.in_step:
+            self._free.append(connection)
+        else:
+            connection.disconnect()
+        return results
 
 
 def _send(connection: Connection, wire: list[WireCommand]) -> list[Any]:
     connection.connect()
-    connection.send_packed_command(connection.pack_commands(wire), check_health=False)
+    connection.send_packed_command(packed(wire), check_health=False)
     replies = []
     for _ in wire:
         try:
@@ -147,6 +159,7 @@ def call(step: Call) -> Any:
         result.close()
         name = getattr(step.function, "__qualname__", repr(step.function))
         raise TypeError(
-            f"{name} returned a coroutine to a blocking call; make it an `async def`, or await the cache's own verb"
+            f"{name} returned a coroutine to a blocking call; make it an `async def`, or await "
+            "the cache's own verb"
         )
     return result

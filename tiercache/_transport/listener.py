@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -34,6 +35,17 @@ TURN = 0.1  # seconds a wait on the socket takes at most, and so a stop
 RECONNECT_EVERY = 0.25  # seconds between two attempts to subscribe
 
 
+SLEEP_NOTICED = 0.05  # seconds
+
+
+def time_asleep() -> float:
+    """Seconds this machine has slept since it was started; 0.0 where nobody can tell."""
+    boottime = getattr(time, "CLOCK_BOOTTIME", None)
+    return (
+        0.0 if boottime is None else time.clock_gettime(boottime) - time.clock_gettime(time.CLOCK_MONOTONIC)
+    )
+
+
 class Listener:
     """Started by the first read, stopped by `stop`; in a forked child a new one is made."""
 
@@ -44,9 +56,11 @@ class Listener:
         names: Names,
         perform: Callable[[Step], Any],
         served: Callable[[], int],
+        asleep: Callable[[], float] = time_asleep,
     ) -> None:
         self._tiers, self._address, self._names, self._perform = tiers, address, names, perform
         self._served = served  # reads answered so far, of whatever kind
+        self._asleep, self._slept = asleep, asleep()
         self._wake_channel = names.wake + tiers.core.node
         self._stopping = threading.Event()
         self._connection: Connection | None = None
@@ -63,12 +77,6 @@ class Listener:
         self._stopping.set()
         if threading.current_thread() is not self._thread:
             self._thread.join(2 * self._address.timeout + 2 * TURN)
-
-    def drop_subscription(self) -> None:
-        """Close the subscription as a fault would; the listener makes a new one."""
-        connection = self._connection
-        if connection is not None:
-            connection.disconnect()
 
     def forget(self) -> None:
         """After a fork, in the child: the thread is not here, the socket is the parent's."""
@@ -89,6 +97,14 @@ class Listener:
 
     def _turn(self) -> None:
         now = self._tiers.clock()
+        asleep = self._asleep()
+        if asleep - self._slept > SLEEP_NOTICED:
+            # The clock of the lease may have stood still with the machine.
+            self._tiers.core.lapse()
+            self._next_sync = 0.0
+        self._slept = asleep
+        if self._tiers.core.pending:
+            self._next_sync = min(self._next_sync, self._last_sync + PROBE_EVERY)
         if now >= self._next_sync:
             self._sync(now)
         if self._connection is None:
@@ -132,6 +148,9 @@ class Listener:
                 self.subscribed = True
                 self._complaint = None
                 self._next_sync = 0.0
+                # 1. A reader is told to wait.  2. The load ends; nobody here hears its wake-up.
+                # 3. Subscribed.  4. The reader waits, and long, since wake-ups arrive.
+                tiers.bells.ring_all()
 
     def _sync(self, now: float) -> None:
         tiers = self._tiers
@@ -159,6 +178,7 @@ class Listener:
         if self.subscribed and not self._stopping.is_set():
             self._tiers.events["subscriptions_lost"] += 1
         self.subscribed = False
+        self._tiers.bells.ring_all()
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.disconnect()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import hiredis
 from redis.exceptions import NoScriptError, ResponseError
 
 from tiercache._core.commands import Command, Names, Script
@@ -13,12 +14,19 @@ from tiercache._errors import L2Refused, L2Unavailable
 WireCommand = tuple[Any, ...]
 
 
+def packed(wire: Sequence[WireCommand]) -> list[bytes]:
+    """The bytes of *wire*, in one piece; redis-py's own packing takes 7 us for what this does in one."""
+    return [b"".join(map(hiredis.pack_command, wire))]
+
+
 class Request:
-    """One round trip: commands, as they are sent, and as they are sent again to a server that lacks a script."""
+    """One round trip: commands as they are sent, and as they are sent again where a script is unknown."""
 
     def __init__(self, commands: Sequence[Command[Any]], names: Names) -> None:
         self.commands = commands
         self._parts = [command.parts(names) for command in commands]
+        # Whether each reply so far fits its command: else the connection's next one is another's.
+        self.in_step = True
 
     @property
     def repeatable(self) -> bool:
@@ -38,19 +46,35 @@ class Request:
         return [call(*self._parts[i]) for i in places]
 
     def results(self, raw: Sequence[Any]) -> list[Any]:
-        """The typed replies; raises L2Refused for the first that is an error."""
-        results = []
+        """The typed replies, an L2Refused in the place of each that is an error or not our script's."""
+        results: list[Any] = []
         for command, reply in zip(self.commands, raw, strict=True):
             act = type(command).__name__.lower()
             if isinstance(reply, ResponseError):
-                raise L2Refused(f"Redis refused a {act}: {reply}") from reply
+                results.append(_refused(f"Redis refused a {act}: {reply}", reply))
+                continue
             try:
                 results.append(command.parse(reply))
-            except (ValueError, TypeError, AttributeError) as error:
-                raise L2Refused(
-                    f"Redis gave a {act} an answer that is not our script's: {reply!r:.200}"
-                ) from error
+            except (ValueError, TypeError, AttributeError, OverflowError) as error:
+                self.in_step = False
+                results.append(
+                    _refused(f"Redis gave a {act} an answer that is not our script's: {reply!r:.200}", error)
+                )
         return results
+
+
+def answered(results: list[Any]) -> list[Any]:
+    """*results*, unless one of them is a refusal: the first is raised."""
+    for result in results:
+        if isinstance(result, L2Refused):
+            raise result
+    return results
+
+
+def _refused(message: str, cause: Exception) -> L2Refused:
+    refusal = L2Refused(message)
+    refusal.__cause__ = cause
+    return refusal
 
 
 def _call(verb: str, script: str, keys: tuple[str, ...], args: tuple[Any, ...]) -> WireCommand:
@@ -67,5 +91,5 @@ def unreachable(error: BaseException) -> L2Unavailable:
 
 def no_connection(size: int, timeout: float) -> L2Unavailable:
     return L2Unavailable(
-        f"all {size} connections were busy for {timeout} s; raise pool_size if the application needs more at once"
+        f"all {size} connections were busy for {timeout} s; raise pool_size if so many are needed at once"
     )

@@ -36,7 +36,7 @@ local function lead(lock, me)
       return {'wait', left}
     end
   end
-  if type(owner) ~= 'string' then attempt('DEL', lock) end
+  if type(owner) == 'table' then attempt('DEL', lock) end           -- of another type
   local taken = attempt('HSET', lock, 'owner', me)
   if type(taken) == 'number' then call('PEXPIRE', lock, ARGV[3]) end      -- no memory: no lock, and still a load
   return {'lead'}

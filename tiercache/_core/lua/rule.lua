@@ -22,6 +22,10 @@ local function judge(state, keys, epoch, token, dep, first)
   return 'ok', head
 end
 
+local function is_full(reply)                                      -- fakeredis has errors in a form of its own
+  return type(reply) == 'table' and reply.err and string.find(tostring(reply.err), 'OOM', 1, true)
+end
+
 -- 1|epoch|token|expiry|check|print|bytes of tags|tags, NUL between|payload
 local function store(entry, epoch, token, ttl_ms, check, print, payload, first)
   local t = call('TIME')
@@ -29,7 +33,6 @@ local function store(entry, epoch, token, ttl_ms, check, print, payload, first)
   local tags = table.concat(ARGV, '\0', first)
   local header = table.concat({'1', epoch, token, string.format('%.0f', expiry), check, print, #tags, ''}, '|')
   local stored = attempt('SET', entry, header .. tags .. payload, 'PX', ttl_ms)
-  if type(stored) ~= 'table' or not stored.err then return 'ok' end
-  if string.find(stored.err, 'OOM', 1, true) then return 'full' end
-  return stored
+  if is_full(stored) then return 'full' end
+  return type(stored) == 'table' and stored.err and stored or 'ok'
 end

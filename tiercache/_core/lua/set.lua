@@ -2,6 +2,8 @@
 -- ARGV nonce channel key_cap dep epoch token ttl_ms check print payload tag...    (epoch '': no token)
 -- -> status, epoch, number    status: ok | full | as fill refuses a token, with nothing done
 -- A record on the key, the value with that record as its token, and the hint, in one step.
+-- OOM can refuse the first write of a script only, and a record must pass: this one adds nothing, and asks.
+local room = attempt('ZADD', KEYS[1], 'XX', 0, '')
 local e, s = open(ARGV[1])
 if ARGV[5] ~= '' then
   local status = judge(KEYS[1], KEYS[2], ARGV[5], ARGV[6], ARGV[4], 11)
@@ -10,7 +12,10 @@ end
 s = s + 1
 note(KEYS[2], s, 4, 4, n(ARGV[3]))
 announce(e, s, ARGV[2], ARGV[4])
-local stored = store(KEYS[5], whole(e), whole(s), ARGV[7], ARGV[8], ARGV[9], ARGV[10], 11)
+local stored = 'full'
+if not is_full(room) then
+  stored = store(KEYS[5], whole(e), whole(s), ARGV[7], ARGV[8], ARGV[9], ARGV[10], 11)
+end
 if stored ~= 'ok' then call('DEL', KEYS[5]) end
 if type(stored) == 'table' then return stored end
 return {stored, whole(e), whole(s)}

@@ -14,8 +14,8 @@ if whole(e) ~= ARGV[2] then return reply end
 local proved, limit = n(ARGV[3]), n(ARGV[4])
 reply[7] = 'flush'
 if proved < f or proved < kf then return reply end
-local records = call('ZRANGEBYSCORE', KEYS[1], '(' .. ARGV[3], '+inf', 'WITHSCORES', 'LIMIT', 0, limit + 1)
-for _, x in ipairs(call('ZRANGEBYSCORE', KEYS[2], '(' .. ARGV[3], '+inf', 'WITHSCORES', 'LIMIT', 0, limit + 1)) do
+local records = call('ZRANGEBYSCORE', KEYS[1], '(' .. ARGV[3], reply[2], 'WITHSCORES', 'LIMIT', 0, limit + 1)
+for _, x in ipairs(call('ZRANGEBYSCORE', KEYS[2], '(' .. ARGV[3], reply[2], 'WITHSCORES', 'LIMIT', 0, limit + 1)) do
   records[#records + 1] = x
 end
 if #records > 2 * limit then return reply end
