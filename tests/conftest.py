@@ -70,12 +70,22 @@ def source(tmp_path: Path) -> Source:
     return Source.new(tmp_path)
 
 
+@pytest.fixture(params=["redis", "memory"])
+def any_url(request: pytest.FixtureRequest) -> str:
+    """The test runs once with two tiers and once without a server."""
+    if request.param == "memory":
+        return "memory://"
+    server: RedisServer = request.getfixturevalue("redis_server")
+    server.flush()
+    return server.url()
+
+
 @pytest.fixture
 def new_node() -> Iterator[Callable[..., TierCache]]:
     """Makes a cache that shares its node with no other; all end with the test."""
     with ExitStack() as made:
 
-        def make(url: str, **settings: Any) -> TierCache:
+        def make(url: str | None = None, **settings: Any) -> TierCache:
             cache = TierCache(url, private=True, **settings)
             made.enter_context(cache.sync)
             return cache

@@ -1,0 +1,54 @@
+"""A way to a server that can fall silent, as a cable does: nothing is closed, nothing arrives."""
+
+from __future__ import annotations
+
+import socket
+import threading
+
+from tests.servers import RedisServer
+
+
+class Proxy:
+    """Passes bytes on to *server* until it is told to swallow those of some connections."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self._to = ("127.0.0.1", server.port)
+        self._entrance = socket.create_server(("127.0.0.1", 0))
+        self._sockets: list[socket.socket] = []  # changed by the accepting thread alone
+        self._silent: set[socket.socket] = set()
+        self.subscriptions: list[socket.socket] = []  # the client's end of each connection that subscribed
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self._entrance.getsockname()[1]}/0"
+
+    def silence_subscriptions(self) -> None:
+        """Let the subscriptions there are fall silent in both directions; new ones are heard."""
+        self._silent.update(self.subscriptions)
+
+    def close(self) -> None:
+        for each in (self._entrance, *self._sockets):
+            each.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._entrance.accept()
+                server = socket.create_connection(self._to)
+            except OSError:
+                return
+            self._sockets += (client, server)
+            for source, sink in ((client, server), (server, client)):
+                threading.Thread(target=self._pass_on, args=(source, sink, client), daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, sink: socket.socket, client: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                if source is client and b"SUBSCRIBE" in data:
+                    self.subscriptions.append(client)
+                if client not in self._silent:
+                    sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            return  # one of the two has been closed

@@ -1,0 +1,39 @@
+"""Programs of a user, each run as its own interpreter from beginning to end."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from typing import NamedTuple
+
+from tests.servers import TIMEOUT
+
+
+class Ended(NamedTuple):
+    status: int
+    out: str
+    err: str
+    seconds: float  # from its start to its end
+
+
+def run_script(text: str, *args: str, warnings: str = "error", **environment: str) -> Ended:
+    """What came of the program *text*; its arguments are *args*, its warnings are errors."""
+    begun = time.monotonic()
+    ended = subprocess.run(
+        [sys.executable, "-W", warnings, "-c", text, *args],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=3 * TIMEOUT,
+        check=False,
+    )
+    return Ended(ended.returncode, ended.stdout, ended.stderr, time.monotonic() - begun)
+
+
+def output_of(text: str, *args: str, **environment: str) -> str:
+    """What the program prints; it must end well and say nothing else."""
+    ended = run_script(text, *args, **environment)
+    assert (ended.status, ended.err) == (0, ""), ended
+    return ended.out
