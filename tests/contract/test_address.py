@@ -1,0 +1,336 @@
+"""Where Redis is: what a URL or a client of the user's says, in both worlds, and what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import fakeredis
+import pytest
+import redis
+import redis.asyncio as redis_async
+
+from tests.contract.commands import sync
+from tests.contract.worlds import NAMES
+from tests.servers import RedisServer, newest
+from tiercache import L2Unavailable, SettingError, TierCache
+from tiercache._core.commands import Names
+from tiercache._core.plan import Ask
+from tiercache._transport.address import Address
+from tiercache._transport.awaiting import Awaiting
+from tiercache._transport.blocking import Blocking
+from tiercache._transport.breaker import Breaker
+from tiercache.testing import Clock
+
+SECRET = "s3cret"
+
+
+def of_url(url: str) -> Address:
+    return Address.of_url(url, 5.0)
+
+
+def of_client(client: Any) -> Address:
+    return Address.of_client(client, 5.0)
+
+
+def answers(address: Address, names: Names = NAMES) -> bool:
+    """Whether the server there answers both worlds."""
+    blocking = Blocking(address, names, Breaker(), Clock(), pool_size=1)
+    with closing(blocking):
+        (first,) = blocking.perform(Ask((sync(),)))
+
+    async def awaited() -> Any:
+        awaiting = Awaiting(address, names, Breaker(), Clock(), pool_size=1)
+        (second,) = await awaiting.perform(Ask((sync(),)))
+        await awaiting.close()
+        return second
+
+    return bool(first.epoch == asyncio.run(awaited()).epoch)
+
+
+# ---- URLs
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://", "redis://localhost:6379/0"),
+        ("redis://cache", "redis://cache:6379/0"),
+        ("redis://cache/", "redis://cache:6379/0"),
+        ("redis://cache:1/2", "redis://cache:1/2"),
+        ("redis://cache?db=3", "redis://cache:6379/3"),
+        ("redis://user:s3cret@cache:1/2", "redis://cache:1/2"),
+        ("rediss://cache", "rediss://cache:6379/0"),
+        ("unix:///run/redis.sock", "unix:///run/redis.sock?db=0"),
+        ("unix:///run/redis.sock?db=2", "unix:///run/redis.sock?db=2"),
+    ],
+)
+def test_a_url_says_where_the_server_is(url: str, shown: str) -> None:
+    assert str(of_url(url)) == shown
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("redid://cache", "did you mean 'redis'"),
+        ("http://cache", "scheme must be one of redis, rediss, unix, memory"),
+        ("cache:6379", "scheme must be one of"),
+        ("", "scheme must be one of"),
+        ("redis:cache", "redis://"),
+        ("redis://cache:port", "Port"),
+        ("redis://cache:70000", "Port out of range"),
+        ("redis://[::1", "IPv6"),
+        ("redis://cache/zero", "must be a number, as in redis://host:6379/0"),
+        ("redis://cache/-1", "must be a number"),
+        ("redis://cache/0/1", "must be a number"),
+        ("redis://cache?db=zero", "db"),
+        ("redis://cache?nosuch=1", "nosuch"),
+        ("redis://cache?ssl_ca_certs=ca.pem", "ssl_ca_certs"),
+        ("rediss://cache?ssl_cert_reqs=perhaps", "perhaps"),
+        ("unix:///run/redis.sock?nosuch=1", "nosuch"),
+    ],
+)
+def test_a_typo_anywhere_in_a_url_is_an_error_now_that_names_it(url: str, said: str) -> None:
+    with pytest.raises(SettingError, match=said):
+        of_url(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redid://user:s3cret@cache",
+        "redid://:s3cret@cache",
+        "redis://user:s3cret@cache:port",
+        "redis://user:s3cret@cache/zero",
+        "redis://user:s3cret@cache?nosuch=1",
+        "redis://user:s3cret@[::1",
+        "redis://user:a@s3cret@cache/zero",
+        "redis://user:s3cret/b@cache",
+        "redis://user:a/s3cret@cache",
+        "redis://user:a#s3cret@cache",
+        "redis://user:a?s3cret@cache",
+        "redis://user:s3cret?b@cache",
+        "redis:user:s3cret@cache",
+        "unix:///run/redis.sock?password=s3cret&nosuch=1",
+        "redis://cache?nosuch=1&password=s3cret",
+    ],
+)
+def test_no_error_tells_a_password(url: str) -> None:
+    with pytest.raises(SettingError) as caught:
+        of_url(url)
+
+    error: BaseException | None = caught.value
+    while error is not None:
+        assert SECRET not in str(error)
+        error = error.__cause__
+
+
+@pytest.mark.parametrize("url", ["redis://user:s3cret@cache", "unix:///run/redis.sock?password=s3cret"])
+def test_nothing_that_is_shown_tells_a_password(url: str) -> None:
+    with TierCache(url, private=True, listen=False).sync as cache:
+        assert SECRET not in f"{cache!r} {cache.stats()!r} {of_url(url)}"
+
+
+def test_an_unavailable_server_s_error_tells_no_password(free_tcp_port: int) -> None:
+    with (
+        TierCache(f"redis://user:s3cret@127.0.0.1:{free_tcp_port}", private=True, listen=False).sync as cache,
+        pytest.raises(L2Unavailable) as caught,
+    ):
+        cache.token()
+
+    assert SECRET not in str(caught.value)
+
+
+def test_a_refused_password_is_said_to_be_and_not_told(redis_server: RedisServer) -> None:
+    with pytest.raises(L2Unavailable, match="invalid username-password") as caught:
+        answers(of_url(f"redis://user:{SECRET}@127.0.0.1:{redis_server.port}/0"))
+
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("password", ["s/3?c#r@e:t%", "é 鍵"])
+def test_a_password_of_any_characters_is_sent_as_it_is(redis_server: RedisServer, password: str) -> None:
+    redis_server.cli("ACL", "SETUSER", "odd", "on", f">{password}", "~*", "&*", "+@all")
+    try:
+        assert answers(of_url(f"redis://odd:{quote(password, safe='')}@127.0.0.1:{redis_server.port}/0"))
+    finally:
+        redis_server.cli("ACL", "DELUSER", "odd")
+
+
+def test_a_database_is_its_own_domain(redis_server: RedisServer) -> None:
+    assert answers(of_url(redis_server.url(3)), Names("shop", 3))
+
+    assert [redis_server.cli("EXISTS", NAMES.state), of_url(redis_server.url(3)).database] == [0, 3]
+
+
+def test_a_unix_socket_is_spoken_to_in_both_worlds(tmp_path: Path) -> None:
+    path = tmp_path / "redis.sock"
+    with closing(RedisServer(newest(), extra=("--unixsocket", str(path)))):
+        assert answers(of_url(f"unix://{path}"))
+        with redis.Redis(unix_socket_path=str(path)) as client:
+            assert answers(of_client(client))
+
+
+# ---- clients
+
+
+def clients(port: int) -> dict[str, Callable[[], Any]]:
+    where: dict[str, Any] = {"host": "127.0.0.1", "port": port}
+    return {
+        "redis.Redis": lambda: redis.Redis(**where),
+        "redis.Redis.from_url": lambda: redis.Redis.from_url(f"redis://127.0.0.1:{port}/0"),
+        "decode_responses": lambda: redis.Redis(**where, decode_responses=True),
+        "RESP3": lambda: redis.Redis(**where, protocol=3),
+        "latin-1": lambda: redis.Redis(**where, encoding="latin-1"),
+        "ConnectionPool": lambda: redis.ConnectionPool(**where),
+        "BlockingConnectionPool": lambda: redis.BlockingConnectionPool(**where),
+        "redis.asyncio.Redis": lambda: redis_async.Redis(**where),
+        "redis.asyncio decode_responses": lambda: redis_async.Redis(**where, decode_responses=True),
+        "redis.asyncio.ConnectionPool": lambda: redis_async.ConnectionPool(**where),
+        "with every timeout": lambda: redis.Redis(
+            **where, socket_timeout=1, socket_connect_timeout=1, health_check_interval=1
+        ),
+        "with a name": lambda: redis.Redis(**where, client_name="shop"),
+    }
+
+
+@pytest.mark.parametrize("kind", clients(0))
+def test_a_client_of_either_world_serves_both(redis_server: RedisServer, kind: str) -> None:
+    address = of_client(clients(redis_server.port)[kind]())
+
+    assert str(address) == f"redis://127.0.0.1:{redis_server.port}/0"
+    assert answers(address, Names("clé 鍵", 0))
+    assert redis_server.cli("EXISTS", Names("clé 鍵", 0).state)
+
+
+def test_a_client_says_which_server_database_and_user(redis_server: RedisServer) -> None:
+    made = redis.Redis("cache", 1, db=2, username="user", password=SECRET)
+
+    assert of_client(made).identity == of_url(f"redis://user:{SECRET}@cache:1/2").identity
+
+
+def test_timeouts_and_retries_are_this_cache_s_own() -> None:
+    made = redis.Redis("cache", socket_timeout=99, socket_connect_timeout=99)
+    address = of_client(made)
+
+    for connection in (address.connection(), address.async_connection()):
+        assert (connection.socket_timeout, connection.socket_connect_timeout) == (5.0, 5.0)
+        assert connection.retry.get_retries() == 0
+    assert address.with_timeout(1.0).connection().socket_timeout == 1.0
+
+
+@pytest.mark.parametrize("world", [redis, redis_async], ids=["blocking", "awaiting"])
+def test_a_client_with_tls_serves_both_worlds(world: Any) -> None:
+    address = of_client(world.Redis(host="cache", ssl=True, ssl_check_hostname=False, ssl_cert_reqs="none"))
+
+    for connection in (address.connection(), address.async_connection()):
+        assert type(connection).__name__ == "SSLConnection"
+
+
+def test_an_option_that_one_world_lacks_is_refused_and_named() -> None:
+    """Left out in silence, the other world would go without the check it asks for."""
+    with pytest.raises(SettingError, match="ssl_validate_ocsp"):
+        of_client(redis.Redis("cache", ssl=True, ssl_validate_ocsp=True))
+
+
+@pytest.mark.parametrize(
+    "made", [fakeredis.FakeRedis, fakeredis.FakeAsyncRedis], ids=["blocking", "awaiting"]
+)
+def test_a_fake_client_is_refused_instead_of_taken_for_localhost(made: Callable[[], Any]) -> None:
+    with pytest.raises(SettingError, match="client="):
+        of_client(made())
+
+
+@pytest.mark.parametrize("what", [object(), "redis://cache", 6379, None])
+def test_what_is_no_client_is_refused(what: object) -> None:
+    with pytest.raises(SettingError, match=f"not {type(what).__name__}"):
+        of_client(what)
+
+
+# ---- TLS
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for localhost that signs itself, and its key, in one file."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl makes the certificate")
+    folder = tmp_path_factory.mktemp("tls")
+    key, made = folder / "key.pem", folder / "certificate.pem"
+    kind: list[str] = [
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "2",
+    ]
+    name = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    command = [openssl, "req", *kind, *name, "-keyout", str(key), "-out", str(made)]
+    subprocess.run(command, check=True, capture_output=True)
+    made.write_text(made.read_text() + key.read_text())
+    return made
+
+
+@pytest.fixture
+def tls_port(certificate: Path, redis_server: RedisServer) -> Iterator[int]:
+    """Of an end of TLS in front of the server."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    threads: list[threading.Thread] = []
+    with socket.create_server(("127.0.0.1", 0)) as entrance:
+
+        def accept() -> None:
+            while True:
+                try:
+                    plain, _ = entrance.accept()
+                except OSError:
+                    return
+                threads.append(threading.Thread(target=_serve, args=(context, plain, redis_server.port)))
+                threads[-1].start()
+
+        acceptor = threading.Thread(target=accept)
+        acceptor.start()
+        yield entrance.getsockname()[1]
+        entrance.shutdown(socket.SHUT_RDWR)
+        acceptor.join()
+        for thread in threads:
+            thread.join()
+
+
+def _serve(context: ssl.SSLContext, plain: socket.socket, port: int) -> None:
+    """One request, one reply, in turn: enough for a client that does not pipeline beyond its replies."""
+    with plain, socket.create_connection(("127.0.0.1", port)) as server:
+        try:
+            with context.wrap_socket(plain, server_side=True) as client:
+                while data := client.recv(1 << 20):
+                    server.sendall(data)
+                    client.sendall(server.recv(1 << 20))
+        except (ssl.SSLError, OSError):
+            return  # a client that does not trust us
+
+
+def test_a_server_behind_tls_is_spoken_to_in_both_worlds(tls_port: int, certificate: Path) -> None:
+    assert answers(of_url(f"rediss://localhost:{tls_port}/0?ssl_ca_certs={certificate}"))
+
+
+def test_a_client_with_tls_is_spoken_for_in_both_worlds(tls_port: int, certificate: Path) -> None:
+    with redis.Redis("localhost", tls_port, ssl=True, ssl_ca_certs=str(certificate)) as client:
+        assert answers(of_client(client))
+
+
+def test_a_certificate_of_nobody_is_not_trusted(tls_port: int) -> None:
+    with pytest.raises(L2Unavailable, match=r"(?i)certificate"):
+        answers(of_url(f"rediss://localhost:{tls_port}/0"))

@@ -1,0 +1,76 @@
+"""The circuit by itself: instants in, leave to try out."""
+
+from __future__ import annotations
+
+import pytest
+
+from tiercache._transport.breaker import CALLER_GRACE, PROBE_EVERY, Breaker
+
+
+@pytest.fixture
+def opened() -> Breaker:
+    """A circuit that opened at the instant 100."""
+    breaker = Breaker()
+    breaker.failed(100.0, TimeoutError("no answer"))
+    return breaker
+
+
+def test_a_closed_circuit_admits_everybody() -> None:
+    breaker = Breaker()
+
+    assert not breaker.is_open
+    assert all(breaker.admits(0.0, prober=prober) for prober in (True, False) * 3)
+
+
+def test_an_open_circuit_knows_why(opened: Breaker) -> None:
+    assert opened.is_open
+    assert opened.reason == "TimeoutError: no answer"
+
+
+@pytest.mark.parametrize("prober", [True, False])
+def test_an_open_circuit_admits_nobody_at_first(opened: Breaker, prober: bool) -> None:
+    assert not opened.admits(100.0 + PROBE_EVERY - 0.001, prober=prober)
+
+
+def test_the_prober_tries_first(opened: Breaker) -> None:
+    now = 100.0 + PROBE_EVERY
+
+    assert not opened.admits(now, prober=False)
+    assert opened.admits(now, prober=True)
+
+
+def test_a_caller_tries_when_no_prober_has(opened: Breaker) -> None:
+    now = 100.0 + PROBE_EVERY + CALLER_GRACE
+
+    assert not opened.admits(now - 0.001, prober=False)
+    assert opened.admits(now, prober=False)
+
+
+def test_one_tries_at_a_time(opened: Breaker) -> None:
+    now = 100.0 + PROBE_EVERY
+    assert opened.admits(now, prober=True)
+
+    assert not opened.admits(now, prober=True)
+    assert not opened.admits(now, prober=False)
+    assert opened.admits(now + PROBE_EVERY, prober=True)
+
+
+def test_callers_leave_a_prober_that_tries_alone(opened: Breaker) -> None:
+    for n in range(1, 20):
+        now = 100.0 + n * PROBE_EVERY
+        assert opened.admits(now, prober=True)
+        assert not opened.admits(now + 0.9 * PROBE_EVERY, prober=False)
+
+
+def test_an_answer_closes_it(opened: Breaker) -> None:
+    opened.answered()
+
+    assert not opened.is_open
+    assert opened.admits(100.0, prober=False)
+
+
+def test_another_failure_opens_it_for_another_while(opened: Breaker) -> None:
+    opened.failed(200.0, ConnectionError("refused"))
+
+    assert opened.reason == "ConnectionError: refused"
+    assert not opened.admits(200.0, prober=True)

@@ -1,0 +1,277 @@
+"""What a transport does when the way to the server, or the server itself, is at fault."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.contract.commands import invalidate, read, set_, sync
+from tests.contract.relay import Relay
+from tests.contract.worlds import Threads, Transport, ask, in_threads
+from tests.servers import RedisServer, eventually
+from tiercache._core.plan import Ask
+from tiercache._errors import L2Unavailable
+from tiercache._transport.breaker import CALLER_GRACE, PROBE_EVERY
+
+SHORT = 0.2  # seconds; a timeout that a test waits for
+Connect = Callable[..., Any]
+
+
+def head(server: RedisServer) -> int:
+    return int(-server.cli("ZSCORE", "{shop}1:v", b"\1s"))
+
+
+# ---- connections
+
+
+def test_a_step_is_one_round_trip_on_one_connection_kept_for_the_next(ready: Transport, relay: Relay) -> None:
+    for _ in range(3):
+        ready.perform(Ask((sync(), invalidate("a"), invalidate("b"))))
+
+    assert (relay.scripts, relay.connections) == (3, 0)
+
+
+def test_a_connection_killed_while_idle_is_replaced_and_nobody_notices(
+    ready: Transport, relay: Relay, redis_server: RedisServer
+) -> None:
+    redis_server.cli("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
+    assert ask(ready, sync()).epoch > 0
+    assert relay.connections == 1
+    assert not ready.breaker.is_open
+
+
+def test_a_set_on_a_connection_killed_while_idle_is_not_sent_again(
+    ready: Transport, redis_server: RedisServer
+) -> None:
+    """Whether it ran cannot be known: a second run might replace a newer value."""
+    before = head(redis_server)
+    redis_server.cli("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
+    with pytest.raises(L2Unavailable):
+        ask(ready, set_("k"))
+    assert head(redis_server) == before
+
+
+def test_a_connection_killed_in_use_is_replaced_and_the_command_sent_once_more(
+    ready: Transport, relay: Relay
+) -> None:
+    relay.hang_up()
+
+    assert ask(ready, invalidate("a")).number > 0
+    assert (relay.scripts, relay.connections) == (2, 1)
+
+
+def test_a_connection_killed_twice_is_given_up(ready: Transport, relay: Relay) -> None:
+    relay.hang_up()
+    relay.hang_up()
+
+    with pytest.raises(L2Unavailable):
+        ask(ready, invalidate("a"))
+    assert relay.scripts == 2
+    assert ready.breaker.is_open
+
+
+def test_a_set_on_a_connection_killed_in_use_runs_once(
+    ready: Transport, relay: Relay, redis_server: RedisServer
+) -> None:
+    before = head(redis_server)
+    relay.hang_up()
+
+    with pytest.raises(L2Unavailable):
+        ask(ready, set_("k"))
+    assert relay.scripts == 1
+    assert head(redis_server) == before + 1
+
+
+def test_a_set_beside_other_commands_keeps_them_all_from_being_sent_again(
+    ready: Transport, relay: Relay
+) -> None:
+    relay.hang_up()
+
+    with pytest.raises(L2Unavailable):
+        ready.perform(Ask((invalidate("a"), set_("k"))))
+    assert relay.scripts == 1
+
+
+def test_a_new_connection_that_breaks_is_given_up_at_once(connect: Connect, relay: Relay) -> None:
+    relay.hang_up()
+
+    with pytest.raises(L2Unavailable):
+        ask(connect(relay.port), sync())
+    assert relay.scripts == 1
+
+
+def test_no_more_connections_are_open_than_the_pool_has(
+    connect: Connect, relay: Relay, redis_server: RedisServer
+) -> None:
+    transport = connect(relay.port, pool_size=2)
+    outcomes = transport.together(*(Ask((invalidate(str(n)),)) for n in range(20)))
+
+    assert len({outcome[0].number for outcome in outcomes}) == 20
+    assert relay.connections == 2
+
+
+def test_a_caller_who_finds_no_connection_free_goes_without_and_the_circuit_stays_closed(
+    connect: Connect, relay: Relay
+) -> None:
+    transport = connect(relay.port, timeout=SHORT, pool_size=0)
+
+    with pytest.raises(L2Unavailable, match="pool_size"):
+        ask(transport, sync())
+    assert not transport.breaker.is_open
+
+
+def test_connections_are_closed_with_the_transport(ready: Transport, redis_server: RedisServer) -> None:
+    def clients() -> int:
+        return len(redis_server.cli("CLIENT", "LIST", "TYPE", "normal").splitlines())
+
+    before = clients()
+    ready.disconnect()
+
+    assert eventually(lambda: clients() == before - 1)
+
+
+# ---- silence
+
+
+def test_a_server_that_does_not_answer_is_given_up_in_time(connect: Connect, relay: Relay) -> None:
+    transport = connect(relay.port, timeout=SHORT)
+    ask(transport, sync())
+    relay.hold()
+    begun = time.monotonic()
+
+    with pytest.raises(L2Unavailable, match="Timeout"):
+        ask(transport, sync())
+    assert time.monotonic() - begun < SHORT + 2
+    assert transport.breaker.is_open
+
+
+def test_a_server_that_does_not_answer_is_not_asked_again(connect: Connect, relay: Relay) -> None:
+    transport = connect(relay.port, timeout=SHORT)
+    ask(transport, sync())
+    relay.scripts = 0
+    relay.hold()
+
+    with pytest.raises(L2Unavailable):
+        ask(transport, sync())
+    assert relay.scripts == 1
+
+
+def test_a_late_reply_is_never_taken_for_that_of_the_next_command(connect: Connect, relay: Relay) -> None:
+    transport = connect(relay.port, timeout=SHORT)
+    epoch = ask(transport, sync()).epoch
+    ask(transport, read(epoch, "k"))
+    relay.hold()
+    with pytest.raises(L2Unavailable):
+        ask(transport, sync())
+    relay.let_go()
+    transport.clock.advance(10)
+
+    assert ask(transport, read(epoch, "k")).found == ("miss",)
+
+
+def test_a_paused_server_is_given_up_and_found_again(connect: Connect, own_redis: RedisServer) -> None:
+    transport = connect(own_redis.port, timeout=SHORT)
+    epoch = ask(transport, sync()).epoch
+    own_redis.pause()
+    with pytest.raises(L2Unavailable):
+        ask(transport, sync())
+    own_redis.resume()
+    transport.clock.advance(10)
+
+    assert ask(transport, sync(epoch, 1)).epoch == epoch
+    assert not transport.breaker.is_open
+
+
+def test_a_server_that_accepts_and_is_silent_is_given_up_in_time(connect: Connect, relay: Relay) -> None:
+    relay.hold()
+    transport = connect(relay.port, timeout=SHORT)
+    begun = time.monotonic()
+
+    with pytest.raises(L2Unavailable):
+        ask(transport, sync())
+    assert time.monotonic() - begun < 2 * SHORT + 2
+    assert transport.breaker.is_open
+
+
+def test_a_port_nobody_listens_on_is_unavailable(connect: Connect, free_tcp_port: int) -> None:
+    transport = connect(free_tcp_port)
+
+    with pytest.raises(L2Unavailable, match="Error 111"):
+        ask(transport, sync())
+    assert transport.breaker.is_open
+
+
+# ---- the circuit
+
+
+def broken(connect: Connect, relay: Relay) -> Any:
+    """A transport whose circuit has just opened."""
+    transport = connect(relay.port)
+    relay.hang_up()
+    with pytest.raises(L2Unavailable):
+        ask(transport, sync())
+    relay.scripts = relay.connections = 0
+    return transport
+
+
+def test_an_open_circuit_sends_nothing_and_says_why(connect: Connect, relay: Relay) -> None:
+    transport = broken(connect, relay)
+
+    for _ in range(100):
+        with pytest.raises(L2Unavailable, match="left alone for a moment, after ConnectionError"):
+            ask(transport, sync())
+    assert (relay.scripts, relay.connections) == (0, 0)
+
+
+def test_after_a_grace_one_caller_tries_and_closes_the_circuit(connect: Connect, relay: Relay) -> None:
+    transport = broken(connect, relay)
+    transport.clock.advance(PROBE_EVERY + CALLER_GRACE)
+
+    assert ask(transport, sync()).epoch > 0
+    assert not transport.breaker.is_open
+
+
+def test_of_many_callers_one_tries(connect: Connect, relay: Relay) -> None:
+    transport = broken(connect, relay)
+    relay.hang_up()
+    transport.clock.advance(PROBE_EVERY + CALLER_GRACE)
+    outcomes = transport.together(*(Ask((invalidate("a"),)) for _ in range(10)))
+
+    assert all(isinstance(outcome, L2Unavailable) for outcome in outcomes)
+    assert relay.scripts == 1
+
+
+def test_a_try_that_fails_leaves_the_circuit_open_for_another_while(connect: Connect, relay: Relay) -> None:
+    transport = broken(connect, relay)
+    transport.clock.advance(PROBE_EVERY + CALLER_GRACE)
+    relay.hang_up()
+    for _ in range(2):
+        with pytest.raises(L2Unavailable):
+            ask(transport, sync())
+
+    assert relay.scripts == 1
+
+
+def test_a_server_that_was_killed_is_found_again(connect: Connect, own_redis: RedisServer) -> None:
+    transport = connect(own_redis.port)
+    first = ask(transport, sync()).epoch
+    own_redis.kill()
+    with pytest.raises(L2Unavailable):
+        ask(transport, sync())
+    own_redis.start()
+    transport.clock.advance(10)
+
+    assert ask(transport, sync()).epoch != first
+    assert not transport.breaker.is_open
+
+
+def test_threads_that_meet_a_broken_server_all_go_without(connect: Connect, free_tcp_port: int) -> None:
+    transport = Threads(free_tcp_port, timeout=SHORT, pool_size=2)
+    outcomes = in_threads(*(lambda: ask(transport, sync()) for _ in range(10)))
+
+    assert all(isinstance(outcome, L2Unavailable) for outcome in outcomes)

@@ -1,0 +1,286 @@
+"""What only the awaiting transport does: one call a turn, callers that are cancelled, loops that end."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from tests.contract.commands import invalidate, read, set_, sync
+from tests.contract.conftest import PLENTY
+from tests.contract.relay import Relay
+from tests.contract.worlds import NAMES, address
+from tests.servers import TIMEOUT, RedisServer
+from tiercache._core.commands import MAX_READ, Answers, Command, Hit, Read
+from tiercache._core.plan import Ask, Step, Tell
+from tiercache._core.records import parse_entry
+from tiercache._errors import L2Unavailable
+from tiercache._transport.awaiting import Awaiting
+from tiercache._transport.breaker import Breaker
+from tiercache.testing import Clock
+
+pytestmark = pytest.mark.anyio
+
+
+@asynccontextmanager
+async def awaiting(port: int, *, timeout: float = PLENTY) -> AsyncIterator[Awaiting]:
+    made = Awaiting(address(port, timeout), NAMES, Breaker(), Clock(), pool_size=8)
+    yield made
+    await made.close()
+
+
+async def ask(transport: Awaiting, command: Command[Any]) -> Any:
+    (reply,) = await transport.perform(Ask((command,)))
+    return reply
+
+
+async def until(promise: Any) -> None:
+    async with asyncio.timeout(TIMEOUT):
+        while not promise():  # noqa: ASYNC110  # what another thread or the server does sets no event here
+            await asyncio.sleep(0.001)
+
+
+async def ready_epoch(transport: Awaiting) -> int:
+    """The epoch, of a server that knows the scripts by now."""
+    epoch = (await ask(transport, sync())).epoch
+    await ask(transport, read(epoch, "warm"))
+    assert isinstance(epoch, int)
+    return epoch
+
+
+def calls(server: RedisServer) -> int:
+    """Script calls the server has seen."""
+    stats = server.cli("INFO", "commandstats")
+    return sum(stats[name]["calls"] for name in ("cmdstat_eval", "cmdstat_evalsha") if name in stats)
+
+
+# ---- one call a turn
+
+
+@pytest.mark.parametrize(("reads", "expected"), [(1, 1), (50, 1), (MAX_READ, 1), (MAX_READ + 1, 2), (250, 3)])
+async def test_the_reads_of_one_turn_go_out_a_hundred_keys_a_call(
+    redis_server: RedisServer, reads: int, expected: int
+) -> None:
+    async with awaiting(redis_server.port) as transport:
+        epoch = await ready_epoch(transport)
+        before = calls(redis_server)
+        answers = await asyncio.gather(*(ask(transport, read(epoch, f"k{n}")) for n in range(reads)))
+
+    assert [each.found for each in answers] == [("miss",)] * reads
+    assert calls(redis_server) - before == expected
+
+
+async def test_each_reader_of_a_turn_gets_the_answers_to_its_own_keys(redis_server: RedisServer) -> None:
+    async with awaiting(redis_server.port) as transport:
+        epoch = await ready_epoch(transport)
+        for n in range(30):
+            await ask(transport, set_(f"k{n}", str(n).encode()))
+        wanted = [
+            [f"k{n}" for n in range(start, start + size)] for start, size in ((0, 1), (5, 9), (20, 3), (3, 2))
+        ]
+        all_answers = await asyncio.gather(*(ask(transport, read(epoch, *keys)) for keys in wanted))
+
+    for keys, answers in zip(wanted, all_answers, strict=True):
+        for key, answer in zip(keys, answers.found, strict=True):
+            assert isinstance(answer, Hit)
+            entry = parse_entry(answer.raw, key)
+            assert entry is not None
+            assert entry.payload == key.removeprefix("k").encode()
+
+
+async def test_the_keys_of_one_read_stay_together(redis_server: RedisServer) -> None:
+    async with awaiting(redis_server.port) as transport:
+        epoch = await ready_epoch(transport)
+        before = calls(redis_server)
+        many = [read(epoch, *(f"{n}.{m}" for m in range(60))) for n in range(2)]
+        answers = await asyncio.gather(*(ask(transport, each) for each in many))
+
+    assert [len(each.found) for each in answers] == [60, 60]
+    assert calls(redis_server) - before == 2
+
+
+async def test_reads_of_another_epoch_go_apart(redis_server: RedisServer) -> None:
+    async with awaiting(redis_server.port) as transport:
+        epoch = await ready_epoch(transport)
+        before = calls(redis_server)
+        asks = (read(epoch, "a"), read(epoch + 1, "b"), read(epoch, "c"), read(epoch + 1, "d"))
+        answers = await asyncio.gather(*(ask(transport, each) for each in asks))
+
+    assert [each.found for each in answers] == [("miss",), (), ("miss",), ()]
+    assert calls(redis_server) - before == 2
+
+
+async def test_one_reader_who_met_a_newer_head_sends_its_whole_turn_to_sync(
+    redis_server: RedisServer,
+) -> None:
+    async with awaiting(redis_server.port) as transport:
+        epoch = await ready_epoch(transport)
+        (asked,) = read(epoch, "b").asks
+        answers = await asyncio.gather(
+            ask(transport, read(epoch, "a")), ask(transport, Read(epoch, 10**9, (asked,)))
+        )
+
+    assert list(answers) == [Answers(None), Answers(None)]
+
+
+async def test_reads_of_different_turns_are_different_calls(redis_server: RedisServer) -> None:
+    async with awaiting(redis_server.port) as transport:
+        epoch = await ready_epoch(transport)
+        before = calls(redis_server)
+        for key in "abc":
+            await ask(transport, read(epoch, key))
+
+    assert calls(redis_server) - before == 3
+
+
+async def test_a_turn_that_fails_fails_for_each_of_its_readers(relay: Relay) -> None:
+    async with awaiting(relay.port) as transport:
+        epoch = await ready_epoch(transport)
+        relay.hang_up()
+        relay.hang_up()
+        outcomes = await asyncio.gather(
+            *(ask(transport, read(epoch, str(n))) for n in range(5)), return_exceptions=True
+        )
+
+    assert [type(outcome) for outcome in outcomes] == [L2Unavailable] * 5
+
+
+# ---- cancellation
+
+
+async def test_a_cancelled_caller_leaves_its_connection_in_step(relay: Relay) -> None:
+    async with awaiting(relay.port) as transport:
+        epoch = await ready_epoch(transport)
+        relay.hold()
+        before = relay.scripts
+        task = asyncio.create_task(ask(transport, sync(epoch, 1)))
+        await until(lambda: relay.scripts > before)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        relay.let_go()
+
+        for _ in range(20):
+            assert (await ask(transport, read(epoch, "k"))).found == ("miss",)
+            assert (await ask(transport, invalidate("a"))).epoch == epoch
+
+
+async def test_a_cancelled_caller_s_command_runs_to_its_end(relay: Relay, redis_server: RedisServer) -> None:
+    async with awaiting(relay.port) as transport:
+        synced = await ask(transport, sync())
+        relay.hold()
+        before = relay.scripts
+        task = asyncio.create_task(ask(transport, invalidate("a")))
+        await until(lambda: relay.scripts > before)
+        task.cancel()
+        relay.let_go()
+
+        await until(lambda: int(-redis_server.cli("ZSCORE", NAMES.state, b"\1s")) == synced.head + 1)
+
+
+@pytest.mark.parametrize("when", ["before it is sent", "in flight"])
+async def test_a_cancelled_reader_takes_nobody_of_its_turn_along(relay: Relay, when: str) -> None:
+    async with awaiting(relay.port) as transport:
+        epoch = await ready_epoch(transport)
+        before = relay.scripts
+        relay.hold()
+        tasks = [asyncio.create_task(ask(transport, read(epoch, str(n)))) for n in range(3)]
+        if when == "in flight":
+            await until(lambda: relay.scripts > before)
+        else:
+            await asyncio.sleep(0)
+        tasks[0].cancel()
+        relay.let_go()
+        outcomes: list[Any] = await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert isinstance(outcomes[0], asyncio.CancelledError)
+    assert [each.found for each in outcomes[1:]] == [("miss",), ("miss",)]
+
+
+@pytest.mark.parametrize("command", ["ask", "read", "tell"])
+async def test_a_failure_that_nobody_waits_for_any_more_is_no_complaint(relay: Relay, command: str) -> None:
+    complaints: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    async with awaiting(relay.port) as transport:
+        epoch = await ready_epoch(transport)
+        relay.hold()
+        before = relay.scripts
+        steps: dict[str, Step] = {
+            "ask": Ask((sync(),)),
+            "read": Ask((read(epoch, "k"),)),
+            "tell": Tell((sync(),)),
+        }
+        task = asyncio.create_task(transport.perform(steps[command]))
+        await until(lambda: relay.scripts > before)
+        task.cancel()
+        relay.hang_up()
+        relay.hang_up()
+        relay.let_go()
+        await until(lambda: transport._breaker.is_open)
+        await asyncio.gather(task, return_exceptions=True)
+        del task
+    await asyncio.sleep(0)
+    gc.collect()
+
+    assert complaints == []
+
+
+# ---- loops that end
+
+PROGRAM = """
+import asyncio, sys
+from tiercache import TierCache
+
+cache = TierCache({url!r}, namespace="loops", listen={listen}, timeout=10)
+
+async def load():
+    return "value"
+
+async def main():
+    values = await asyncio.gather(*(cache.get_or_load(f"k{{n}}", load) for n in range(20)))
+    assert values == ["value"] * 20
+    await cache.invalidate_tags("users")
+{then}
+
+for _ in range(3):
+    asyncio.run(main())
+cache.sync.close()
+print("done")
+"""
+THEN = {
+    "nothing under way": "",
+    "a caller under way": "    asyncio.ensure_future(cache.get('other')); await asyncio.sleep(0)",
+    "a load under way": """
+    async def slow():
+        begun.set()
+        await asyncio.sleep(9)
+    begun = asyncio.Event()
+    asyncio.ensure_future(cache.get_or_load("other", slow))
+    await begun.wait()
+""",
+    "a write under way": "    asyncio.ensure_future(cache.invalidate_tags('o')); await asyncio.sleep(0)",
+}
+
+
+@pytest.mark.parametrize("listen", [True, False])
+@pytest.mark.parametrize("then", THEN.values(), ids=THEN)
+def test_loops_may_end_one_after_the_other_and_leave_nothing_open(
+    redis_server: RedisServer, then: str, listen: bool
+) -> None:
+    program = PROGRAM.format(url=redis_server.url(), then=then, listen=listen)
+    ended = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "done\n", "")
+    assert redis_server.cli("KEYS", "{loops}1:l:*") == []  # no lock of a load that was given up
