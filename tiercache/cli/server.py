@@ -23,9 +23,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(args: argparse.Namespace) -> int:
     """0 after Ctrl-C or SIGTERM; L2Unavailable if the server does not start, or ends by itself."""
     with embedded.start(port=args.port) as server:
-        print(server.url, flush=True)
-        print(f"Redis {server.version}, for development: nothing on disk. Ctrl-C ends it.", file=sys.stderr)
         try:
+            print(server.url, flush=True)
+            print(
+                f"Redis {server.version}, for development: nothing on disk. Ctrl-C ends it.", file=sys.stderr
+            )
             while _is_alive(server.pid):
                 time.sleep(1)
         except KeyboardInterrupt:
