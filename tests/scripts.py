@@ -10,6 +10,25 @@ from typing import NamedTuple
 
 from tests.servers import TIMEOUT
 
+USING_A_CACHE = """
+import asyncio, os, sys, threading, time, traceback, warnings
+warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)
+from tiercache import TierCache
+cache = TierCache(sys.argv[1], max_staleness=60)
+
+def in_child(act):
+    '''Whether *act* ended well in a forked child, which then ends as any interpreter does.'''
+    child = os.fork()
+    if child == 0:
+        try:
+            act()
+        except BaseException:
+            traceback.print_exc()
+            sys.exit(1)
+        sys.exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+
 
 class Ended(NamedTuple):
     status: int

@@ -15,7 +15,7 @@ import pytest
 
 from tests.servers import eventually
 from tiercache import L2Unavailable, TierCache
-from tiercache._core import commands
+from tiercache._core import scripts as lua
 from tiercache._core.commands import (
     Answers,
     Clear,
@@ -27,13 +27,14 @@ from tiercache._core.commands import (
     KeyAsk,
     Read,
     Recorded,
-    Script,
     Set,
     Sync,
+    Touch,
     Unlock,
     Wait,
 )
 from tiercache._core.plan import Ask
+from tiercache._core.scripts import Script
 from tiercache.testing import Clock, FakeServer, MakeCache, settle
 
 pytest_plugins = ["pytester", "tiercache.testing"]
@@ -70,8 +71,9 @@ def test_every_script_runs_on_the_fake_server(ask: Callable[[Command[Any]], Any]
     assert ask(Clear()) == Recorded(epoch, head + 3)
     assert ask(Read(epoch, head, (KeyAsk("k", "get", ""),))) == Answers(head + 3, ("miss",))
     assert dict(ask(Sync(epoch, head + 3, "a1")).records) == {}
-    ran = {Sync, Read, Fill, Set, Invalidate, Clear, Unlock}
-    scripts = [name for name, value in vars(commands).items() if isinstance(value, Script)]
+    assert not ask(Touch(epoch, "never", 60_000))
+    ran = {Sync, Read, Fill, Set, Invalidate, Clear, Unlock, Touch}
+    scripts = [name for name, value in vars(lua).items() if isinstance(value, Script)]
     assert {kind.__name__.upper() for kind in ran} == set(scripts), "a script that this test does not run"
 
 

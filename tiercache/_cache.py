@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import time
 import weakref
@@ -11,16 +12,16 @@ from typing import Any, ParamSpec, TypeVar, Unpack, overload
 import anyio.to_thread
 
 from tiercache import _decorator, _registry, _report
-from tiercache._core.keys import check_key
 from tiercache._core.tags import check_tags
 from tiercache._core.writes import Token, Written
 from tiercache._errors import SettingError
 from tiercache._invalidating import Invalidating
+from tiercache._node import wind_up_all
 from tiercache._settings import SettingArguments, Settings
 from tiercache._sync import SyncCache
 from tiercache._transport.address import Address
 from tiercache._typing import AsyncCached, Decorator, SyncCached
-from tiercache._verbs import UNSET, OnError, Tags, TagsOfKey, Ttl, Unset, Verbs
+from tiercache._verbs import UNSET, OnError, Tags, TagsOfKey, Ttl, Unset, Verbs, by_stored
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -64,7 +65,6 @@ class TierCache:
             given = {**with_it, **given}
         self._node, self._settings = _registry.acquire(address, given, private=private, clock=clock)
         self._node.fallback = self._node.fallback or nobody_said
-        self._on_close: Callable[[], None] | None = None
         self._released = False
         self._functions: weakref.WeakSet[_decorator.Function] = weakref.WeakSet()
         self._counts = self._node.counted()
@@ -77,11 +77,13 @@ class TierCache:
     ) -> TierCache:
         """A cache set by TIERCACHE_URL and TIERCACHE_<SETTING>; *settings* given here win."""
         url, given = Settings.from_environment(os.environ if environment is None else environment)
+        given.update(settings)
+        Settings.of(given)  # what is wrong comes before the warning
         if url is None:
             from tiercache import _default
 
             _default.warn_of_memory()
-        cache = cls(url or "memory://", **{**given, **settings})  # type: ignore[arg-type]  # checked by name
+        cache = cls(url or "memory://", **given)  # type: ignore[arg-type]  # checked by name
         cache._node.fallback = cache._node.fallback or url is None
         return cache
 
@@ -94,8 +96,9 @@ class TierCache:
         from tiercache import embedded
 
         server = embedded.start()
+        atexit.register(wind_up_all)  # last in, first out: no node is to see its server end
         cache = cls(server.url, **settings)
-        cache._on_close = server.close
+        cache._node.on_close = server.close
         return cache
 
     # ---- reads
@@ -202,7 +205,7 @@ class TierCache:
 
     def invalidating(self, *, tags: Tags = (), keys: Iterable[str] = ()) -> Invalidating:
         """`async with` around a write of the truth: what it names is read past the tiers, then invalid."""
-        return Invalidating(self._node, check_tags(tags), tuple(map(check_key, keys)))
+        return Invalidating(self._node, check_tags(tags), tuple(by_stored(keys)))
 
     # ---- functions
 
@@ -258,10 +261,9 @@ class TierCache:
 
         Invalidations that Redis has not been told are tried for two seconds more, then logged as lost.
         """
-        if self._released:
-            return
-        await self._node.close_loop()
-        await anyio.to_thread.run_sync(self.sync.close)
+        if self.sync.give_back():
+            await self._node.close_loop()
+            await anyio.to_thread.run_sync(self._node.close)
 
     async def __aenter__(self) -> TierCache:
         return self
@@ -284,6 +286,6 @@ def address_of(url: str, timeout: float) -> Address | None:
         raise SettingError(f"url must be text such as 'redis://127.0.0.1:6379/0', not {url!r}")
     if url == "memory://":
         return None
-    if url.startswith("memory:"):
+    if url.partition(":")[0] == "memory":
         raise SettingError(f"write 'memory://' without more, not {url!r}; a namespace= keeps stores apart")
     return Address.of_url(url, timeout)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import threading
 import time
 import typing
 from collections.abc import Callable, Coroutine, Iterable
@@ -18,7 +17,7 @@ from uuid import UUID
 
 from tiercache._core import reads, writes
 from tiercache._core.coherence import Coherence
-from tiercache._core.flights import current_load
+from tiercache._core.flights import running_load
 from tiercache._core.keys import CallKeys
 from tiercache._core.l1 import L1, Entry, kind_of
 from tiercache._core.plan import Call, Plan
@@ -62,20 +61,24 @@ class Function:
         l2: bool,
         share: bool,
     ) -> None:
+        for name, flag in (("l1", l1), ("l2", l2), ("share", share)):
+            if not isinstance(flag, bool):
+                raise SettingError(f"{name} must be True or False, not {flag!r}")
         if not (l1 or l2):
             raise SettingError("l1=False and l2=False leave no tier; take the decorator away instead")
         self.function, self.blocking = function, not inspect.iscoroutinefunction(function)
         self.keys = CallKeys(function, version=version, ignore=ignore, key=key)
-        self.templates = TagTemplates(tags, list(inspect.signature(function).parameters))
+        parameters = list(inspect.signature(function).parameters)
+        self.templates = TagTemplates(tags, parameters)
+        self.of_class = parameters[0] if parameters[:1] in (["self"], ["cls"]) else None
         self.own_tag = self.keys.prefix + "()"  # every entry of the function has it: invalidate_all
         self.ttl = ttl if isinstance(ttl, Unset) else lifetime(ttl, "ttl")
         self.l1_ttl = l1_ttl if isinstance(l1_ttl, Unset) else lifetime(l1_ttl, "l1_ttl")
         self.l1, self.l2, self.share = l1, l2, share
         # What a callable makes of a call may change from one call to the next, with a context variable say.
         self.by_arguments = l1 and not callable(key)
-        self.table: dict[Any, Entry] = {}  # the hit path holds it: emptied in place, never replaced
+        self.table: dict[Any, Entry] = {}  # of the cache bound to; the hit path holds it, too
         self._owner = owner
-        self._lock = threading.Lock()
         self._cache: TierCache | None = None
         self.counts = Counts()
 
@@ -85,12 +88,21 @@ class Function:
         if cache._released:
             raise TierCacheError(f"the cache of {self.keys.prefix} is closed")
         if cache is not self._cache:
-            with self._lock:
-                self.counts = cache._node.counted()
-                cache._node.values.learn(_returned(self.function))
-                cache._functions.add(self)
-                self._cache = cache
+            self.unbind()
+            self.counts = cache._node.counted()
+            cache._node.values.learn(_returned(self.function))
+            cache._functions.add(self)
+            self._cache = cache
         return cache
+
+    def unbind(self) -> None:
+        """Find nothing by arguments any more; a load that is still under way files nothing either."""
+        if self._cache is not None:
+            node, self._cache = self._cache._node, None
+            with node.tiers.core.lock:
+                before, self.table = self.table, {}
+                before.clear()
+            node.retire(self.counts)
 
     def node(self) -> Node:
         return self.bind()._node
@@ -114,7 +126,9 @@ class Function:
             l2=self.l2 and cache._node.address is not None,
             share=self.share,
             renew=renew,
-            alias=(self.table, args) if plain else None,
+            caller=self,
+            table=self.table,
+            arguments=args if plain else None,
         )
         return reads.read(cache._node.tiers, want, blocking=self.blocking)
 
@@ -123,7 +137,7 @@ class Function:
 
         Such a load closes the hit path for all; only reads made inside of one need the longer way.
         """
-        if kwargs or current_load.get() is not None:
+        if kwargs or running_load() is not None:
             return None
         until = node.tiers.core.lease
         try:
@@ -138,7 +152,19 @@ class Function:
         return None
 
     def key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        if self.of_class is not None and self.of_class not in kwargs:
+            self._check_object(args)
         return self.keys.key(self.keys.bind(args, kwargs))
+
+    def _check_object(self, args: tuple[Any, ...]) -> None:
+        """The verbs of a method take its object first: repo.find.invalidate(7) would mean the object 7."""
+        name = self.function.__name__
+        first = args[0] if args else None
+        if not hasattr(first if isinstance(first, type) else type(first), name):
+            raise TypeError(
+                f"{name} is a method, so its verbs take the object first, as in "
+                f"Class.{name}.invalidate(object, ...), not {first!r}"
+            )
 
     def invalidate(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan[Written]:
         return writes.invalidate(self.node().tiers, (), (self.key(args, kwargs),))
@@ -175,9 +201,9 @@ def _blocking(made: Function) -> Any:
     core, clock, counts, table = _UNBOUND, time.monotonic, made.counts, made.table
 
     def past_l1(args: tuple[Any, ...], kwargs: dict[str, Any], **how: bool) -> Any:
-        nonlocal core, clock, counts
+        nonlocal core, clock, counts, table
         node = made.node()
-        core, clock, counts = node.tiers.core, node.clock, made.counts
+        core, clock, counts, table = node.tiers.core, node.clock, made.counts, made.table
         entry = None if how else made.behind_a_load(node, args, kwargs)
         return entry.take() if entry is not None else node.run(made.read(args, kwargs, **how))
 
@@ -212,9 +238,9 @@ def _awaited(made: Function) -> Any:
     core, clock, counts, table = _UNBOUND, time.monotonic, made.counts, made.table
 
     async def past_l1(args: tuple[Any, ...], kwargs: dict[str, Any], **how: bool) -> Any:
-        nonlocal core, clock, counts
+        nonlocal core, clock, counts, table
         node = made.node()
-        core, clock, counts = node.tiers.core, node.clock, made.counts
+        core, clock, counts, table = node.tiers.core, node.clock, made.counts, made.table
         entry = None if how else made.behind_a_load(node, args, kwargs)
         return entry.take() if entry is not None else await node.run_async(made.read(args, kwargs, **how))
 

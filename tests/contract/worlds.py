@@ -7,8 +7,9 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
-from tiercache._core.commands import Command, Names
+from tiercache._core.commands import Command
 from tiercache._core.plan import Ask, Step
+from tiercache._core.scripts import Names
 from tiercache._transport.address import Address
 from tiercache._transport.awaiting import Awaiting
 from tiercache._transport.blocking import Blocking

@@ -35,7 +35,7 @@ def stored(
 ) -> bytes:
     """An entry as the scripts store it."""
     names = "\0".join(tags).encode()
-    header = f"1|271828182845904|{token}|1700000000000|{check_of(key, payload)}|1f|{len(names)}|"
+    header = f"1|271828182845904|{token}|1700000000000|{check_of(key, tags, payload)}|1f|{len(names)}|"
     return header.encode() + names + payload
 
 

@@ -281,6 +281,14 @@ def test_a_state_with_numbers_too_large_to_count_on_is_a_new_epoch(
     assert domain.fill("a", domain.lead("a")).status == "ok"
 
 
+@pytest.mark.parametrize("number", [1e300, float("inf")])
+def test_a_planted_floor_of_the_keys_is_no_floor(domain: Domain, number: float) -> None:
+    domain.client.zadd(domain.names.domain[1], {b"\1f": -number})
+
+    assert domain.sync().key_floor == domain.head()
+    assert domain.fill("b", domain.lead("b")).status == "ok"
+
+
 @pytest.mark.parametrize("number", [2.5, 1e300, float("inf")])
 @pytest.mark.parametrize("table", [0, 1])
 def test_a_planted_version_costs_misses_and_no_sync(domain: Domain, table: int, number: float) -> None:

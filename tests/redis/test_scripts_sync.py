@@ -276,6 +276,16 @@ def test_without_its_table_of_keys_a_domain_keeps_its_epoch_and_its_entries(doma
     assert domain.holds("a")
 
 
+def test_a_table_of_keys_of_another_epoch_is_none(domain: Domain) -> None:
+    domain.sync()
+    token = domain.lead("a")
+    domain.invalidate(keys=("a",))
+    domain.client.zrem(domain.names.domain[1], "k:a")
+    domain.client.zadd(domain.names.domain[1], {b"\1e": -(domain.epoch + 1)})
+
+    assert domain.fill("a", token).status == "floor"
+
+
 def test_a_node_behind_a_lost_table_of_keys_is_told_to_flush(domain: Domain) -> None:
     domain.sync()
     proved = domain.head()

@@ -200,6 +200,13 @@ def test_a_clear_forgets_every_tag_and_key(domain: Domain) -> None:
     assert domain.client.zcount(domain.names.domain[1], 1, "+inf") == 0
 
 
+def test_a_clear_is_the_floor_of_tags_and_of_keys(domain: Domain) -> None:
+    number = domain.clear().number
+    synced = domain.sync()
+
+    assert (synced.tag_floor, synced.key_floor) == (number, number)
+
+
 def test_a_node_that_has_not_heard_of_a_clear_is_told_to_flush(domain: Domain) -> None:
     proved = domain.head()
     domain.clear()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 from tiercache._core.coherence import Stand
 from tiercache._core.commands import MAX_READ, Answer, Fill, Hit, KeyAsk, Mode, Unlock
-from tiercache._core.flights import Flight, Landing, Load, current_load
+from tiercache._core.flights import Flight, Landing, Load, running_load
 from tiercache._core.loads import (
     ask_l2,
+    catch_up,
     fill_of,
     keep_local,
     landing_of,
@@ -64,7 +66,7 @@ def get_many(tiers: Tiers, wants: Sequence[Want], *, blocking: bool) -> Plan[dic
     missing = []
     for want in wants:
         if not tiers.core.bypassed(deps_named((), (want.key,))):
-            entry = look(tiers, want, current_load.get(), tiers.clock())
+            entry = look(tiers, want, running_load(), tiers.clock())
             if entry is None:
                 missing.append(want)
             else:
@@ -118,7 +120,7 @@ def get_or_load_many(
     gives them back, as they were *spelled* by the caller; a long one is stored under another name.
     """
     out: dict[str, Any] = {}
-    load = current_load.get()
+    load = running_load()
     led: dict[str, tuple[Want, Flight]] = {}
     later: list[Want] = []
     for want in wants:
@@ -166,18 +168,48 @@ def _lead_many(
     blocking: bool,
 ) -> Plan[list[Want]]:
     """Land what L2 has and what one call of *loader* brings; returns what others are loading."""
-    later: list[Want] = []
-    to_load: list[tuple[Want, Flight, str, Stand, int]] = []
     wants = [want for want, _ in led.values()]
-    owners = [tiers.owner() for _ in wants]
-    found: list[Found]
-    if all(want.l2 for want in wants):
-        found = yield from _ask_all(tiers, wants, "lead", owners, blocking=blocking)
-    else:
-        stand = yield from proven(tiers, blocking=blocking)
-        leave = (tiers.core.stand(tiers.clock()), AWAY) if stand is None else (stand, stand.proved)
-        found = [(*leave, "lead")] * len(wants)
-    for (want, flight), owner, (stand, head, answer) in zip(led.values(), owners, found, strict=True):
+    owned = [(want, tiers.owner()) for want in wants]
+    try:
+        found = yield from _find(tiers, owned, blocking=blocking)
+        later, to_load = _sort(tiers, led, owned, found, out)
+        if to_load:
+            keys = [spelled[want.key] for want, *_ in to_load]
+            call = Call(loader, (keys,))
+            brought = yield from _call_many(tiers, to_load, call, blocking=blocking)
+            named = zip([want for want, *_ in to_load], keys, strict=True)
+            values = {want.key: brought[key] for want, key in named if key in brought}
+            yield from _store_many(tiers, to_load, values, out, blocking=blocking)
+    except GeneratorExit:  # the plan itself is thrown away, with the loop it ran in
+        raise
+    except BaseException:
+        yield from _unlock(owned)
+        raise
+    return later
+
+
+def _find(tiers: Tiers, owned: Sequence[tuple[Want, str]], *, blocking: bool) -> Plan[list[Found]]:
+    """What L2 answers for each; where it is left out, leave to load under what is proved."""
+    if all(want.l2 for want, _ in owned):
+        wants, owners = [want for want, _ in owned], [owner for _, owner in owned]
+        return (yield from _ask_all(tiers, wants, "lead", owners, blocking=blocking))
+    stand = yield from proven(tiers, blocking=blocking)
+    leave = (tiers.core.stand(tiers.clock()), AWAY) if stand is None else (stand, stand.proved)
+    return [(*leave, "lead")] * len(owned)
+
+
+def _sort(
+    tiers: Tiers,
+    led: dict[str, tuple[Want, Flight]],
+    owned: Sequence[tuple[Want, str]],
+    found: list[Found],
+    out: dict[str, Any],
+) -> tuple[list[Want], list[Leave]]:
+    """Land the hits; what others are loading, and what is to be loaded here."""
+    later: list[Want] = []
+    to_load: list[Leave] = []
+    for (want, owner), (stand, head, answer) in zip(owned, found, strict=True):
+        flight = led[want.key][1]
         hit = take_hit(tiers, want, answer, stand, head) if isinstance(answer, Hit) else None
         if hit is not None:
             want.counts.l2_hits += 1
@@ -187,42 +219,34 @@ def _lead_many(
             to_load.append((want, flight, owner, stand, head))
         else:
             later.append(want)
-    if not to_load:
-        return later
-    try:
-        keys = [spelled[want.key] for want, *_ in to_load]
-        brought = yield from _call_many(tiers, to_load, Call(loader, (keys,)))
-        values = {
-            want.key: brought[key] for (want, *_), key in zip(to_load, keys, strict=True) if key in brought
-        }
-        yield from _store_many(tiers, to_load, values, out, blocking=blocking)
-    except GeneratorExit:  # the plan itself is thrown away, with the loop it ran in
-        raise
-    except BaseException:
-        yield from _unlock(to_load)
-        raise
-    return later
+    return later, to_load
 
 
 Leave = tuple[Want, Flight, str, Stand, int]  # the last is the token, or AWAY
 
 
-def _call_many(tiers: Tiers, to_load: list[Leave], call: Call) -> Plan[Mapping[str, Any]]:
-    core, load = tiers.core, current_load.get()
-    epoch = to_load[0][3].epoch
-    token = max(stand.seen if head == AWAY else head for _, _, _, stand, head in to_load)
-    for _, flight, _, _, _ in to_load:
-        load = Load(core, epoch, token, flight, load)
-    core.begin_load(epoch, token)
+def _call_many(tiers: Tiers, to_load: list[Leave], call: Call, *, blocking: bool) -> Plan[Mapping[str, Any]]:
+    core, outer = tiers.core, running_load()
+    yield from catch_up(tiers, max(head for *_, head in to_load), blocking=blocking)
+    loads: list[Load] = []
+    tokens = set()  # in as many epochs as there were between the first slice and the last
+    for _, flight, _, stand, head in to_load:
+        token = inf if head == AWAY else head
+        loads.append(Load(core, stand.epoch, token, flight, loads[-1] if loads else outer))
+        tokens.add((stand.epoch, token))
+    for epoch, token in tokens:
+        core.begin_load(epoch, token)
     try:
-        values = checked((yield replace(call, load=load)))
+        return checked((yield replace(call, load=loads[-1])))
     finally:
-        core.end_load(epoch, token)
-    return values
+        for load in loads:
+            load.is_over = True
+        for epoch, token in tokens:
+            core.end_load(epoch, token)
 
 
-def _unlock(leaves: list[Leave]) -> Plan[None]:
-    unlocks = tuple(Unlock(want.key, owner) for want, _, owner, _, _ in leaves if want.l2)
+def _unlock(owned: Sequence[tuple[Want, str]]) -> Plan[None]:
+    unlocks = tuple(Unlock(want.key, owner) for want, owner in owned if want.l2)
     if unlocks:
         yield Tell(unlocks)
 
@@ -236,7 +260,7 @@ def _store_many(
     blocking: bool,
 ) -> Plan[None]:
     """Keep what was loaded, as far as the server still accepts it, and land each flight."""
-    yield from _unlock([leave for leave in to_load if leave[0].key not in values])
+    yield from _unlock([(want, owner) for want, _, owner, _, _ in to_load if want.key not in values])
     local: list[tuple[Want, Landing]] = []
     fills: list[tuple[Want, Flight, Landing, Fill]] = []
     landed: list[tuple[Flight, Landing]] = []

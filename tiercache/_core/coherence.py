@@ -25,7 +25,7 @@ from typing import Literal
 
 from tiercache._core.commands import Recorded, Sync, Synced
 from tiercache._core.l1 import L1, Entry, deps_of
-from tiercache._core.records import EVERYTHING, Hint
+from tiercache._core.records import EVERYTHING, Hint, key_dep
 
 MAX_RECENT = 10_000  # records remembered against late replies; beyond it, late replies are not kept
 MAX_PENDING = 10_000  # dependencies whose invalidation waits for Redis; beyond it they are a clear
@@ -66,11 +66,11 @@ class Coherence:
         self.recent_floor = 0
         self.pending: dict[str, int] = {}  # dependency -> value of `own` when it was asked for
         self.held: dict[str, int] = {}  # dependency -> `invalidating` blocks open on it
-        self._loads: dict[tuple[int, int], int] = {}  # (epoch, token) -> running loads that have it
+        self._loads: dict[tuple[int, float], int] = {}  # (epoch, token) -> running loads that have it
 
     # ---- serving
 
-    def serve(self, key: str, ahead: int = 0) -> tuple[Entry | None, float]:
+    def serve(self, key: str, ahead: float = 0) -> tuple[Entry | None, float]:
         """The entry L1 has for *key*, and the instant before which it may be returned.
 
         *ahead* is the token of the load this read is part of. Such a read must reflect
@@ -152,12 +152,17 @@ class Coherence:
             self._fold()
             return True
 
-    def meet(self, stand: Stand, head: int) -> bool:
-        """Note the *head* of a reply to what was sent at *stand*; False if the reply is void (R42, R43)."""
+    def meet(self, stand: Stand, head: int, keys: Iterable[str] = ()) -> bool:
+        """Note the *head* of a reply to what was sent at *stand*; False if the reply is void (R42, R43).
+
+        What L1 has under the *keys* that were asked for is superseded by the answer, kept or not: who got
+        a value as of *head* must not be given an older one later (G6).
+        """
         with self.lock:
             if (self.epoch, self.generation) != (stand.epoch, stand.generation):
                 return False
             self.seen = max(self.seen, head)
+            self.l1.drop_dependents(map(key_dep, keys), before=head)
             return True
 
     def own_record(self, record: Recorded, deps: Iterable[str]) -> bool:
@@ -171,9 +176,10 @@ class Coherence:
             return True
 
     def lapse(self) -> None:
-        """End the lease now: the clock it is told by may have stood still."""
+        """End the lease now, and the one on its way: the clock they are told by may have stood still."""
         with self.lock:
             self.lease = self.open_until = -inf
+            self.generation += 1
 
     def disown(self) -> None:
         """Forget epoch, lease and L1; every reply still under way is void."""
@@ -240,19 +246,19 @@ class Coherence:
     def release(self, deps: Iterable[str]) -> None:
         with self.lock:
             for dep in deps:
-                self.held[dep] -= 1
-                if not self.held[dep]:
-                    del self.held[dep]
+                holders = self.held.pop(dep, 0)  # none in a child that was forked inside the block
+                if holders > 1:
+                    self.held[dep] = holders - 1
 
     # ---- loads
 
-    def begin_load(self, epoch: int, token: int) -> None:
+    def begin_load(self, epoch: int, token: float) -> None:
         """A load with *token* runs from now on: hits look twice while L1 may be behind it."""
         with self.lock:
             self._loads[epoch, token] = self._loads.get((epoch, token), 0) + 1
             self._fold()
 
-    def end_load(self, epoch: int, token: int) -> None:
+    def end_load(self, epoch: int, token: float) -> None:
         with self.lock:
             running = self._loads.pop((epoch, token))
             if running > 1:
@@ -290,5 +296,5 @@ class Coherence:
         self.l1.drop_dependents(deps)
 
     def _fold(self) -> None:
-        ahead = max((token for epoch, token in self._loads if epoch == self.epoch), default=0)
+        ahead = max((token for epoch, token in self._loads if epoch == self.epoch), default=0.0)
         self.open_until = self.lease if ahead <= self.proved else -inf

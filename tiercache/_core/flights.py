@@ -53,21 +53,28 @@ class Flight:
         self.key = key
         self.born = born
         self.thread = threading.get_ident()
+        self.owner = ""  # the name of its lock in Redis
         self.followers = 0  # under `_lock`
         self.waits: list[Flight] = []  # under `_lock`: flights that must end before this one's loader goes on
         self.future: Future[Any] = Future()
         self.future.set_running_or_notify_cancel()
 
+    def is_abandoned(self) -> bool:
+        """Whether its leader gave up, so that who waited may take over."""
+        future = self.future
+        return future.done() and future.exception() is None and future.result() is ABANDONED
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class Load:
     """A running call of a user's loader, known to the reads made inside it."""
 
     core: Coherence
     epoch: int
-    token: int
+    token: float  # inf: of a load without Redis, whose parts must be as young as itself
     flight: Flight
     outer: Load | None
+    is_over: bool = False  # a task that the loader started, and did not wait for, may outlive it
 
     def chain(self) -> Iterable[Load]:
         load: Load | None = self
@@ -80,15 +87,29 @@ class Load:
 current_load: ContextVar[Load | None] = ContextVar("tiercache_load", default=None)
 
 
-def ahead_of(core: Coherence, load: Load | None) -> int:
-    """The newest token of the loads of *core* this read is part of; 0 outside of any."""
+def running_load() -> Load | None:
+    """The innermost load that the caller is inside of, and that has not ended."""
+    load = current_load.get()
+    while load is not None and load.is_over:
+        load = load.outer
+    return load
+
+
+def ahead_of(core: Coherence, load: Load | None) -> float:
+    """The newest token of the loads of *core* this read is part of; 0 outside of any.
+
+    A load without Redis brings no token by which those who join it could tell how old its parts are:
+    1. Its loader reads a part from L1, nearly `max_staleness` old.  2. Nearly as long after it began
+    somebody joins it.  3. It lands: a part of twice that age. So no tier answers inside of it.
+    """
     if load is None:
         return 0
     return max((x.token for x in load.chain() if x.core is core and x.epoch == core.epoch), default=0)
 
 
-# One for all boards: a circle of waits may run through the loads of several caches.
-_lock = threading.Lock()
+# One for all boards: a circle of waits may run through the loads of several caches. Reentrant: at any
+# allocation the garbage collector may end a forgotten plan, which leaves its board on this very thread.
+_lock = threading.RLock()
 
 
 class Board:
@@ -143,7 +164,9 @@ class Board:
         flight.future.set_result(result)
 
     def fail(self, flight: Flight, error: Exception) -> None:
-        """Hand the loader's *error* to everybody who waited; it is not kept."""
+        """Hand the loader's *error* to everybody who waited, unless they have a value; it is not kept."""
+        if flight.future.done():
+            return
         self._take_off(flight)
         flight.future.set_exception(error)
 
@@ -180,7 +203,7 @@ def release_lock() -> None:
 def renew_lock() -> None:
     """After a fork, in the child: a thread of the parent may have held the lock."""
     global _lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
 
 
 def _never_ends(flight: Flight, load: Load | None, blocking: bool) -> bool:
@@ -215,7 +238,7 @@ def may_take(core: Coherence, joined: Stand, landing: Landing, *, nested: bool) 
         return (
             not nested
             and landing.stand.own >= joined.own
-            and landing.stand.generation == joined.generation
+            and (landing.stand.epoch, landing.stand.generation) == (joined.epoch, joined.generation)
             and landing.stand.seen >= joined.seen
             and landing.began > joined.at - core.max_staleness
         )
@@ -228,6 +251,9 @@ def may_take(core: Coherence, joined: Stand, landing: Landing, *, nested: bool) 
             if core.lease <= joined.at:
                 return False
             must_reflect = max(must_reflect, core.proved)
+        vouched = max(landing.head or 0, landing.token or 0)
+        if joined.own > landing.stand.own and not core.reflects(deps, vouched):
+            return False  # an own invalidation that was pending at the join had no number then
         if landing.head is not None and landing.head >= must_reflect:
             return True
         if landing.token is None:

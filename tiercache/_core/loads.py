@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 from tiercache._core.coherence import Stand
 from tiercache._core.commands import Answer, Answers, Fill, Hit, KeyAsk, Read
-from tiercache._core.flights import Flight, Landing, Load, current_load
+from tiercache._core.flights import Flight, Landing, Load, ahead_of, running_load
 from tiercache._core.l1 import Entry
 from tiercache._core.plan import Plan, ask
 from tiercache._core.records import check_of, parse_entry
@@ -28,15 +29,19 @@ Asked = tuple[Stand, int, tuple[Answer, ...]]
 def ask_l2(tiers: Tiers, asks: tuple[KeyAsk, ...], *, blocking: bool) -> Plan[Asked | None]:
     """Where the node stood, the head, and an answer a key, under a good lease; None: load without caching.
 
-    A lapsed lease costs no round trip more: the sync goes in front of the read.
+    A lapsed lease costs no round trip more: the sync goes in front of the read. So it does while an
+    invalidation of this node's own is still to be sent, and that before it: an answer from before would be
+    taken for one that reflects it, if it were done by the time the answer is here.
     """
     core = tiers.core
     must_sync = False
     for _ in range(3):
+        if ahead_of(core, running_load()) == inf:
+            break
         stand = core.stand(tiers.clock())
         request = Read(stand.epoch, stand.seen, asks)
         answers: Answers | None
-        if must_sync or stand.lease <= stand.at:
+        if must_sync or core.pending or stand.lease <= stand.at:
             good, answers = yield from sync(tiers, blocking=blocking, read=request if stand.epoch else None)
             if not good:
                 break
@@ -49,7 +54,9 @@ def ask_l2(tiers: Tiers, asks: tuple[KeyAsk, ...], *, blocking: bool) -> Plan[As
             must_sync = answers.head is None
             if must_sync:
                 tiers.events["resyncs"] += 1
-        if answers is not None and answers.head is not None and core.meet(stand, answers.head):
+        if answers is None or answers.head is None:
+            continue
+        if core.meet(stand, answers.head, (x.key for x in asks)):
             return stand, answers.head, answers.found
     lapsed(tiers)
     return None
@@ -57,10 +64,13 @@ def ask_l2(tiers: Tiers, asks: tuple[KeyAsk, ...], *, blocking: bool) -> Plan[As
 
 def file_alias(tiers: Tiers, want: Want, entry: Entry) -> None:
     """Let the next call with the same arguments find *entry* without a key being made."""
-    if want.alias is not None:
-        table, arguments = want.alias
-        with tiers.core.lock:
-            tiers.core.l1.alias(entry, table, arguments)
+    if want.caller is None or want.table is None or want.arguments is None:
+        return
+    with tiers.core.lock:
+        # 1. A load begins.  2. The function goes to another cache, and its table is emptied.  3. The load
+        # lands: nobody would ever drop what it filed there now.
+        if want.caller.table is want.table:
+            tiers.core.l1.alias(entry, want.table, want.arguments)
 
 
 def take_hit(tiers: Tiers, want: Want, hit: Hit, stand: Stand, head: int) -> tuple[Landing, Any] | None:
@@ -86,22 +96,36 @@ def take_hit(tiers: Tiers, want: Want, hit: Hit, stand: Stand, head: int) -> tup
     return Landing(entry, deps, stand, stand.at, None, head), value
 
 
-def _call(tiers: Tiers, want: Want, flight: Flight, stand: Stand, token: int) -> Plan[Any]:
+def _call(tiers: Tiers, want: Want, flight: Flight, stand: Stand, token: float) -> Plan[Any]:
     """Run the loader, known to the reads inside it as a load with *token*."""
     assert want.call is not None
     want.counts.loads += 1
-    load = Load(tiers.core, stand.epoch, token, flight, current_load.get())
+    load = Load(tiers.core, stand.epoch, token, flight, running_load())
     tiers.core.begin_load(stand.epoch, token)
     try:
         return (yield replace(want.call, load=load))
     finally:
+        load.is_over = True
         tiers.core.end_load(stand.epoch, token)
 
 
+def catch_up(tiers: Tiers, token: int, *, blocking: bool) -> Plan[None]:
+    """Let L1 know all that a load with *token* must reflect, before it begins.
+
+    Its loader may read the cache where nobody can tell that the read is part of a load: in a thread of an
+    executor, context variables do not follow. A head that others moved since the last sync costs such a
+    load one round trip; without it, see `Coherence.serve`. Twice, as the first may join an older sync.
+    """
+    for _ in range(2):
+        if tiers.core.proved < token:
+            yield from sync(tiers, blocking=blocking)
+
+
 def load_and_fill(
-    tiers: Tiers, want: Want, flight: Flight, owner: str, stand: Stand, token: int
+    tiers: Tiers, want: Want, flight: Flight, owner: str, stand: Stand, token: int, *, blocking: bool
 ) -> Plan[tuple[Landing, Any]]:
     """Load with leave from the server, and store what the server still accepts."""
+    yield from catch_up(tiers, token, blocking=blocking)
     value = yield from _call(tiers, want, flight, stand, token)
     landing = landing_of(tiers, want, value, stand, token)
     sent = tiers.clock()
@@ -132,7 +156,7 @@ def fill_of(want: Want, landing: Landing, owner: str) -> Fill:
         owner,
         ttl_ms(want.ttl),
         want.key,
-        check_of(want.key, landing.payload),
+        check_of(want.key, want.tags, landing.payload),
         want.print or 0,
         landing.payload,
         want.tags,
@@ -155,7 +179,7 @@ def load_away(tiers: Tiers, want: Want, flight: Flight) -> Plan[tuple[Landing, A
     """Load for those who wait now; nothing is kept."""
     tiers.events["uncached"] += 1
     stand = tiers.core.stand(tiers.clock())
-    value = yield from _call(tiers, want, flight, stand, stand.seen)
+    value = yield from _call(tiers, want, flight, stand, inf)
     return landing_of(tiers, want, value, stand, None), value
 
 

@@ -12,12 +12,12 @@ from concurrent.futures import Future
 from math import inf
 from typing import Any, Final
 
-from tiercache._core.commands import Fill, Hit, KeyAsk, Mode, Unlock, Wait
-from tiercache._core.flights import ABANDONED, Flight, Landing, Load, ahead_of, current_load, may_take
-from tiercache._core.l1 import Entry
+from tiercache._core.commands import Hit, KeyAsk, Mode, Touch, Unlock, Wait
+from tiercache._core.flights import ABANDONED, Flight, Landing, Load, ahead_of, may_take, running_load
+from tiercache._core.l1 import Entry, deps_of
 from tiercache._core.loads import ask_l2, file_alias, load_and_fill, load_away, load_for_l1, take_hit
 from tiercache._core.plan import TIMED_OUT, Join, Plan, Tell, ask
-from tiercache._core.records import check_of, key_dep, parse_entry
+from tiercache._core.records import key_dep
 from tiercache._core.tiers import Tiers, Want
 from tiercache._core.writes import deps_named, ttl_ms
 from tiercache._errors import L2Unavailable, LoadTimeout
@@ -44,7 +44,7 @@ def read(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Any]:
     if tiers.core.bypassed(deps_named(want.tags, (want.key,))):
         return (yield from _past_the_tiers(want))
     if want.l1 and not want.renew:
-        entry = look(tiers, want, current_load.get(), tiers.clock())
+        entry = look(tiers, want, running_load(), tiers.clock())
         if entry is not None:
             want.counts.l1_hits += 1
             file_alias(tiers, want, entry)
@@ -56,7 +56,7 @@ def read(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Any]:
 
 def _fly(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Any]:
     """Lead the flight of *want*, or take what another's brings, if the join rule allows."""
-    core, load, begun = tiers.core, current_load.get(), tiers.clock()
+    core, load, begun = tiers.core, running_load(), tiers.clock()
     joined = core.stand(begun)
     refused: Flight | None = None
     joins = 0
@@ -70,19 +70,17 @@ def _fly(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Any]:
             load,
             blocking=blocking,
             instead_of=refused,
-            afresh=want.renew or joins == MAX_JOINS,  # a refresh promises a load of its own
+            # A refresh promises a load of its own; a part of a load without Redis must be as young as that.
+            afresh=want.renew or joins == MAX_JOINS or ahead_of(core, load) == inf,
         )
         try:
             if role == "lead":
                 return (yield from _lead(tiers, want, flight, blocking=blocking))
-            landing = yield Join(flight.future, max(0.0, begun + tiers.load_timeout - now))
+            landing = yield from _follow(tiers, want, flight, begun + tiers.load_timeout - now)
         finally:
             tiers.board.leave(flight, load, role)
         if landing is TIMED_OUT:
-            raise LoadTimeout(
-                f"the load of {want.key!r} that others had begun took longer than {tiers.load_timeout} s; "
-                "raise load_timeout if the loader may take that long"
-            )
+            raise too_long(tiers, want)
         if landing is ABANDONED:
             continue
         if may_take(core, joined, landing, nested=load is not None):
@@ -90,6 +88,26 @@ def _fly(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Any]:
             return landing.entry.take()
         joins += 1
         refused = flight
+
+
+def _follow(tiers: Tiers, want: Want, flight: Flight, patience: float) -> Plan[Any]:
+    """What *flight* lands with, its leader's error, or TIMED_OUT."""
+    try:
+        return (yield Join(flight.future, max(0.0, patience)))
+    except GeneratorExit:
+        raise
+    except BaseException:
+        # 1. The leader is cancelled, sees a follower, and leaves it the lock.  2. So is the follower.
+        if flight.is_abandoned():
+            yield from _unlock(tiers, want, flight.owner)
+        raise
+
+
+def too_long(tiers: Tiers, want: Want) -> LoadTimeout:
+    return LoadTimeout(
+        f"the load of {want.key!r} that others had begun took longer than {tiers.load_timeout} s; "
+        "raise load_timeout if the loader may take that long"
+    )
 
 
 def look(tiers: Tiers, want: Want, load: Load | None, now: float) -> Entry | None:
@@ -135,7 +153,7 @@ def _past_the_tiers(want: Want) -> Plan[Any]:
 
 def _lead(tiers: Tiers, want: Want, flight: Flight, *, blocking: bool) -> Plan[Any]:
     """Answer for everybody who joins *flight*, and end it whatever happens."""
-    owner = tiers.owner()
+    owner = flight.owner = tiers.owner()
     try:
         landing, value = yield from _fetch(tiers, want, flight, owner, blocking=blocking)
     except Exception as error:
@@ -159,35 +177,47 @@ def _unlock(tiers: Tiers, want: Want, owner: str) -> Plan[None]:
         yield Tell((Unlock(want.key, owner),))
 
 
+def _second_look(tiers: Tiers, want: Want, now: float) -> tuple[Landing, Any] | None:
+    """What L1 has by the time the caller leads.
+
+    Two callers miss.  1. A claims, loads, lands.  2. B claims and leads, too. Without this look B would
+    load again what A has just stored.
+    """
+    if not want.l1 or want.renew:
+        return None
+    # The stand before the look: the numbers of an epoch that ends between them are not the next one's.
+    stand = tiers.core.stand(now)
+    entry = look(tiers, want, running_load(), now)
+    if entry is None:
+        return None
+    want.counts.l1_hits += 1
+    deps = deps_of(entry.key, entry.deps)
+    return Landing(entry, deps, stand, now, entry.vouched, entry.vouched), entry.take()
+
+
 def _fetch(
     tiers: Tiers, want: Want, flight: Flight, owner: str, *, blocking: bool
 ) -> Plan[tuple[Landing, Any]]:
     """What L2 has, or what the loader returns."""
-    core, now = tiers.core, tiers.clock()
-    if want.l1 and not want.renew:
-        # Two callers miss.  1. A claims, loads, lands.  2. B claims and leads, too.
-        # Without this second look B would load again what A has just stored.
-        entry = look(tiers, want, current_load.get(), now)
-        if entry is not None:
-            want.counts.l1_hits += 1
-            deps = deps_named(want.tags, (want.key,))
-            landing = Landing(entry, deps, core.stand(now), now, entry.vouched, entry.vouched)
-            return landing, entry.take()
+    now = tiers.clock()
+    found = _second_look(tiers, want, now)
+    if found is not None:
+        return found
     if not want.l2:
         return (yield from load_for_l1(tiers, want, flight, blocking=blocking))
     dep = key_dep(want.key)
     bell: Future[None] | None = None
     mode: Mode = "renew" if want.renew else "lead"
-    looks = 0
+    looks, give_up = 0, now + tiers.load_timeout
     try:
         while True:
             asked = yield from ask_l2(tiers, (KeyAsk(want.key, mode, owner),), blocking=blocking)
-            if asked is None or core.withheld(deps_named(want.tags, (want.key,))):
+            if asked is None:
                 return (yield from load_away(tiers, want, flight))
             stand, head, (answer,) = asked
             mode = "renew" if want.renew else "lead"
             if answer == "lead":
-                return (yield from load_and_fill(tiers, want, flight, owner, stand, head))
+                return (yield from load_and_fill(tiers, want, flight, owner, stand, head, blocking=blocking))
             if isinstance(answer, Hit):
                 found = take_hit(tiers, want, answer, stand, head)
                 if found is not None:
@@ -197,9 +227,13 @@ def _fetch(
             elif isinstance(answer, Wait):
                 # The bell hangs before the read that finds the lock still there: no wake-up is missed.
                 if bell is not None:
-                    yield Join(bell, patience_for(tiers, answer.left, looks))
+                    if tiers.clock() >= give_up:
+                        raise too_long(tiers, want)
+                    patience = patience_for(tiers, answer.left, looks)
+                    yield Join(bell, min(patience, give_up - tiers.clock()))
                     looks += 1
-                bell = tiers.bells.hang(dep)
+                if bell is None or bell.done():
+                    bell = tiers.bells.hang(dep)
     finally:
         if bell is not None:
             tiers.bells.take_down(dep, bell)
@@ -213,10 +247,10 @@ def patience_for(tiers: Tiers, left: float, looks: int) -> float:
 
 
 def touch(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[bool]:
-    """Let the entry of *want* live *want.ttl* from now on; whether there was one.
+    """Let the entry of *want* live *want.ttl* from now on; whether there was one that may be served.
 
-    Two round trips: the value goes back as a fill with the token it had, so that an invalidation which
-    came meanwhile wins. Other processes learn the new end when their L1 lets go of the entry.
+    Two round trips: one finds out whether it is valid, one moves the end of what is there by then. Other
+    processes learn of the new end when their L1 lets go of the entry.
     """
     core = tiers.core
     now = tiers.clock()
@@ -229,26 +263,9 @@ def touch(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[bool]:
     asked = yield from ask_l2(tiers, (KeyAsk(want.key, "get", ""),), blocking=blocking)
     if asked is None or not isinstance(asked[2][0], Hit):
         return False
-    stand, _, (hit,) = asked
-    stored = parse_entry(hit.raw, want.key) if isinstance(hit, Hit) else None
-    if stored is None:
-        return False
     with core.lock:
         core.l1.drop(want.key)
-    check = check_of(want.key, stored.payload)
-    fill = Fill(
-        stand.epoch,
-        stored.token,
-        "",
-        ttl_ms(want.ttl),
-        want.key,
-        check,
-        stored.print,
-        stored.payload,
-        stored.tags,
-    )
     try:
-        filled = yield from ask(fill)
+        return (yield from ask(Touch(asked[0].epoch, want.key, ttl_ms(want.ttl))))
     except L2Unavailable:
         return False
-    return filled.status == "ok"

@@ -13,6 +13,7 @@ which every caller counts and treats as a miss. A dependency is a string, "t:" a
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 EVERYTHING = "*"
@@ -48,9 +49,9 @@ class Hint:
     deps: tuple[str, ...]
 
 
-def check_of(key: str, payload: bytes) -> str:
-    """What ties *payload* to *key*: a torn payload, or one moved under another key, has another check."""
-    return f"{zlib.crc32(payload, zlib.crc32(key.encode())):08x}"
+def check_of(key: str, tags: Iterable[str], payload: bytes) -> str:
+    """What ties key, tags and payload together: torn, or moved under another key, they have another check."""
+    return f"{zlib.crc32(payload, zlib.crc32(chr(0).join((key, *tags)).encode())):08x}"
 
 
 def parse_entry(raw: bytes, key: str) -> StoredEntry | None:
@@ -68,7 +69,7 @@ def parse_entry(raw: bytes, key: str) -> StoredEntry | None:
     except ValueError:
         return None
     payload = rest[size:]
-    if len(tags) > MAX_ENTRY_TAGS or check != check_of(key, payload):
+    if len(tags) > MAX_ENTRY_TAGS or check != check_of(key, tags, payload):
         return None
     return StoredEntry(token, print_, tags, payload)
 

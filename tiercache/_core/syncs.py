@@ -7,7 +7,7 @@ from typing import Any
 
 from tiercache._core.coherence import Stand
 from tiercache._core.commands import Answers, Clear, Invalidate, Read, Synced
-from tiercache._core.flights import ABANDONED, current_load
+from tiercache._core.flights import ABANDONED, Flight, running_load
 from tiercache._core.plan import TIMED_OUT, Ask, Join, Plan, ask
 from tiercache._core.records import EVERYTHING, MAX_DEPS
 from tiercache._core.tiers import Tiers
@@ -15,6 +15,7 @@ from tiercache._errors import L2Refused, L2Unavailable
 
 log = logging.getLogger("tiercache")
 
+MAX_VOID = 10  # replies in a row that this node's own first writes may make void
 REFUSED_PAUSE = 0.5  # seconds before a server that gave no lease is asked for one again
 UNKNOWN_TENURE = (
     "INFO replication cannot be read, so a failover that lost invalidations would go unnoticed; allow +info "
@@ -28,24 +29,33 @@ def sync(tiers: Tiers, *, blocking: bool, read: Read | None = None) -> Plan[tupl
     At most one sync is under way; whoever comes meanwhile waits for its end. The answers are None
     where the caller waited, or nothing came back.
     """
-    load = current_load.get()
-    now = tiers.clock()
-    if now < tiers.refused_until:
-        return False, None
-    flight, role = tiers.syncs.claim("sync", now, load, blocking=blocking)
-    try:
-        if role == "follow":
-            landed = yield Join(flight.future, tiers.timeout)
-            return landed is not TIMED_OUT and landed is not ABANDONED and bool(landed), None
+    load = running_load()
+    while True:
+        now = tiers.clock()
+        if now < tiers.refused_until:
+            return False, None
+        flight, role = tiers.syncs.claim("sync", now, load, blocking=blocking)
         try:
-            good, answers = yield from _renew(tiers, read)
-        except BaseException:
-            tiers.syncs.abandon(flight)
-            raise
-        tiers.syncs.land(flight, good)
-        return good, answers
-    finally:
-        tiers.syncs.leave(flight, load, role)
+            if role == "lead":
+                return (yield from _lead(tiers, flight, read))
+            if tiers.is_cut_off():  # what is under way is a probe, and may take its whole timeout
+                return False, None
+            landed = yield Join(flight.future, tiers.timeout)
+        finally:
+            tiers.syncs.leave(flight, load, role)
+        if landed is not ABANDONED:  # else its leader was cancelled, and one of those who waited takes over
+            return landed is not TIMED_OUT and bool(landed), None
+
+
+def _lead(tiers: Tiers, flight: Flight, read: Read | None) -> Plan[tuple[bool, Answers | None]]:
+    """Sync for everybody who joins *flight*, and end it whatever happens."""
+    try:
+        good, answers = yield from _renew(tiers, read)
+    except BaseException:
+        tiers.syncs.abandon(flight)
+        raise
+    tiers.syncs.land(flight, good)
+    return good, answers
 
 
 def _renew(tiers: Tiers, read: Read | None) -> Plan[tuple[bool, Answers | None]]:
@@ -54,7 +64,7 @@ def _renew(tiers: Tiers, read: Read | None) -> Plan[tuple[bool, Answers | None]]
         # A lease got before Redis heard of our own invalidations would vouch for what they name.
         if core.pending and not (yield from send_pending(tiers)):
             return False, None
-        for _ in range(2):
+        for _ in range(MAX_VOID):
             command, stand = core.sync(tiers.clock())
             tiers.events["syncs"] += 1
             replies: list[Any] = yield Ask((command,) if read is None else (command, read))

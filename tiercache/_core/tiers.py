@@ -34,6 +34,10 @@ class Counts:
     def __init__(self) -> None:
         self.l1_hits = self.l2_hits = self.loads = self.joins = self.misses = 0
 
+    def add(self, other: Counts) -> None:
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
     def reads(self) -> int:
         return self.l1_hits + self.l2_hits + self.loads + self.joins + self.misses
 
@@ -42,35 +46,35 @@ class Bells:
     """Who waits in this process for the end of another process's load; rung by the listener."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._bells: dict[str, Future[None]] = {}  # under `_lock`
+        self._lock = threading.RLock()  # reentrant for the garbage collector's sake, as that of the boards
+        self._bells: dict[str, list[Future[None]]] = {}  # under `_lock`
 
     def hang(self, dep: str) -> Future[None]:
-        """The bell of *dep*, to be hung before the read that may answer "wait"."""
+        """A bell for *dep*, to be hung before the read that may answer "wait", and taken down after it."""
+        bell: Future[None] = Future()
+        bell.set_running_or_notify_cancel()
         with self._lock:
-            bell = self._bells.get(dep)
-            if bell is None or bell.done():
-                bell = self._bells[dep] = Future()
-                bell.set_running_or_notify_cancel()
-            return bell
+            self._bells.setdefault(dep, []).append(bell)
+        return bell
 
     def ring(self, dep: str) -> None:
         with self._lock:
-            bell = self._bells.pop(dep, None)
-        if bell is not None:
+            bells = self._bells.pop(dep, [])
+        for bell in bells:
             bell.set_result(None)
 
     def ring_all(self) -> None:
         """Let all who wait look again: wake-ups were lost, or cannot arrive."""
         with self._lock:
-            bells, self._bells = self._bells, {}
-        for bell in bells.values():
-            bell.set_result(None)
+            deps = list(self._bells)
+        for dep in deps:
+            self.ring(dep)
 
     def take_down(self, dep: str, bell: Future[None]) -> None:
         with self._lock:
-            if self._bells.get(dep) is bell:
-                del self._bells[dep]
+            left = [other for other in self._bells.pop(dep, []) if other is not bell]
+            if left:
+                self._bells[dep] = left
 
 
 @dataclass(slots=True)
@@ -85,6 +89,7 @@ class Tiers:
     cap: int = 100_000  # tags whose last invalidation Redis remembers, 135 bytes each
     key_cap: int = 10_000  # keys likewise; only loads under way and replays need them
     raise_on_lapse: bool = False
+    is_cut_off: Callable[[], bool] = lambda: False  # Redis lately did not answer, and is left alone
     wakes_arrive: Callable[[], bool] = lambda: False
     board: Board = field(init=False)
     syncs: Board = field(init=False)
@@ -111,6 +116,12 @@ class Tiers:
         return f"{self.core.node}:{next(self._owners)}"
 
 
+class Filed(Protocol):
+    """A function that finds entries by the arguments of its calls, in its table of the moment."""
+
+    table: dict[Any, Entry]
+
+
 @dataclass(frozen=True, slots=True)
 class Want:
     """What a reader asks for: a key, and what to do when no tier has it."""
@@ -126,4 +137,6 @@ class Want:
     l2: bool = True
     share: bool = False  # hand out the one object to everybody
     renew: bool = False  # load, whatever is stored
-    alias: tuple[dict[Any, Entry], tuple[Any, ...]] | None = None
+    table: dict[Any, Entry] | None = None  # of `caller` at the call; it may have got another since
+    caller: Filed | None = None  # the function whose call this is
+    arguments: tuple[Any, ...] | None = None  # of the call, where they may stand for it as they are

@@ -139,7 +139,7 @@ def _put_slice(
 
 def _set_of(tiers: Tiers, want: Want, payload: bytes, token: Token | None) -> Set:
     epoch, number = token if token is not None else (None, 0)
-    check = check_of(want.key, payload)
+    check = check_of(want.key, want.tags, payload)
     return Set(epoch, number, ttl_ms(want.ttl), want.key, check, payload, want.tags, tiers.key_cap)
 
 

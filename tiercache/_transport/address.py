@@ -32,13 +32,14 @@ _THROUGH_SENTINEL = (
 _OURS = (
     "connection_class",
     "decode_responses",
-    "encoding",  # a key must have the same bytes in every process
-    "encoding_errors",
     "health_check_interval",
     "himport_registry",
     "maint_notifications_config",
     "maint_notifications_pool_handler",
     "max_connections",
+    "orig_host_address",
+    "orig_socket_connect_timeout",
+    "orig_socket_timeout",
     "oss_cluster_maint_notifications_handler",
     "parser_class",
     "protocol",
@@ -88,7 +89,7 @@ class Address:
         if scheme not in SCHEMES:
             raise SettingError(
                 f"{redacted(url)!r} is not the URL of a cache: its scheme must be one of "
-                f"{', '.join(SCHEMES)}{nearest(scheme, SCHEMES)}"
+                f"{', '.join(SCHEMES)}{nearest(scheme.lower(), SCHEMES)}; write it as in redis://localhost:6379/0"
             )
         try:
             parts = urlsplit(url)
@@ -103,6 +104,10 @@ class Address:
                 ) from None
             raise SettingError(f"cannot read the URL {redacted(url)!r}: {error}") from error
         path = parts.path.strip("/")
+        if scheme == "unix" and not path:
+            raise SettingError(f"{url!r} names no socket; write it as in unix:///run/redis.sock?db=0")
+        if any(c.isspace() for c in parts.netloc):
+            raise SettingError(f"the URL {redacted(url)!r} has white space in it")
         if scheme != "unix" and path and not path.isdecimal():
             raise SettingError(
                 f"{redacted(url)!r} names the database {path!r}; it must be a number, as in redis://host:6379/0"
@@ -152,6 +157,7 @@ class Address:
     @property
     def identity(self) -> Identity:
         host = self.kwargs.get("path") or self.kwargs.get("host") or "localhost"
+        host = "127.0.0.1" if host == "localhost" else host
         port = 0 if "path" in self.kwargs else int(self.kwargs.get("port") or 6379)
         return Identity(str(host), port, self.database, str(self.kwargs.get("username") or ""))
 
@@ -178,7 +184,8 @@ class Address:
         }
 
     def __str__(self) -> str:
-        host, port, database, _ = self.identity
+        _, port, database, _ = self.identity
+        host = self.kwargs.get("path") or self.kwargs.get("host") or "localhost"
         if not port:
             return f"unix://{host}?db={database}"
         scheme = "rediss" if issubclass(self._blocking, blocking.SSLConnection) else "redis"

@@ -16,9 +16,10 @@ from redis.exceptions import ConnectionError as BrokenConnection
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeout
 
-from tiercache._core.commands import MAX_READ, Answers, Command, Names, Read
+from tiercache._core.commands import MAX_READ, Answers, Command, Read
 from tiercache._core.flights import current_load
 from tiercache._core.plan import TIMED_OUT, Ask, Call, Join, Step, Tell
+from tiercache._core.scripts import Names
 from tiercache._errors import L2Unavailable
 from tiercache._transport.address import Address
 from tiercache._transport.blocking import FAILURES
@@ -54,6 +55,7 @@ class Awaiting:
         self._places = asyncio.Semaphore(pool_size)
         self._gathered: dict[int, list[Waiting]] = {}  # epoch -> this turn's reads
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._reads: set[asyncio.Task[Any]] = set()
         self._guard: AsyncGenerator[None] | None = None
 
     async def perform(self, step: Step) -> Any:
@@ -107,11 +109,16 @@ class Awaiting:
             size = 0
             for one in waiting:
                 if batch and size + len(one[0].asks) > MAX_READ:
-                    self._start(self._read(batch))
+                    self._start_read(batch)
                     batch, size = [], 0
                 batch.append(one)
                 size += len(one[0].asks)
-            self._start(self._read(batch))
+            self._start_read(batch)
+
+    def _start_read(self, batch: list[Waiting]) -> None:
+        task = self._start(self._read(batch))
+        self._reads.add(task)
+        task.add_done_callback(self._reads.discard)
 
     async def _read(self, batch: list[Waiting]) -> None:
         """Send the reads of *batch* as one; the strictest of their heads holds for all."""
@@ -137,6 +144,10 @@ class Awaiting:
             start = end
 
     async def _tell(self, commands: tuple[Command[Any], ...]) -> None:
+        # The unlock of a read that was cancelled must not overtake it on another connection.
+        await asyncio.sleep(0)
+        if self._reads:
+            await asyncio.wait(self._reads)
         try:
             await self._ask(commands)
         except L2Unavailable:
@@ -146,12 +157,15 @@ class Awaiting:
         if not self._breaker.admits(self._clock(), prober=False):
             raise circuit_open(self._breaker.reason)
         request = Request(commands, self._names)
+        was_open = self._breaker.is_open
         try:
             async with asyncio.timeout(self._address.timeout):
                 await self._places.acquire()
         except TimeoutError:
             raise no_connection(self._size, self._address.timeout) from None
         try:
+            if self._breaker.is_open and not was_open:  # while this call waited for its place
+                raise circuit_open(self._breaker.reason)
             results = await self._round_trip(request)
         except FAILURES as error:
             self._breaker.failed(self._clock(), error)

@@ -18,9 +18,9 @@ from redis.exceptions import ConnectionError as BrokenConnection
 from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeout
 
-from tiercache._core.commands import Names
 from tiercache._core.flights import current_load
 from tiercache._core.plan import TIMED_OUT, Ask, Call, Join, Step, Tell
+from tiercache._core.scripts import Names
 from tiercache._errors import L2Unavailable
 from tiercache._transport.address import Address
 from tiercache._transport.breaker import Breaker
@@ -54,6 +54,7 @@ class Blocking:
         self._size, self._prober = pool_size, prober
         self._free: list[Connection] = []
         self._places = threading.BoundedSemaphore(pool_size)
+        self._closed = False
 
     def perform(self, step: Step) -> Any:
         match step:
@@ -71,8 +72,9 @@ class Blocking:
 
     def close(self) -> None:
         """Close the connections that are not in use; those that are close when they come back."""
-        while self._free:
-            self._free.pop().disconnect()
+        self._closed = True
+        while (connection := self._take()) is not None:
+            connection.disconnect()
 
     def forget(self, breaker: Breaker) -> None:
         """After a fork, in the child: the sockets are the parent's, and are closed without a word."""
@@ -85,9 +87,12 @@ class Blocking:
     def _ask(self, request: Request) -> list[Any]:
         if not self._breaker.admits(self._clock(), prober=self._prober):
             raise circuit_open(self._breaker.reason)
+        was_open = self._breaker.is_open
         if not self._places.acquire(timeout=self._address.timeout):
             raise no_connection(self._size, self._address.timeout)
         try:
+            if self._breaker.is_open and not was_open:  # while this call waited for its place
+                raise circuit_open(self._breaker.reason)
             results = self._round_trip(request)
         except FAILURES as error:
             self._breaker.failed(self._clock(), error)
@@ -97,8 +102,15 @@ class Blocking:
         self._breaker.answered()
         return answered(results)
 
+    def _take(self) -> Connection | None:
+        """An idle connection; None where there is none, or another thread was faster."""
+        try:
+            return self._free.pop()
+        except IndexError:
+            return None
+
     def _round_trip(self, request: Request) -> list[Any]:
-        connection = self._free.pop() if self._free else None
+        connection = self._take()
         if connection is not None:
             try:
                 return self._exchange(connection, request)
@@ -124,6 +136,8 @@ class Blocking:
         results = request.results(raw)
         if request.in_step:
             self._free.append(connection)
+            if self._closed:  # looked at after the append, as close() looks for it after it said so
+                self.close()
         else:
             connection.disconnect()
         return results

@@ -20,9 +20,9 @@ from typing import Any
 
 from redis.connection import Connection
 
-from tiercache._core.commands import Names
 from tiercache._core.plan import Step, run
 from tiercache._core.records import parse_hint
+from tiercache._core.scripts import Names
 from tiercache._core.syncs import sync
 from tiercache._core.tiers import Tiers
 from tiercache._transport.address import Address

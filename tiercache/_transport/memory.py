@@ -7,12 +7,14 @@ lapses, so the plans and the rules are those of two tiers.
 from __future__ import annotations
 
 import threading
+from itertools import takewhile
 from typing import Any
 
 from tiercache._core.coherence import MAX_RECENT
-from tiercache._core.commands import Clear, Command, Invalidate, Recorded, Set, Sync, Synced, nonce
+from tiercache._core.commands import Clear, Command, Invalidate, Recorded, Set, Sync, Synced
 from tiercache._core.plan import Ask, Call, Join, Step, Tell
 from tiercache._core.records import EVERYTHING, key_dep, tag_dep
+from tiercache._core.scripts import nonce
 from tiercache._transport.awaiting import call as call_async
 from tiercache._transport.awaiting import join as join_async
 from tiercache._transport.blocking import call, join
@@ -25,7 +27,7 @@ class Memory:
         self._lock = threading.Lock()
         self._epoch = nonce()
         self._head = self._floor = 1  # under `_lock`
-        self._versions: dict[str, int] = {}  # under `_lock`: dependency -> its last record
+        self._versions: dict[str, int] = {}  # under `_lock`: dependency -> its last record; the newest last
 
     def perform(self, step: Step) -> Any:
         match step:
@@ -48,9 +50,8 @@ class Memory:
     def _answer(self, command: Command[Any]) -> Any:
         with self._lock:
             match command:
-                case Sync():
-                    # Its one node has applied every record as its own: there is nothing to replay.
-                    return Synced(self._epoch, self._head, 1, 1, True, 1, ())
+                case Sync(proved=proved):
+                    return Synced(self._epoch, self._head, 1, 1, True, 1, self._since(proved))
                 case Set(epoch=int(epoch), token=token) if not self._stands(command, token):
                     return Recorded(epoch, token, "stale")
                 case Set(key=key):
@@ -67,10 +68,15 @@ class Memory:
             and all(self._versions.get(dep, 0) <= token for dep in deps)
         )
 
+    def _since(self, number: int) -> tuple[tuple[str, int], ...]:
+        """The records after *number*: the thread that made one may be late to apply it."""
+        return tuple(takewhile(lambda version: version[1] > number, reversed(self._versions.items())))
+
     def _record(self, deps: tuple[str, ...]) -> Recorded:
         self._head += 1
-        self._versions.update(dict.fromkeys(deps, self._head))
-        if len(self._versions) > MAX_RECENT:
-            self._versions.clear()
-            self._floor = self._head
+        for dep in deps:
+            self._versions.pop(dep, None)
+            self._versions[dep] = self._head
+        while len(self._versions) > MAX_RECENT:
+            self._floor = self._versions.pop(next(iter(self._versions)))
         return Recorded(self._epoch, self._head)

@@ -8,7 +8,8 @@ from typing import Any
 import hiredis
 from redis.exceptions import NoScriptError, ResponseError
 
-from tiercache._core.commands import Command, Names, Script
+from tiercache._core.commands import Command
+from tiercache._core.scripts import Names, Script
 from tiercache._errors import L2Refused, L2Unavailable
 
 WireCommand = tuple[Any, ...]
@@ -51,7 +52,8 @@ class Request:
         for command, reply in zip(self.commands, raw, strict=True):
             act = type(command).__name__.lower()
             if isinstance(reply, ResponseError):
-                results.append(_refused(f"Redis refused a {act}: {reply}", reply))
+                advice = _advice(str(reply))
+                results.append(_refused(f"Redis refused a {act}: {reply}{advice}", reply))
                 continue
             try:
                 results.append(command.parse(reply))
@@ -75,6 +77,15 @@ def _refused(message: str, cause: Exception) -> L2Refused:
     refusal = L2Refused(message)
     refusal.__cause__ = cause
     return refusal
+
+
+def _advice(error: str) -> str:
+    """What to do about an error that a user can do something about."""
+    if "nknown Redis command" in error or "unknown command" in error:
+        return "; it must be Redis 6.2 or later, with EVAL and EVALSHA"
+    if "NOPERM" in error or "permission" in error:
+        return "; docs/howto/operate.md has the ACL rule"
+    return ""
 
 
 def _call(verb: str, script: str, keys: tuple[str, ...], args: tuple[Any, ...]) -> WireCommand:

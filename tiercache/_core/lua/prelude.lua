@@ -74,8 +74,8 @@ local function note(key, s, first, last, cap)
   trim(key, cap, last - first + 1)
 end
 
--- Moves the head and tells it on the channel: a hint, nothing more.
+-- Moves the head and tells it on the channel: a hint, nothing more, so a user may lack the right to give it.
 local function announce(e, s, channel, named)
   call('ZADD', KEYS[1], whole(-s), '\1s')
-  call('PUBLISH', channel, '1|' .. whole(e) .. '|' .. whole(s) .. '|' .. named)
+  attempt('PUBLISH', channel, '1|' .. whole(e) .. '|' .. whole(s) .. '|' .. named)
 end

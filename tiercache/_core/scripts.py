@@ -1,0 +1,55 @@
+"""The Lua scripts, and the names they work on."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.resources import files
+from secrets import randbits
+
+
+class Script:
+    """One Lua script: its source, the name Redis knows it by, and whether it may run twice unharmed."""
+
+    def __init__(self, *parts: str, repeatable: bool = True) -> None:
+        folder = files("tiercache._core") / "lua"
+        self.name = parts[-1]
+        self.source = "\n".join((folder / f"{part}.lua").read_text("utf-8") for part in parts)
+        self.sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+        self.repeatable = repeatable
+
+
+SYNC = Script("prelude", "sync")
+READ = Script("read")
+FILL = Script("rule", "wake", "fill")
+# A set that ran, and whose reply was lost, must not run again over a newer one.
+SET = Script("prelude", "rule", "set", repeatable=False)
+INVALIDATE = Script("prelude", "invalidate")
+CLEAR = Script("prelude", "clear")
+UNLOCK = Script("wake", "unlock")
+TOUCH = Script("touch")
+
+
+class Names:
+    """The keys and channels of one domain: one hash tag, so one slot of a cluster."""
+
+    def __init__(self, namespace: str, database: int) -> None:
+        # The 1 is the version of the formats: releases that differ in it share nothing.
+        domain = f"{{{namespace}}}1:"
+        self.state = domain + "v"
+        self.domain = (domain + "v", domain + "k", domain + "p", domain + "q")
+        self.members = domain + "m"
+        self._entry, self._lock = domain + "e:", domain + "l:"
+        # Channels, unlike keys, are not apart by database.
+        self.channel = f"{{{namespace}}}1@{database}:c"
+        self.wake = f"{{{namespace}}}1@{database}:w:"
+
+    def entry(self, key: str) -> str:
+        return self._entry + key
+
+    def lock(self, key: str) -> str:
+        return self._lock + key
+
+
+def nonce() -> int:
+    """A name for an epoch that nobody has had: 48 bits from the system, as Lua's own are seeded."""
+    return randbits(48) | 1
