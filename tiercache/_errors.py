@@ -5,7 +5,8 @@ Go without:     L2Unavailable (nothing answered), L2Refused (an answer, and it w
 Give up:        LoadTimeout
 Prepare:        ServerNotFound
 
-An error of the user's own loader is never wrapped: it reaches the caller as it was raised.
+An error of the user's own loader is never wrapped: it reaches the caller as it was raised (StopIteration
+excepted, which no generator can let out).
 """
 
 from __future__ import annotations
