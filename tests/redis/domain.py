@@ -100,7 +100,9 @@ class Domain:
         ttl_ms: int = 60_000,
     ) -> Recorded:
         epoch, number = token or (None, 0)
-        return self.do(Set(epoch, number, ttl_ms, key, check_of(key, tags, payload), payload, tags, self.key_cap))
+        return self.do(
+            Set(epoch, number, ttl_ms, key, check_of(key, tags, payload), payload, tags, self.key_cap)
+        )
 
     def invalidate(self, *tags: str, keys: tuple[str, ...] = ()) -> Recorded:
         return self.do(Invalidate(tags, keys, self.cap, self.key_cap))

@@ -1,0 +1,114 @@
+"""`cache.invalidating(...)`, around a write of the truth: both tiers stand aside, and let go at its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.world import Tasks, World
+from tiercache import TierCache
+
+
+@pytest.fixture
+def node(any_url: str, new_node: Callable[..., TierCache]) -> TierCache:
+    return new_node(any_url, max_staleness=60)
+
+
+@pytest.fixture
+def cache(world: World, node: TierCache) -> Any:
+    return world.view(node)
+
+
+def test_reads_in_a_block_around_a_write_go_past_both_tiers(
+    world: World, node: TierCache, cache: Any
+) -> None:
+    truth = [1]
+
+    @world.cached(node, tags=["t"])
+    async def load() -> int:
+        return truth[0]
+
+    @world.cached(node, tags=["another"])
+    async def another() -> int:
+        return truth[0]
+
+    async def body() -> None:
+        await cache.set("k", "cached")
+        assert (await load(), await another()) == (1, 1)
+        async with cache.invalidating(tags=["t"], keys=["k"]) as block:
+            for truth[0] in (2, 3):
+                assert await load() == truth[0]
+            assert await another() == 1
+            assert await cache.get("k", "past it") == "past it"
+            assert await cache.get_many(["k"]) == {}
+            assert block.written is None
+        assert block.written.token is not None
+        truth[0] = 4
+        assert (await load(), await load()) == (4, 4)
+        assert await cache.get("k") is None
+
+    world.run(body())
+
+
+def test_a_block_invalidates_also_after_an_exception(world: World, cache: Any) -> None:
+    async def body() -> None:
+        await cache.set("k", 1, tags=["t"])
+        with pytest.raises(LookupError):
+            async with cache.invalidating(tags=["t"]):
+                raise LookupError
+        assert not await cache.exists("k")
+        await cache.set("k", 2, tags=["t"])
+        assert await cache.get("k") == 2, "and it no longer holds anything back"
+
+    world.run(body())
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_block_invalidates_also_when_it_is_cancelled(
+    any_url: str, new_node: Callable[..., TierCache], times: int
+) -> None:
+    node, other = new_node(any_url), new_node(any_url, max_staleness=60)
+    await node.set("k", 1, tags=["t"])
+    await other.get("k")
+    inside = asyncio.Event()
+
+    async def write() -> None:
+        async with node.invalidating(tags=["t"]):
+            inside.set()
+            await asyncio.Event().wait()
+
+    writing = asyncio.create_task(write())
+    await inside.wait()
+    for _ in range(times):  # the second one meets it while it invalidates
+        writing.cancel()
+        await asyncio.sleep(0)
+    await asyncio.wait([writing])
+
+    assert writing.cancelled()
+    assert not await node.exists("k")
+
+    async def is_gone() -> bool:
+        return not await other.exists("k")
+
+    await Tasks().until(is_gone)
+    await Tasks().until(lambda: not node._node.tiers.core.pending)
+    await node.set("k", 2, tags=["t"])
+    assert await node.exists("k"), "and nothing is held back any more"
+
+
+def test_blocks_may_be_nested(world: World, cache: Any) -> None:
+    async def body() -> None:
+        await cache.set("k", 1, tags=["t"])
+        async with cache.invalidating(tags=["t"]):
+            async with cache.invalidating(tags=["t"]):
+                pass
+            assert not await cache.exists("k")
+            await cache.set("k", 2, tags=["t"])
+            assert not await cache.exists("k")
+        assert not await cache.exists("k")
+
+    world.run(body())

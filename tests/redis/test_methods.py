@@ -1,0 +1,97 @@
+"""Methods: what counts of an object is the values of its attributes, never where it lies in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tiercache import cached, configure
+
+runs: list[tuple[str, str]] = []  # of the methods below, in order
+
+
+class Shop:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @cached
+    def orders(self, user: int) -> str:
+        runs.append(("orders", self.name))
+        return f"{self.name} {user}"
+
+    @cached
+    async def owner(self) -> str:
+        runs.append(("owner", self.name))
+        return f"owner of {self.name}"
+
+    @classmethod
+    @cached
+    def kind(cls) -> str:
+        runs.append(("kind", cls.__name__))
+        return cls.__name__
+
+    @cached
+    @staticmethod
+    def tax(country: str) -> str:
+        runs.append(("tax", country))
+        return f"tax of {country}"
+
+
+class Market(Shop):
+    pass
+
+
+@pytest.fixture(autouse=True)
+def default_cache_for_the_test(any_url: str) -> Iterator[None]:
+    runs.clear()
+    with configure(any_url).sync:
+        yield
+
+
+def test_a_method_is_cached_by_the_values_of_its_object() -> None:
+    for _ in range(2):
+        assert [Shop("a").orders(1), Shop("b").orders(1), Shop("a").orders(2)] == ["a 1", "b 1", "a 2"]
+    assert len(runs) == 3
+
+
+@pytest.mark.anyio
+async def test_an_async_method_is_cached_by_the_values_of_its_object() -> None:
+    for _ in range(2):
+        assert [await Shop("a").owner(), await Shop("b").owner()] == ["owner of a", "owner of b"]
+    assert len(runs) == 2
+
+
+def test_a_class_method_is_cached_by_its_class() -> None:
+    for _ in range(2):
+        assert [Shop.kind(), Market.kind(), Shop("a").kind()] == ["Shop", "Market", "Shop"]
+    assert len(runs) == 2
+
+
+def test_a_static_method_is_cached_by_its_arguments_whatever_it_is_called_on() -> None:
+    for _ in range(2):
+        assert [Shop.tax("fr"), Shop("a").tax("fr"), Market.tax("de")] == [
+            "tax of fr",
+            "tax of fr",
+            "tax of de",
+        ]
+    assert len(runs) == 2
+
+
+def test_the_verbs_of_a_method_take_its_object_first() -> None:
+    Shop("a").orders(1), Shop("b").orders(1)
+    Shop.orders.invalidate(Shop("a"), 1)
+    Shop("a").orders(1), Shop("b").orders(1)
+    assert runs == [("orders", "a"), ("orders", "b"), ("orders", "a")]
+
+    Shop.orders.invalidate_all()
+    Shop("b").orders(1)
+    assert runs[3:] == [("orders", "b")]
+
+
+@pytest.mark.anyio
+async def test_the_verbs_of_an_async_method_are_awaited() -> None:
+    await Shop("a").owner()
+    await Shop.owner.invalidate(Shop("a"))
+    await Shop("a").owner()
+    assert len(runs) == 2

@@ -1,0 +1,132 @@
+"""A server that cannot do what the cache needs: functions are called, and health says why and what to do."""
+
+from __future__ import annotations
+
+import logging
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+import pytest
+
+from tests import servers
+from tests.servers import RedisServer
+from tests.world import World
+from tiercache import TierCache
+
+
+@pytest.fixture(params=[servers.newest, servers.oldest_supported], ids=["newest", "oldest"])
+def server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
+    with closing(RedisServer(request.param())) as made:
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("denied", "problem"),
+    [
+        ("-info", "INFO replication cannot be read.*allow \\+info.*assume_no_failover_loss=True"),
+        ("-@scripting", "evalsha"),
+        ("-@write", "can't run|no permissions|NOPERM"),
+        ("-zmscore", "can't run|no permissions|NOPERM"),
+    ],
+)
+def test_where_a_user_may_not_do_what_the_cache_needs_functions_are_called_and_health_says_why(
+    world: World,
+    server: RedisServer,
+    new_node: Callable[..., TierCache],
+    caplog: pytest.LogCaptureFixture,
+    denied: str,
+    problem: str,
+) -> None:
+    server.cli("ACL", "SETUSER", "weak", "on", "nopass", "~*", "&*", "+@all", denied)
+    cache, runs = world.view(new_node(server.url().replace("://", "://weak:any@"))), []
+
+    async def load() -> int:
+        runs.append(1)
+        return len(runs)
+
+    async def body() -> None:
+        assert [await cache.get_or_load("k", load) for _ in range(3)] == [1, 2, 3]
+        health = await cache.health()
+        assert health.mode == "without cache"
+        assert re.search(problem, health.problem, re.IGNORECASE)
+
+    with caplog.at_level(logging.WARNING):
+        world.run(body())
+    assert [record for record in caplog.records if re.search(problem, record.message, re.IGNORECASE)]
+
+
+def test_where_info_may_not_be_read_both_tiers_serve_at_the_users_own_risk(
+    world: World, server: RedisServer, new_node: Callable[..., TierCache]
+) -> None:
+    server.cli("ACL", "SETUSER", "weak", "on", "nopass", "~*", "&*", "+@all", "-info")
+    url = server.url().replace("://", "://weak:any@")
+    one, other = (world.view(new_node(url, assume_no_failover_loss=True)) for _ in range(2))
+
+    async def body() -> None:
+        await one.set("k", 1, tags=["t"])
+        assert await other.get("k") == 1
+        await other.invalidate_tags("t")
+        assert await other.get("k") is None
+        assert (await one.health()).mode == "two tiers"
+
+    world.run(body())
+
+
+def test_users_with_and_without_info_do_not_undo_each_others_epochs(
+    server: RedisServer, new_node: Callable[..., TierCache]
+) -> None:
+    server.cli("ACL", "SETUSER", "weak", "on", "nopass", "~*", "&*", "+@all", "-info")
+    url = server.url().replace("://", "://weak:any@")
+    weak, strong = new_node(url, assume_no_failover_loss=True).sync, new_node(server.url()).sync
+    strong.set("k", 1)
+    epoch = strong.token().epoch
+    for cache in (weak, strong, weak, strong):
+        assert cache.token().epoch == epoch
+        assert cache.get("k") == 1
+
+
+def test_a_server_that_is_too_old_is_told_so(world: World, new_node: Callable[..., TierCache]) -> None:
+    old = ("--rename-command", "ZMSCORE", "")  # the command that came with 6.2
+    with closing(RedisServer(servers.oldest_supported(), extra=old)) as server:
+        cache = world.view(new_node(server.url()))
+
+        async def load() -> int:
+            return 1
+
+        async def body() -> None:
+            assert await cache.get_or_load("k", load) == 1
+            health = await cache.health()
+            assert health.mode == "without cache"
+            assert "6.2" in health.problem
+
+        world.run(body())
+
+
+def test_what_answers_without_being_redis_is_gone_without(
+    world: World, new_node: Callable[..., TierCache]
+) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as door:
+        threading.Thread(target=say_hello_to_all, args=(door,), daemon=True).start()
+        cache = world.view(new_node(f"redis://127.0.0.1:{door.getsockname()[1]}/0", timeout=0.3))
+
+        async def load() -> int:
+            return 1
+
+        async def body() -> None:
+            assert await cache.get_or_load("k", load) == 1
+            assert (await cache.health()).problem
+
+        world.run(body())
+
+
+def say_hello_to_all(door: socket.socket) -> None:
+    while True:
+        try:
+            client, _ = door.accept()
+        except OSError:
+            return
+        with client:
+            client.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")

@@ -1,0 +1,288 @@
+"""One cache in many processes, threads and event loops: after a fork, after a spawn, without its listener."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.history import Read, Write, reads_until, too_old
+from tests.peers import Peer
+from tests.scripts import USING_A_CACHE, output_of
+from tests.servers import RedisServer, eventually
+from tests.source import Source
+from tiercache import TierCache, cached, default_cache
+
+
+def test_a_forked_child_has_a_name_of_its_own_an_empty_l1_and_what_l2_has(redis_server: RedisServer) -> None:
+    program = USING_A_CACHE + (
+        "cache.sync.get('k')\n"
+        "cache.sync.set('k', 1, tags=['t'])\n"
+        "name = cache._node.tiers.core.node\n"
+        "def act():\n"
+        "    assert cache._node.tiers.core.node != name\n"
+        "    assert cache.stats().entries == 0\n"
+        "    assert cache.sync.get('k') == 1\n"
+        "    assert cache.sync.health().nodes == 2\n"
+        "assert cache.stats().entries == 1\n"
+        "assert in_child(act)\n"
+        "assert cache.sync.get('k') == 1\n"
+        "print('well')\n"
+    )
+    assert output_of(program, redis_server.url()) == "well\n"
+
+
+def test_a_parent_and_its_forked_children_hear_each_other(redis_server: RedisServer) -> None:
+    program = USING_A_CACHE + (
+        "def becomes(value):\n"
+        "    end = time.monotonic() + 5\n"
+        "    while cache.sync.get('k') != value and time.monotonic() < end: time.sleep(0.002)\n"
+        "    return cache.sync.get('k') == value\n"
+        "def act():\n"
+        "    assert cache.sync.get('k') == 'parent'\n"
+        "    cache.sync.set('k', 'child')\n"
+        "    assert becomes('parent again')\n"
+        "cache.sync.set('k', 'parent')\n"
+        "assert cache.sync.get('k') == 'parent'\n"
+        "done = []\n"
+        "def answer(): done.append(becomes('child') and cache.sync.set('k', 'parent again'))\n"
+        "waiting = threading.Thread(target=answer)\n"
+        "waiting.start()\n"
+        "assert in_child(act)\n"
+        "waiting.join()\n"
+        "print(done[0].stored)\n"
+    )
+    assert output_of(program, redis_server.url()) == "True\n"
+
+
+def test_a_parent_and_its_forked_child_do_not_read_each_others_answers(redis_server: RedisServer) -> None:
+    # With a socket in common, each would now and then be given the reply to the other's question.
+    program = USING_A_CACHE + (
+        "cache.sync.set_many({f'{who} {i}': [who, i] for who in ('parent', 'child') for i in range(100)})\n"
+        "over = threading.Event()\n"
+        "def read(who):\n"
+        "    cache._node.tiers.core.l1.clear()\n"
+        "    for i in range(100): assert cache.sync.get(f'{who} {i}') == [who, i]\n"
+        "async def read_awaiting(who):\n"
+        "    cache._node.tiers.core.l1.clear()\n"
+        "    for i in range(100): assert await cache.get(f'{who} {i}') == [who, i]\n"
+        "async def read_on():\n"
+        "    while not over.is_set(): await read_awaiting('parent')\n"
+        "def act():\n"
+        "    for _ in range(3):\n"
+        "        read('child')\n"
+        "        asyncio.run(read_awaiting('child'))\n"
+        "read('parent')\n"
+        "loop = threading.Thread(target=lambda: asyncio.run(read_on()))\n"
+        "loop.start()\n"
+        "assert in_child(act)\n"
+        "over.set()\n"
+        "loop.join()\n"
+        "read('parent')\n"
+        "print('well')\n"
+    )
+    assert output_of(program, redis_server.url()) == "well\n"
+
+
+def test_a_child_forked_amid_the_loads_of_other_threads_is_not_held_up_by_them(
+    redis_server: RedisServer,
+) -> None:
+    # The locks of the board, of L1 and of the pools are all in use; whoever holds one is not in the child.
+    program = USING_A_CACHE + (
+        "over = threading.Event()\n"
+        "def load(): time.sleep(0.001); return 'theirs'\n"
+        "def busy(name):\n"
+        "    turn = 0\n"
+        "    while not over.is_set():\n"
+        "        turn += 1\n"
+        "        cache.sync.get_or_load(f'{name} {turn % 7}', load, tags=[name])\n"
+        "        if turn % 5 == 0: cache.sync.invalidate_tags(name)\n"
+        "threads = [threading.Thread(target=busy, args=(f't{i % 3}',), daemon=True) for i in range(6)]\n"
+        "for thread in threads: thread.start()\n"
+        "def act():\n"
+        "    for i in range(7):\n"
+        "        assert cache.sync.get_or_load(f't0 {i}', lambda: 'mine') is not None\n"
+        "    cache.sync.get_or_load('mine', lambda: 'old', tags=['t0'])\n"
+        "    cache.sync.invalidate_tags('t0')\n"
+        "    assert cache.sync.get_or_load('mine', lambda: 'new', tags=['t0']) == 'new'\n"
+        "for _ in range(6):\n"
+        "    assert in_child(act)\n"
+        "over.set()\n"
+        "for thread in threads: thread.join()\n"
+        "print('well')\n"
+    )
+    assert output_of(program, redis_server.url()) == "well\n"
+
+
+def test_a_child_forked_inside_a_load_loads_for_itself(redis_server: RedisServer) -> None:
+    program = USING_A_CACHE + (
+        "def act(): assert cache.sync.get_or_load('other', lambda: 2) == 2\n"
+        "def load():\n"
+        "    assert in_child(act)\n"
+        "    return 1\n"
+        "print(cache.sync.get_or_load('k', load), cache.sync.get('k'))\n"
+    )
+    assert output_of(program, redis_server.url()) == "1 1\n"
+
+
+def test_a_fork_without_a_server_is_a_cache_of_its_own_and_says_so() -> None:
+    program = USING_A_CACHE + (
+        "cache.sync.set('k', 'parent')\n"
+        "def act():\n"
+        "    with warnings.catch_warnings(record=True) as caught:\n"
+        "        warnings.simplefilter('always')\n"
+        "        assert cache.sync.get('k') is None\n"
+        "        cache.sync.set('k', 'child')\n"
+        "    assert [str(w.message)[:38] for w in caught] == ['memory:// does not reach across a fork']\n"
+        "assert in_child(act)\n"
+        "print(cache.sync.get('k'))\n"
+    )
+    assert output_of(program, "memory://") == "parent\n"
+
+
+def test_spawned_workers_of_a_pool_share_what_one_of_them_loads(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import multiprocessing, os, sys\n"
+        "from concurrent.futures import ProcessPoolExecutor\n"
+        "from tiercache import cached, configure\n"
+        "configure(sys.argv[1])\n"
+        "@cached\n"
+        "def loaded_by(key): return os.getpid()\n"
+        "if __name__ == '__main__':\n"
+        "    loaded_by('parent')\n"
+        "    spawn = multiprocessing.get_context('spawn')\n"
+        "    with ProcessPoolExecutor(2, mp_context=spawn) as pool:\n"
+        "        print(set(pool.map(loaded_by, ['parent'] * 8)) == {os.getpid()})\n"
+        "        print(len(set(pool.map(loaded_by, ['child'] * 8))))\n"
+    )
+    text = f"import runpy, sys; runpy.run_path({str(program)!r}, run_name='__main__')"
+    assert output_of(text, redis_server.url()) == "True\n1\n"
+
+
+def test_no_thread_reads_what_another_thread_of_its_process_has_invalidated(
+    any_url: str, new_node: Callable[..., TierCache]
+) -> None:
+    cache, over = new_node(any_url).sync, threading.Event()
+    truth, writes, reads = [0], list[Write](), list[Read]()
+
+    def read() -> int:
+        return int(cache.get_or_load("k", lambda: truth[0], tags=["t"]))
+
+    readers = [
+        threading.Thread(target=lambda: reads.extend(reads_until(over.is_set, read))) for _ in range(6)
+    ]
+    for reader in readers:
+        reader.start()
+    for version in range(1, 200):
+        truth[0] = version
+        cache.invalidate_tags("t")
+        writes.append(Write(time.monotonic(), version))
+    over.set()
+    for reader in readers:
+        reader.join()
+
+    assert too_old(reads, writes, bound=0) == []
+    assert read() == 199
+
+
+def test_a_cache_serves_one_event_loop_after_another(
+    any_url: str, new_node: Callable[..., TierCache]
+) -> None:
+    cache = new_node(any_url)
+
+    async def turn(number: int) -> dict[str, int]:
+        await cache.set(f"k{number}", number)
+        return await cache.get_many([f"k{i}" for i in range(3)])
+
+    assert [len(asyncio.run(turn(number))) for number in range(3)] == [1, 2, 3]
+
+
+def test_a_cache_serves_two_event_loops_at_once(any_url: str, new_node: Callable[..., TierCache]) -> None:
+    cache, together, loads = new_node(any_url), threading.Barrier(2, timeout=10), []
+
+    async def load() -> str:
+        loads.append(1)
+        await asyncio.sleep(0.05)
+        return "loaded"
+
+    async def turn() -> list[str]:
+        found = []
+        for number in range(20):
+            await asyncio.to_thread(together.wait)
+            found += await asyncio.gather(*(cache.get_or_load(f"k{number}", load) for _ in range(5)))
+        return found
+
+    results: list[list[str]] = []
+    threads = [threading.Thread(target=lambda: results.append(asyncio.run(turn()))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert results == [["loaded"] * 100] * 2
+    assert len(loads) == 20, "the two loops share their loads"
+
+
+@cached(ttl=3600, tags=["it"])
+def it(folder: str) -> int:
+    source = Source(folder)
+    version = source.load()
+    if source.loads() == 1 and source.flag("slow").is_set():
+        source.flag("loading").set()
+        source.flag("go on").wait()
+    return version
+
+
+def read_until_over(folder: str) -> list[Read]:
+    return reads_until(Source(folder).flag("over").is_set, lambda: it(folder))
+
+
+def write_for(folder: str, seconds: float) -> list[Write]:
+    source, writes, end = Source(folder), list[Write](), time.monotonic() + seconds
+    while time.monotonic() < end:
+        version = len(writes) + 1
+        source.commit(version)
+        default_cache().sync.invalidate_tags("it")
+        writes.append(Write(time.monotonic(), version))
+        time.sleep(random.uniform(0, 0.02))  # so that reads fall between the writes
+    source.flag("over").set()
+    return writes
+
+
+def test_without_its_listener_a_process_reads_within_the_bound(
+    redis_server: RedisServer, source: Source
+) -> None:
+    bound = 0.4
+    with (
+        Peer(redis_server.url(), max_staleness=bound, listen=False) as reader,
+        Peer(redis_server.url(), listen=False) as writer,
+    ):
+        reads = reader.start(read_until_over, source.folder)
+        writes = writer.call(write_for, source.folder, 3 * bound)
+
+        assert too_old(reads.result(10), writes, bound=bound) == []
+        assert reader.do("stats").l1_hits > 50
+        assert not reader.call(
+            eval, "[t for t in __import__('threading').enumerate() if 'tiercache' in t.name]"
+        )
+
+
+def test_without_its_listener_a_process_still_waits_for_the_load_of_another(
+    redis_server: RedisServer, source: Source
+) -> None:
+    with Peer(redis_server.url()) as leader, Peer(redis_server.url(), listen=False) as other:
+        source.flag("slow").set()
+        leading = leader.start(it, source.folder)
+        source.flag("loading").wait()
+        waiting = other.start(it, source.folder)
+        assert eventually(lambda: other.do("stats").events["syncs"] > 0)
+        source.flag("go on").set()
+
+        assert [leading.result(5), waiting.result(5)] == [0, 0]
+        assert source.loads() == 1
