@@ -1,0 +1,216 @@
+"""Nodes without I/O: their plans go one step at a time, when the test says so.
+
+    hand = node.read("a", tags=["x"])      up to its first step: here a Read for L2
+    hand.answer()                          the server runs what is asked, and the plan gets the reply
+    hand.execute(); ...; hand.reply()      the same in two: between them anything may happen
+    hand.lose()                            nobody answered
+    hand.reply("v1")                       what the loader returns, at a Call
+    node.finish(hand, loaded="v1")         every step that is left, in one
+
+Each hand has a context of its own, as each thread and task has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextvars import Context, copy_context
+from typing import Any, Protocol
+
+from tests.core.sim_server import SimServer
+from tiercache._core import syncs, writes
+from tiercache._core.coherence import Coherence
+from tiercache._core.commands import Command
+from tiercache._core.flights import current_load
+from tiercache._core.l1 import L1
+from tiercache._core.plan import TIMED_OUT, Ask, Call, Join, Plan, Step, Tell
+from tiercache._core.reads import read
+from tiercache._core.tiers import Counts, Tiers, Want
+from tiercache._core.values import Values
+from tiercache._errors import L2Unavailable
+
+D = 10.0  # `max_staleness` of every node here, seconds
+MAX_STEPS = 500
+
+
+class Server(Protocol):
+    def perform(self, command: Command[Any]) -> Any: ...
+
+
+class Clock:
+    """Seconds, as the test tells them."""
+
+    def __init__(self, now: float = 1000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def loader() -> None:
+    """Stands in a Call; whoever moves the hand says what it returns."""
+
+
+class Hand:
+    """A plan, at its next step or at its end."""
+
+    def __init__(self, plan: Plan[Any], server: Server, inside: Hand | Call | None = None) -> None:
+        self.server = server
+        self.step: Step | None = None
+        self.replies: list[Any] | None = None  # of commands that ran, not yet handed over
+        self.is_done = False
+        self._plan, self._result = plan, None
+        self._error: BaseException | None = None
+        self._context: Context = copy_context()
+        call = inside.step if isinstance(inside, Hand) else inside
+        if call is not None:
+            assert isinstance(call, Call)
+            self._context.run(current_load.set, call.load)
+        self._go(lambda: next(plan))
+
+    @property
+    def result(self) -> Any:
+        """What the plan returned, or raises what it raised."""
+        assert self.is_done, f"the plan is still at {self.step}"
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+    @property
+    def commands(self) -> tuple[Command[Any], ...]:
+        assert isinstance(self.step, (Ask, Tell)), f"the plan is at {self.step}"
+        return self.step.commands
+
+    @property
+    def at(self) -> tuple[str, ...]:
+        """Where the plan stands, in a word or the names of its commands; () at its end."""
+        match self.step:
+            case None:
+                return ()
+            case Ask(commands) | Tell(commands):
+                return tuple(type(command).__name__ for command in commands)
+            case step:
+                return (type(step).__name__,)
+
+    def execute(self) -> Hand:
+        """Let the server run the commands; the replies are on their way."""
+        assert self.replies is None
+        self.replies = [self.server.perform(command) for command in self.commands]
+        return self
+
+    def reply(self, value: Any = None) -> Hand:
+        """Hand the plan its replies, or *value* at a step that is no round trip."""
+        if isinstance(self.step, Ask):
+            assert self.replies is not None, f"nothing has run {self.step}"
+            value = self.replies
+        self._go(lambda: self._plan.send(value))
+        return self
+
+    def answer(self) -> Hand:
+        return self.execute().reply()
+
+    def lose(self) -> Hand:
+        """No reply comes, whether the commands ran or not."""
+        return self.throw(L2Unavailable("lost"))
+
+    def throw(self, error: BaseException) -> Hand:
+        self._go(lambda: self._plan.throw(error))
+        return self
+
+    def wake(self) -> Hand:
+        """Go on with what was waited for, which must have come; or say that it took too long."""
+        assert isinstance(self.step, Join)
+        future = self.step.future
+        if not future.done():
+            return self.reply(TIMED_OUT)
+        error = future.exception()
+        return self.reply(future.result()) if error is None else self.throw(error)
+
+    def _go(self, move: Callable[[], Step]) -> None:
+        assert not self.is_done, "the plan has ended"
+        self.replies = None
+        try:
+            self.step = self._context.run(move)
+        except StopIteration as end:
+            self.step, self.is_done, self._result = None, True, end.value
+        except BaseException as error:
+            self.step, self.is_done, self._error = None, True, error
+
+
+class Node:
+    """One process' tiers before *server*."""
+
+    def __init__(self, server: Any, clock: Clock, name: str = "a", **options: Any) -> None:
+        self.server, self.clock, self.name = server, clock, name
+        core = {k: options.pop(k) for k in ("trust_tenure", "max_staleness") if k in options}
+        self.core = Coherence(L1(options.pop("l1_maxsize", 100)), node=name, **{"max_staleness": D, **core})
+        self.tiers = Tiers(self.core, Values(), clock, **{"load_timeout": 30.0, "timeout": 1.0, **options})
+        self.counts = Counts()
+
+    def want(self, key: str, *, tags: Sequence[str] = (), **options: Any) -> Want:
+        return Want(key, self.counts, **{"tags": tuple(tags), "call": Call(loader, (key,)), **options})
+
+    def start(self, plan: Plan[Any], inside: Hand | Call | None = None) -> Hand:
+        """*plan* at its first step; *inside* is a hand at a Call, whose loader starts it."""
+        return Hand(plan, self.server, inside)
+
+    def read(self, key: str, *, inside: Hand | None = None, **want: Any) -> Hand:
+        return self.start(read(self.tiers, self.want(key, **want), blocking=False), inside)
+
+    def invalidate(self, *tags: str, keys: Sequence[str] = ()) -> Hand:
+        return self.start(writes.invalidate(self.tiers, tags, keys))
+
+    def clear(self) -> Hand:
+        return self.start(writes.clear(self.tiers))
+
+    def put(
+        self, key: str, value: Any, *, tags: Sequence[str] = (), token: writes.Token | None = None
+    ) -> Hand:
+        return self.start(writes.put(self.tiers, [(self.want(key, tags=tags, call=None), value)], token))
+
+    def sync(self) -> Hand:
+        return self.start(syncs.sync(self.tiers, blocking=False))
+
+    def finish(self, hand: Hand, loaded: Any = "unasked for") -> Any:
+        """What *hand* comes to when all goes well; *loaded* is what the loader returns, or a function of none."""
+        for _ in range(MAX_STEPS):
+            match hand.step:
+                case None:
+                    return hand.result
+                case Ask():
+                    hand.answer()
+                case Tell():
+                    hand.execute().reply()
+                case Join():
+                    hand.wake()
+                case Call():
+                    hand.reply(loaded() if callable(loaded) else loaded)
+        raise AssertionError(f"the plan does not end: it is at {hand.step}")
+
+    def synced(self) -> Node:
+        """This node, with a lease that begins now."""
+        assert self.finish(self.sync())[0]
+        return self
+
+    def get(self, key: str) -> Any:
+        """What `cache.get` would find, or MISS."""
+        return self.finish(self.read(key, call=None))
+
+    def load(self, key: str, value: Any, tags: Sequence[str] = (), **want: Any) -> Any:
+        """What a whole read comes to whose loader would return *value*."""
+        return self.finish(self.read(key, tags=tags, **want), value)
+
+    def in_l1(self, key: str) -> bool:
+        return key in self.core.l1.entries
+
+    def hear(self, *numbers: int) -> list[str]:
+        """Deliver the hints with these numbers, in this order; what the core made of each."""
+        published = {(hint.epoch, hint.number): hint for hint in self.server.hints}
+        return [self.core.hear(published[self.core.epoch, number]) for number in numbers]
+
+
+def nodes(server: SimServer, clock: Clock, names: Iterable[str] = "ab", **options: Any) -> list[Node]:
+    """Nodes that have all just synced."""
+    return [Node(server, clock, name, **options).synced() for name in names]

@@ -1,0 +1,311 @@
+"""The scripts of one domain as a small server in Python: the same replies to the same commands.
+
+State, key versions, entries, locks and what is published stand open, to be looked at and
+hurt: a test evicts by deleting, flushes with `flush`, and fails over with `fail_over` to a
+`copy` taken before. tests/redis/test_sim_server.py holds it against the real scripts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from copy import deepcopy
+from dataclasses import dataclass, field
+from itertools import count
+from math import inf
+from typing import Any
+
+from tiercache._core.commands import (
+    LOCK_MS,
+    REPLAY_LIMIT,
+    Answer,
+    Answers,
+    Clear,
+    Command,
+    Fill,
+    Filled,
+    Hit,
+    Invalidate,
+    KeyAsk,
+    Read,
+    Recorded,
+    Set,
+    Sync,
+    Synced,
+    Touch,
+    Unlock,
+    Wait,
+)
+from tiercache._core.records import EVERYTHING, Hint, key_dep, tag_dep
+
+HEADER = re.compile(rb"1\|(\d+)\|(\d+)\|\d+\|[0-9a-fA-F]+\|[0-9a-fA-F]+\|(\d+)\|")
+UP_TO_ITS_END = re.compile(rb"(1\|(\d+)\|\d+\|)\d+(?=\|)")
+NODE = re.compile("[0-9a-fA-F]*")
+STATE_NAMES, KEY_NAMES = 5, 2  # members of a table that are no versions; they count against its cap
+
+
+@dataclass
+class Table:
+    """Numbers of the last records, a dependency each, in one epoch."""
+
+    epoch: int
+    floor: int
+    versions: dict[str, int] = field(default_factory=dict)
+
+    def note(self, number: int, deps: Iterable[str], cap: int, names: int) -> None:
+        named = dict.fromkeys(deps, number)
+        self.versions.update(named)
+        trimmed = min(len(self.versions) + names - cap, 64 + 2 * len(named))
+        if named and 0 < trimmed <= len(self.versions):
+            self.floor = sorted(self.versions.values())[trimmed - 1]
+            self.versions = {dep: n for dep, n in self.versions.items() if n > self.floor}
+
+    def since(self, number: int) -> list[tuple[str, int]]:
+        later = sorted((n, dep) for dep, n in self.versions.items() if n > number)
+        return [(dep, n) for n, dep in later[: REPLAY_LIMIT + 1]]
+
+
+@dataclass
+class State(Table):
+    head: int = 1
+    tenure: int = 0
+
+
+@dataclass
+class Lock:
+    owner: str
+    ends: float
+    waiters: set[str] = field(default_factory=set)
+
+
+@dataclass
+class Domain:
+    """All that a server holds of one domain, and so all that a failover or an eviction may lose."""
+
+    state: State | None = None
+    keys: Table | None = None
+    entries: dict[str, bytes] = field(default_factory=dict)
+    ends: dict[str, float] = field(default_factory=dict)  # of entries, in ms
+    locks: dict[str, Lock] = field(default_factory=dict)
+    members: dict[str, float] = field(default_factory=dict)
+
+
+class SimServer:
+    """One server; *clock* is its own, in seconds."""
+
+    def __init__(self, clock: Callable[[], float] = lambda: 0.0) -> None:
+        self._clock = clock
+        self._nonces = count(1001, 1000)
+        self.tenure = 1  # the name of this server's time as primary
+        self.domain = Domain()
+        self.hints: list[Hint] = []  # as they were published
+        self.wakes: list[tuple[str, str]] = []  # node, dependency
+        self.is_full = False  # nothing more can be stored
+
+    def copy(self) -> Domain:
+        """What a replica, or a snapshot file, has at this moment."""
+        return deepcopy(self.domain)
+
+    def fail_over(self, to: Domain) -> None:
+        """Go on as another primary that has what *to* holds; also a restart from a file."""
+        self.domain = deepcopy(to)
+        self.tenure += 1
+
+    def flush(self) -> None:
+        self.domain = Domain()
+
+    def perform(self, command: Command[Any], *, blind: bool = False) -> Any:
+        """The reply to *command*; of a *blind* user, who may not read the tenure."""
+        for key in [k for k, end in self.domain.ends.items() if end <= self._now_ms()]:
+            self._unlink(key)
+        match command:
+            case Sync():
+                return self._sync(command, blind)
+            case Read():
+                return self._read(command)
+            case Fill():
+                return self._fill(command)
+            case Set():
+                return self._set(command, blind)
+            case Invalidate():
+                return self._invalidate(command, blind)
+            case Clear():
+                return self._clear(blind)
+            case Unlock(key=key, owner=owner):
+                return self._release(key, owner)
+            case Touch(epoch, key, ttl_ms):
+                return self._touch(epoch, key, ttl_ms)
+        raise TypeError(f"there is no script for {command!r}")
+
+    def holds(self, key: str) -> bool:
+        """Whether a read of *key* would be answered with the stored entry now."""
+        raw = self.domain.entries.get(key)
+        return raw is not None and self.domain.state is not None and self._is_valid(raw, self.domain.state)
+
+    def _now_ms(self) -> float:
+        return self._clock() * 1000
+
+    def _unlink(self, key: str) -> None:
+        self.domain.entries.pop(key, None)
+        self.domain.ends.pop(key, None)
+
+    def _open(self, blind: bool) -> tuple[State, Table]:
+        domain, tenure = self.domain, 0 if blind else self.tenure
+        state, keys = domain.state, domain.keys
+        if state is None or (tenure and state.tenure != tenure):
+            state, keys = State(next(self._nonces), floor=1, head=1, tenure=tenure), None
+        if keys is None or keys.epoch != state.epoch:
+            keys = Table(state.epoch, floor=state.head)
+        domain.state, domain.keys = state, keys
+        return state, keys
+
+    def _announce(self, state: State, deps: tuple[str, ...]) -> None:
+        self.hints.append(Hint(state.epoch, state.head, deps))
+
+    def _sync(self, command: Sync, blind: bool) -> Synced:
+        state, keys = self._open(blind)
+        now, members = self._now_ms(), self.domain.members
+        members[command.node] = now
+        for node in [n for n, seen in members.items() if seen <= now - 60_000]:
+            del members[node]
+        records: tuple[tuple[str, int], ...] | None = None
+        if command.epoch == state.epoch and command.proved >= max(state.floor, keys.floor):
+            later = state.since(command.proved) + keys.since(command.proved)
+            records = tuple(later) if len(later) <= REPLAY_LIMIT else None
+        return Synced(state.epoch, state.head, state.floor, keys.floor, not blind, len(members), records)
+
+    def _is_valid(self, raw: bytes, state: State) -> bool:
+        header = HEADER.match(raw)
+        if header is None or header[1] != b"%d" % state.epoch:
+            return False
+        token, size = int(header[2]), int(header[3])
+        if not state.floor <= token <= state.head:
+            return False
+        if size == 0:
+            return True
+        body = raw[header.end() :]
+        tags = [tag for tag in body[:size].split(b"\0") if tag]
+        if size > min(len(body), 66_176) or not 0 < len(tags) <= 129:
+            return False
+        return all(state.versions.get(tag_dep(tag.decode()), 0) <= token for tag in tags)
+
+    def _read(self, command: Read) -> Answers:
+        state = self.domain.state
+        if state is None or state.epoch != command.epoch or state.head < command.seen:
+            return Answers(None)
+        found: list[Answer] = []
+        sent = 0
+        for ask in command.asks:
+            raw = self.domain.entries.get(ask.key) if ask.mode != "renew" else None
+            if raw is not None and self._is_valid(raw, state):
+                if sent and sent + len(raw) > 262_144:
+                    found.append("again")
+                else:
+                    sent += len(raw)
+                    end = self.domain.ends.get(ask.key, inf)
+                    found.append(Hit(raw, None if end == inf else (end - self._now_ms()) / 1000))
+            else:
+                found.append("miss" if ask.mode == "get" else self._lead(ask))
+        return Answers(state.head, tuple(found))
+
+    def _lead(self, ask: KeyAsk) -> Answer:
+        node, now = _node(ask.owner), self._now_ms()
+        lock = self.domain.locks.get(ask.key)
+        if lock is None or lock.ends <= now:
+            lock = self.domain.locks[ask.key] = Lock(ask.owner, now + LOCK_MS)
+        elif _node(lock.owner) != node:
+            lock.waiters.add(node)
+            return Wait((lock.ends - now) / 1000)
+        lock.owner, lock.ends = ask.owner, now + LOCK_MS
+        return "lead"
+
+    def _judge(self, epoch: int, token: int, key: str, tags: tuple[str, ...]) -> tuple[str, int]:
+        state, keys = self.domain.state, self.domain.keys
+        if state is None:
+            return "epoch", 0
+        if state.epoch != epoch:
+            return "epoch", state.head
+        known = keys if keys is not None and keys.epoch == epoch else Table(epoch, floor=state.head)
+        if token < max(state.floor, known.floor):
+            return "floor", state.head
+        versions = [known.versions.get(key_dep(key), 0), *(state.versions.get(tag_dep(t), 0) for t in tags)]
+        return "stale" if max(versions) > token else "ok", state.head
+
+    def _store(self, epoch: int, token: int, command: Fill | Set, print_: int) -> str:
+        if self.is_full:
+            return "full"
+        tags = "\0".join(command.tags).encode()
+        end = self._now_ms() + command.ttl_ms
+        header = f"1|{epoch}|{token}|{end:.0f}|{command.check}|{print_:x}|{len(tags)}|"
+        self.domain.entries[command.key] = header.encode() + tags + command.payload
+        self.domain.ends[command.key] = end
+        return "ok"
+
+    def _fill(self, command: Fill) -> Filled:
+        status, head = self._judge(command.epoch, command.token, command.key, command.tags)
+        if status == "ok":
+            old = HEADER.match(self.domain.entries.get(command.key, b"")[:200])
+            if old and int(old[1]) == command.epoch and command.token < int(old[2]) <= head:
+                status = "older"
+            else:
+                status = self._store(command.epoch, command.token, command, command.print)
+        self._release(command.key, command.owner)
+        return Filled(status, head)
+
+    def _set(self, command: Set, blind: bool) -> Recorded:
+        state, keys = self._open(blind)
+        if command.epoch is not None:
+            status, _ = self._judge(command.epoch, command.token, command.key, command.tags)
+            if status != "ok":
+                return Recorded(state.epoch, state.head, status)
+        state.head += 1
+        dep = key_dep(command.key)
+        keys.note(state.head, (dep,), command.key_cap, KEY_NAMES)
+        self._announce(state, (dep,))
+        status = self._store(state.epoch, state.head, command, 0)
+        if status != "ok":
+            self._unlink(command.key)
+        return Recorded(state.epoch, state.head, status)
+
+    def _invalidate(self, command: Invalidate, blind: bool) -> Recorded:
+        state, keys = self._open(blind)
+        state.head += 1
+        state.note(state.head, map(tag_dep, command.tags), command.cap, STATE_NAMES)
+        keys.note(state.head, map(key_dep, command.keys), command.key_cap, KEY_NAMES)
+        self._announce(state, command.deps)
+        for key in command.keys:
+            self._unlink(key)
+        return Recorded(state.epoch, state.head)
+
+    def _clear(self, blind: bool) -> Recorded:
+        state, keys = self._open(blind)
+        state.head += 1
+        for table in (state, keys):
+            table.versions.clear()
+            table.floor = state.head
+        self._announce(state, (EVERYTHING,))
+        return Recorded(state.epoch, state.head)
+
+    def _touch(self, epoch: int, key: str, ttl_ms: int) -> bool:
+        raw = self.domain.entries.get(key, b"")
+        start = UP_TO_ITS_END.match(raw)
+        if start is None or start[2] != b"%d" % epoch:
+            return False
+        end = self._now_ms() + ttl_ms
+        self.domain.entries[key] = start[1] + b"%.0f" % end + raw[start.end() :]
+        self.domain.ends[key] = end
+        return True
+
+    def _release(self, key: str, owner: str) -> int:
+        lock = self.domain.locks.get(key)
+        if lock is None or lock.ends <= self._now_ms() or lock.owner != owner:
+            return 0
+        self.wakes += [(node, key_dep(key)) for node in sorted(lock.waiters)]
+        del self.domain.locks[key]
+        return 1
+
+
+def _node(owner: str) -> str:
+    match = NODE.match(owner)
+    assert match is not None
+    return match[0]

@@ -1,0 +1,461 @@
+"""What a write promises to the reads of its own process, and to everybody else's (coherence.md 3.8, 3.11)."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.core.hands import Clock, Hand, Node, nodes
+from tests.core.sim_server import SimServer
+from tiercache._core import writes
+from tiercache._core.commands import Invalidate, Set
+from tiercache._core.l1 import Entry
+from tiercache._core.reads import MISS
+from tiercache._core.writes import NO_EXPIRY_MS, Token
+from tiercache._errors import L2Refused, L2Unavailable
+
+MANY = [f"n{i}" for i in range(4001)]
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def server(clock: Clock) -> SimServer:
+    return SimServer(clock)
+
+
+@pytest.fixture
+def pair(server: SimServer, clock: Clock) -> list[Node]:
+    return nodes(server, clock)
+
+
+@pytest.fixture
+def a(pair: list[Node]) -> Node:
+    return pair[0]
+
+
+@pytest.fixture
+def b(pair: list[Node]) -> Node:
+    return pair[1]
+
+
+class Cancelled(BaseException):
+    pass
+
+
+# ---- invalidate, delete, clear
+
+
+def test_after_an_invalidation_returned_its_process_reads_what_is_new(a: Node) -> None:
+    """R40"""
+    a.load("k", "old", ["t"])
+
+    a.finish(a.invalidate("t"))
+
+    assert a.load("k", "new", ["t"]) == "new"
+
+
+def test_an_invalidation_tells_the_place_it_has_in_the_domains_history(a: Node, server: SimServer) -> None:
+    written = a.finish(a.invalidate("t"))
+
+    assert server.domain.state is not None
+    assert written.token == (server.domain.state.epoch, server.domain.state.head)
+    assert not written.pending
+
+
+def test_an_invalidation_of_nothing_asks_nobody(a: Node) -> None:
+    assert a.invalidate().result == writes.Written(None)
+
+
+def test_tags_and_keys_of_one_invalidation_are_one_record(a: Node, b: Node, server: SimServer) -> None:
+    """R6: there is no set of keys that a write could be missing from."""
+    for key, tags in (("k", ["t"]), ("l", []), ("m", ["u"])):
+        a.load(key, "v", tags)
+    head = server.domain.state and server.domain.state.head
+
+    b.finish(b.invalidate("t", keys=["l"]))
+    a.synced()
+
+    assert server.domain.state and server.domain.state.head == (head or 0) + 1
+    assert [a.get(key) for key in "klm"] == [MISS, MISS, "v"]
+
+
+def test_a_deleted_key_is_gone_from_both_tiers(a: Node, b: Node, server: SimServer) -> None:
+    a.load("k", "v")
+    assert b.get("k") == "v"
+
+    b.finish(b.invalidate(keys=["k"]))
+
+    assert "k" not in server.domain.entries
+    assert b.get("k") is MISS
+
+
+def test_more_dependencies_than_a_record_takes_go_in_slices(a: Node) -> None:
+    invalidating = a.invalidate(*MANY)
+    slices = []
+    while not invalidating.is_done:
+        (command,) = invalidating.commands
+        assert isinstance(command, Invalidate)
+        slices.append(len(command.deps))
+        invalidating.answer()
+
+    assert slices == [2000, 2000, 1]
+    assert invalidating.result.token.number == a.core.seen
+
+
+def test_after_a_clear_nothing_of_before_is_found(a: Node, b: Node) -> None:
+    a.load("k", "v", ["t"])
+    loading = a.read("l").answer()
+
+    cleared = b.finish(b.clear())
+    a.hear(cleared.token.number)
+
+    assert a.get("k") is MISS
+    assert b.get("k") is MISS
+    assert loading.reply("old").answer().result == "old"
+    assert a.get("l") is MISS
+
+
+def test_a_clear_keeps_the_numbers(a: Node, b: Node) -> None:
+    """Never a DEL of the state: a node that met the head would be answered by a younger one."""
+    first = a.finish(a.invalidate("t")).token
+    second = b.finish(b.clear()).token
+
+    assert second == (first.epoch, first.number + 1)
+
+
+# ---- set
+
+
+def test_a_set_value_is_found_by_everybody(a: Node, b: Node) -> None:
+    written = a.finish(a.put("k", "v"))
+
+    assert written.stored
+    assert a.get("k") == b.get("k") == "v"
+    assert (a.counts.l1_hits, b.counts.l2_hits) == (1, 1)
+
+
+def test_the_last_set_wins_in_l1_as_on_the_server(a: Node) -> None:
+    """Two sets, whose replies come in the other order."""
+    first, second = a.put("k", "v1").execute(), a.put("k", "v2").execute()
+    second.reply()
+    first.reply()
+
+    assert a.get("k") == "v2"
+
+
+def test_a_set_is_a_record_to_the_other_nodes(a: Node, b: Node) -> None:
+    a.finish(a.put("k", "v1"))
+    assert b.synced().get("k") == "v1"
+
+    written = a.finish(a.put("k", "v2"))
+
+    assert b.hear(written.token.number) == ["applied"]
+    assert b.get("k") == "v2"
+
+
+def test_a_load_that_a_set_overtook_fills_nothing(a: Node, b: Node) -> None:
+    """3.8: a set that was a fill would lose to the older load, and v1 would stay."""
+    loading = b.read("k").answer()
+    a.finish(a.put("k", "set"))
+
+    loading.reply("loaded").answer()
+
+    assert b.get("k") == a.get("k") == "set"
+
+
+def test_a_set_value_is_invalidated_by_its_tags(a: Node, b: Node) -> None:
+    a.finish(a.put("k", "v", tags=["t"]))
+
+    b.finish(b.invalidate("t"))
+    a.synced()
+
+    assert a.get("k") is MISS
+
+
+def test_a_set_that_a_record_on_its_tags_overtook_is_not_kept_in_l1(a: Node, b: Node) -> None:
+    putting = a.put("k", "old", tags=["t"]).execute()
+    a.hear(b.finish(b.invalidate("t")).token.number - 1)
+    a.hear(b.finish(b.invalidate("t")).token.number - 1)
+
+    putting.reply()
+
+    assert a.get("k") is MISS
+
+
+def test_a_set_with_a_token_of_before_a_change_is_refused(a: Node, b: Node) -> None:
+    """R2 for sets: what was derived from an earlier read."""
+    token = a.finish(a.start(writes.token(a.tiers, blocking=False)))
+    b.finish(b.invalidate("t"))
+
+    written = a.finish(a.put("k", "old", tags=["t"], token=token))
+
+    assert not written.stored
+    assert a.get("k") is MISS
+
+
+@pytest.mark.parametrize("change", ["delete", "set", "clear", "flush"])
+def test_whatever_changed_since_its_token_refuses_a_set(
+    a: Node, b: Node, server: SimServer, change: str
+) -> None:
+    token = a.finish(a.start(writes.token(a.tiers, blocking=False)))
+    changes = {"delete": b.invalidate(keys=["k"]), "set": b.put("k", "new"), "clear": b.clear()}
+    if change == "flush":
+        server.flush()
+    else:
+        b.finish(changes[change])
+
+    assert not a.finish(a.put("k", "old", token=token)).stored
+
+
+def test_a_set_with_a_token_of_now_is_stored(a: Node, b: Node) -> None:
+    token = a.finish(a.start(writes.token(a.tiers, blocking=False)))
+    b.finish(b.invalidate("something else"))
+
+    assert a.finish(a.put("k", "v", tags=["t"], token=token)).stored
+    assert b.get("k") == "v"
+
+
+def test_a_refused_set_leaves_the_value_that_refused_it(a: Node, b: Node) -> None:
+    token = a.finish(a.start(writes.token(a.tiers, blocking=False)))
+    b.finish(b.put("k", "new"))
+
+    a.finish(a.put("k", "old", token=token))
+
+    assert a.get("k") == "new"
+
+
+def test_a_set_that_finds_no_memory_is_kept_in_l1_and_leaves_no_older_value(
+    a: Node, b: Node, server: SimServer
+) -> None:
+    """R21: the record is made all the same, so no older value stays."""
+    a.finish(a.put("k", "old"))
+    server.is_full = True
+
+    a.finish(a.put("k", "new"))
+
+    assert a.get("k") == "new"
+    assert b.get("k") is MISS
+
+
+def test_sets_go_a_hundred_a_round_trip(a: Node) -> None:
+    items = [(a.want(f"k{i}", call=None), i) for i in range(150)]
+    putting = a.start(writes.put(a.tiers, items))
+
+    assert putting.at == ("Set",) * 100
+    assert putting.answer().at == ("Set",) * 50
+    assert putting.answer().result.stored
+    assert a.get("k149") == 149
+
+
+def test_a_value_without_expiry_leaves_redis_after_30_days(a: Node) -> None:
+    """3.12: after a clear or an epoch change such entries must go some day."""
+    (command,) = a.put("k", "v").commands
+
+    assert isinstance(command, Set)
+    assert command.ttl_ms == NO_EXPIRY_MS
+
+
+def test_a_set_value_leaves_l1_no_later_than_redis(a: Node, server: SimServer, clock: Clock) -> None:
+    putting = a.start(writes.put(a.tiers, [(a.want("k", call=None, ttl=5.0), "v")]))
+    clock.advance(2)
+    putting.execute()
+    clock.advance(2)
+    putting.reply()
+
+    assert a.core.l1.entries["k"].deadline == 1005.0
+    assert server.domain.ends["k"] == 1007_000
+
+
+# ---- own invalidations that Redis has not taken
+
+
+def pend(node: Node, *tags: str) -> None:
+    written = node.invalidate(*tags).lose().result
+    assert written.pending
+    assert written.token is None
+
+
+def test_a_pending_invalidation_drops_what_it_names(a: Node) -> None:
+    a.load("k", "old", ["t"])
+    a.load("other", "v", ["u"])
+
+    pend(a, "t")
+
+    assert not a.in_l1("k")
+    assert a.in_l1("other")
+
+
+def test_until_it_is_done_no_read_asks_l2_before_it_was_sent_again(a: Node) -> None:
+    """Else: 1. It fails.  2. A read asks L2: old.  3. It is sent again, and done.  4. The answer comes, and
+    nothing is pending any more."""
+    a.load("k", "old", ["t"])
+    pend(a, "t")
+
+    reading = a.read("k", tags=["t"])
+
+    assert reading.at == ("Invalidate",)
+    assert reading.lose().at == ("Call",)
+    assert reading.reply("new").result == "new"
+    assert not a.in_l1("k")
+
+
+def test_an_answer_on_its_way_when_it_fails_is_ignored(a: Node, b: Node) -> None:
+    b.load("k", "old", ["t"])
+    reading = a.read("k", tags=["t"]).execute()
+    pend(a, "t")
+
+    assert a.finish(reading.reply(), "new") == "new"
+
+
+def test_a_load_that_began_before_it_does_not_stay(a: Node) -> None:
+    loading = a.read("k", tags=["t"]).answer()
+    pend(a, "t")
+
+    loading.reply("old").answer()
+
+    assert not a.in_l1("k")
+
+
+def test_a_load_that_began_before_it_is_not_joined_by_who_reads_after_it(a: Node) -> None:
+    """Not even when it was done by the time the load landed: a joiner of before has no number to ask for."""
+    loading = a.read("k", tags=["t"]).answer()
+    pend(a, "t")
+    reading = a.read("k", tags=["t"])
+    assert reading.at == ("Join",)
+    a.synced()
+    loading.reply("old").answer()
+
+    assert a.finish(reading.wake(), "new") == "new"
+
+
+def test_it_is_done_by_the_next_sync_that_gets_through(a: Node, b: Node) -> None:
+    a.load("k", "old", ["t"])
+    assert b.get("k") == "old"
+    pend(a, "t")
+
+    a.synced()
+    b.synced()
+
+    assert a.get("k") is MISS
+    assert b.get("k") is MISS
+    assert a.load("k", "new", ["t"]) == "new"
+    assert a.in_l1("k")
+
+
+def test_who_asked_for_an_error_gets_it_and_it_is_pending_all_the_same(a: Node) -> None:
+    invalidating = a.start(writes.invalidate(a.tiers, ["t"], [], raise_if_away=True))
+
+    with pytest.raises(L2Unavailable):
+        _ = invalidating.lose().result
+    assert a.core.withheld(["t:t"])
+
+
+@pytest.mark.parametrize("error", [L2Refused("READONLY"), L2Unavailable("lost")], ids=["refused", "lost"])
+def test_a_refused_invalidation_is_pending_as_a_lost_one_is(a: Node, error: Exception) -> None:
+    """R18: whether it ran is not known; it does no harm twice."""
+    assert a.invalidate("t").throw(error).result.pending
+
+
+def test_an_invalidation_that_was_cut_short_is_pending(a: Node) -> None:
+    invalidating = a.invalidate("t")
+
+    with pytest.raises(Cancelled):
+        _ = invalidating.throw(Cancelled()).result
+    assert a.core.withheld(["t:t"])
+
+
+def test_of_an_invalidation_in_slices_only_those_not_taken_are_pending(a: Node) -> None:
+    a.invalidate(*MANY).answer().lose()
+
+    assert len(a.core.pending) == len(MANY) - 2000
+
+
+def cut_short(putting: Hand, how: str) -> None:
+    if how == "lost":
+        assert putting.lose().result == writes.Written(None, pending=True, stored=False)
+    else:
+        with pytest.raises(Cancelled):
+            _ = putting.throw(Cancelled()).result
+
+
+@pytest.mark.parametrize("how", ["lost", "cancelled"])
+def test_the_old_value_of_a_set_that_was_lost_counts_as_invalidated(a: Node, b: Node, how: str) -> None:
+    b.finish(b.put("k", "old"))
+    assert a.get("k") == "old"
+
+    cut_short(a.put("k", "new"), how)
+
+    assert a.read("k", call=None).at == ("Invalidate",)
+    assert a.get("k") is MISS
+
+
+# ---- a write of the truth under way
+
+
+def test_inside_a_block_reads_go_past_both_tiers(a: Node) -> None:
+    a.load("k", "old", ["t"])
+    a.core.hold(["t:t"])
+
+    reading = a.read("k", tags=["t"])
+    assert reading.at == ("Call",)
+    assert reading.reply("mine").result == "mine"
+    assert not a.in_l1("k")
+
+
+def test_inside_a_block_a_hit_by_key_whose_tags_nobody_named_is_not_given(a: Node, b: Node) -> None:
+    b.load("k", "old", ["t"])
+    a.core.hold(["t:t"])
+
+    assert a.get("k") is MISS
+
+
+def test_a_load_from_before_a_block_is_not_kept_in_it_or_after_it(a: Node) -> None:
+    loading = a.read("k", tags=["t"]).answer()
+    a.core.hold(["t:t"])
+    loading.reply("old").execute()
+    a.finish(a.invalidate("t"))
+    a.core.release(["t:t"])
+    loading.reply()
+
+    assert not a.in_l1("k")
+    assert a.get("k") is MISS
+
+
+def test_blocks_on_one_tag_are_counted(a: Node) -> None:
+    """R20, in one process: the end of one must not lift the other's."""
+    a.core.hold(["t:t"])
+    a.core.hold(["t:t"])
+    a.core.release(["t:t"])
+    assert a.core.bypassed(["t:t"])
+
+    a.core.release(["t:t"])
+
+    assert not a.core.bypassed(["t:t"])
+
+
+# ---- refresh
+
+
+def test_a_refresh_loads_whatever_is_stored(a: Node, b: Node) -> None:
+    a.load("k", "old")
+
+    assert a.finish(a.read("k", renew=True), "new") == "new"
+    assert a.get("k") == b.get("k") == "new"
+
+
+def test_a_refresh_that_an_invalidation_overtook_does_not_stay(a: Node, b: Node) -> None:
+    refreshing = a.read("k", tags=["t"], renew=True).answer()
+    b.finish(b.invalidate("t"))
+
+    refreshing.reply("old").answer()
+
+    assert a.get("k") is MISS
+
+
+def test_an_entry_is_told_by_its_tags(a: Node) -> None:
+    entry = Entry("k", "v", None, deadline=0.0, deps=("t:t",), vouched=7)
+    assert repr(entry) == "<Entry 'k' vouched at 7 for t:t>"
+    assert Token(1, 2) == (1, 2)
