@@ -174,7 +174,7 @@ class Node:
         return self.start(syncs.sync(self.tiers, blocking=False))
 
     def finish(self, hand: Hand, loaded: Any = "unasked for") -> Any:
-        """What *hand* comes to when all goes well; *loaded* is what the loader returns, or a function of none."""
+        """What *hand* comes to when all goes well; *loaded* is what the loader returns, or a function."""
         for _ in range(MAX_STEPS):
             match hand.step:
                 case None:

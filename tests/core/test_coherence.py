@@ -63,7 +63,7 @@ def test_l1_answers_until_its_lease_ends_and_not_at_its_end(a: Node, clock: Cloc
 
 
 def test_the_lease_counts_from_when_the_sync_was_sent(a: Node, server: SimServer, clock: Clock) -> None:
-    """R31: sent at 0, run at 0, a record at 1, its reply read at 9: a lease until 19 would hide the record."""
+    """R31: sent and run at 0, a record at 1, its reply read at 9: a lease until 19 would hide the record."""
     a.load("k", "old", ["t"])
     sync = a.sync().execute()
     bump(server, "t")

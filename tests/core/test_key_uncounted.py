@@ -52,8 +52,8 @@ UNCOUNTED: dict[str, Callable[[], object]] = {
     "redis connection": redis.Connection,
     "redis pipeline": lambda: redis.Redis().pipeline(),
     "redis pubsub": lambda: redis.Redis().pubsub(),
-    "cache": lambda: TierCache("memory://"),
-    "blocking view of a cache": lambda: TierCache("memory://").sync,
+    "cache": lambda: TierCache("memory://", private=True),
+    "blocking view of a cache": lambda: TierCache("memory://", private=True).sync,
     "async redis": redis.asyncio.Redis,
     "async redis pool": redis.asyncio.ConnectionPool,
 }

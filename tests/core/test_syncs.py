@@ -256,7 +256,7 @@ def test_a_failover_that_lost_a_record_is_noticed_by_the_next_sync(server: SimSe
 
 def test_until_then_who_met_the_lost_record_is_not_answered(server: SimServer, clock: Clock) -> None:
     """R25, R42: its reads ask for the head it has met."""
-    a, b = warm(server, clock)
+    _, b = warm(server, clock)
     copy = server.copy()
     b.finish(b.invalidate("t"))
     server.fail_over(copy)
@@ -270,7 +270,7 @@ def test_until_then_who_met_the_lost_record_is_not_answered(server: SimServer, c
 
 def test_numbers_that_are_used_twice_are_told_apart(server: SimServer, clock: Clock) -> None:
     """R26: "a" applied 2 and 3; they are lost; 2 and 3 come again, on other dependencies."""
-    a, b = warm(server, clock)
+    a, _ = warm(server, clock)
     copy = server.copy()
     bump(server, "u")
     a.hear(bump(server, "u").number - 1, bump(server, "u").number - 1)

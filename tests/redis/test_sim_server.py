@@ -164,7 +164,7 @@ class Twins:
             members = {m.decode(): s for m, s in client.zrange(table, 0, -1, withscores=True)}
             theirs.append({m: s for m, s in members.items() if m[0] != "\1" or m == "\1f"} or None)
         for name in (names.entry, names.lock):
-            # Keys have no character that a pattern would take for its own, but for the braces of the hash tag.
+            # Keys have no character that a pattern would take for its own, but for the braces.
             theirs.append(sorted(k.decode() for k in client.scan_iter(name("*"), count=10_000)))
         return ours, theirs
 

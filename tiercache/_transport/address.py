@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+# Imported by the first connection: a fork amid that import would leave the child waiting for a thread it lacks.
+import encodings.idna  # noqa: F401
 import inspect
 import re
 from collections.abc import Mapping
