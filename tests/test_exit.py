@@ -1,0 +1,84 @@
+"""The end of the interpreter: without hanging, and without a word."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.peers import Flag
+from tests.scripts import USING_A_CACHE, Ended, run_script
+from tests.servers import RedisServer
+
+SOON = 6.0  # seconds in which a program ends that does not hang, from its start
+
+
+def assert_ended_well(ended: Ended) -> None:
+    assert (ended.status, ended.err) == (0, "")
+    assert ended.seconds < SOON
+
+
+ENDINGS = {
+    "blocking, not closed": "cache.sync.set('k', 1); cache.sync.get('k')",
+    "blocking, closed": "cache.sync.get_or_load('k', lambda: 1); cache.sync.close()",
+    "awaited, not closed": "asyncio.run(cache.set('k', 1)); asyncio.run(cache.get('k'))",
+    "awaited, closed": (
+        "async def main():\n"
+        "    async with TierCache(sys.argv[1], private=True) as mine: await mine.set('k', 1)\n"
+        "asyncio.run(main())"
+    ),
+    "two hundred tasks, not closed": (
+        "async def load(): return 1\n"
+        "async def main(): await asyncio.gather(*(cache.get_or_load(str(i), load) for i in range(200)))\n"
+        "asyncio.run(main())"
+    ),
+    "a loop that is closed without shutting down its generators": (
+        "loop = asyncio.new_event_loop()\n"
+        "loop.run_until_complete(cache.set('k', 1))\n"
+        "loop.run_until_complete(cache.close())\n"
+        "loop.close()"
+    ),
+    "a daemon thread that reads on": (
+        "def read():\n"
+        "    while True: cache.sync.get('k')\n"
+        "threading.Thread(target=read, daemon=True).start()\n"
+        "time.sleep(0.1)"
+    ),
+    "never used": "pass",
+}
+
+
+@pytest.mark.parametrize("program", ENDINGS.values(), ids=ENDINGS)
+def test_an_interpreter_ends_without_hanging_and_without_a_word(any_url: str, program: str) -> None:
+    assert_ended_well(run_script(USING_A_CACHE + program, any_url))
+
+
+QUIET = "import logging; logging.disable()\n"  # what is logged of the outage itself is no noise
+
+
+@pytest.mark.parametrize("begin", [RedisServer.kill, RedisServer.pause], ids=["gone", "silent"])
+@pytest.mark.parametrize("pending", [False, True])
+def test_an_interpreter_ends_when_redis_is_away(
+    own_redis: RedisServer, tmp_path: Path, begin: Callable[[RedisServer], None], pending: bool
+) -> None:
+    used, away = Flag(tmp_path / "used"), Flag(tmp_path / "away")
+    program = (QUIET + USING_A_CACHE) + (
+        "cache.sync.set('k', 1)\n"
+        "asyncio.run(cache.get('k'))\n"
+        "open(sys.argv[2], 'w').close()\n"
+        "while not os.path.exists(sys.argv[3]): time.sleep(0.005)\n"
+        f"{'cache.sync.invalidate_tags(str(1))' if pending else ''}\n"
+    )
+    ended: list[Ended] = []
+    running = threading.Thread(
+        target=lambda: ended.append(run_script(program, own_redis.url(), str(used.path), str(away.path)))
+    )
+    running.start()
+    used.wait()
+    begin(own_redis)
+    away.set()
+    running.join()
+
+    assert_ended_well(ended[0])
