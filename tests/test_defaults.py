@@ -89,6 +89,8 @@ def test_without_a_word_from_the_user_it_is_memory_and_says_so_once() -> None:
         "print(count(), count(), asyncio.run(count_awaited()))\n"
         "other = TierCache()\n"
         "print(other.sync.health().problem)\n"
+        "default_cache().sync.close(); other.sync.close()\n"
+        "count()  # makes the default cache anew\n"
     )
     ended = run_script(program, warnings="always")
     assert (ended.status, ended.out) == (

@@ -104,6 +104,22 @@ def test_a_value_set_meanwhile_outlives_the_load_it_overtook(
     assert [peer.do("get", key) for peer in (one, other)] == [22, 22]
 
 
+def test_a_value_set_meanwhile_and_gone_again_keeps_the_load_it_overtook_out(
+    peers: tuple[Peer, Peer], source: Source
+) -> None:
+    # Nothing is left of the value that the older one could be compared with: the record on its key is.
+    one, other = peers
+    key = thing.key(source.folder, "x")
+
+    def act(peer: Peer, folder: str) -> None:
+        peer.do("set", key, 22, ttl=0.05)
+        assert eventually(lambda: not peer.do("exists", key))
+
+    overtake(one, other, source, thing, act)
+
+    assert [peer.do("get", key) for peer in (one, other)] == [None, None]
+
+
 def test_an_overtaken_load_of_a_coroutine_function_is_found_by_no_process(
     peers: tuple[Peer, Peer], source: Source
 ) -> None:

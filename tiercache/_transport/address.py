@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# Imported by the first connection: a fork amid that import would leave the child waiting for a thread it lacks.
+# The first connection imports it, and a child forked amid an import waits for a thread it does not have.
 import encodings.idna  # noqa: F401
 import inspect
 import re
