@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from tests.core.sim_server import SimServer
 from tiercache._core import syncs, writes
 from tiercache._core.coherence import Coherence
-from tiercache._core.commands import Command
+from tiercache._core.commands import Command, Invalidate
 from tiercache._core.flights import current_load
 from tiercache._core.l1 import L1
 from tiercache._core.plan import TIMED_OUT, Ask, Call, Join, Plan, Step, Tell
@@ -29,7 +29,16 @@ from tiercache._core.values import Values
 from tiercache._errors import L2Unavailable
 
 D = 10.0  # `max_staleness` of every node here, seconds
+ROOM = 100_000  # of the tables in Redis: nothing is trimmed
 MAX_STEPS = 500
+
+
+class Cancelled(BaseException):
+    """As a task's cancellation: no Exception."""
+
+
+class LoaderFailed(Exception):
+    pass
 
 
 class Server(Protocol):
@@ -186,7 +195,7 @@ class Node:
                 case Join():
                     hand.wake()
                 case Call():
-                    hand.reply(loaded() if callable(loaded) else loaded)
+                    hand.reply(loaded)
         raise AssertionError(f"the plan does not end: it is at {hand.step}")
 
     def synced(self) -> Node:
@@ -214,3 +223,31 @@ class Node:
 def nodes(server: SimServer, clock: Clock, names: Iterable[str] = "ab", **options: Any) -> list[Node]:
     """Nodes that have all just synced."""
     return [Node(server, clock, name, **options).synced() for name in names]
+
+
+def bump(server: SimServer, *tags: str) -> int:
+    """A record that some other process makes; its number."""
+    number: int = server.perform(Invalidate(tags, (), ROOM, ROOM)).number
+    return number
+
+
+def begun(node: Node, key: str = "k", tags: Sequence[str] = ("t",), **want: Any) -> Hand:
+    """A load in its loader."""
+    loading = node.read(key, tags=tags, **want)
+    while loading.at != ("Call",):
+        loading.answer()
+    return loading
+
+
+def joined(node: Node, key: str = "k", tags: Sequence[str] = ("t",)) -> Hand:
+    """A read that waits for the load of another caller."""
+    joining = node.read(key, tags=tags)
+    assert joining.at == ("Join",)
+    return joining
+
+
+def took(node: Node, joining: Hand) -> bool:
+    """Whether a follower took what its flight landed with; else it goes on, on its own."""
+    before = node.counts.joins
+    joining.wake()
+    return node.counts.joins > before

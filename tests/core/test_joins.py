@@ -4,20 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.core.hands import (
-    Clock,
-    D,
-    Node,
-    begun,
-    bump,
-    joined,
-    took,
-)
+from tests.core.hands import Clock, D, Node, begun, bump, joined, took
 from tests.core.sim_server import SimServer
-from tiercache._core.commands import (
-    KeyAsk,
-    Read,
-)
+from tiercache._core.commands import KeyAsk, Read
 from tiercache._core.plan import Join
 from tiercache._errors import LoadTimeout
 

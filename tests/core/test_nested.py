@@ -1,16 +1,11 @@
-"""Reads that a loader makes through the cache: they must reflect what its load's token promises (coherence.md 3.9)."""
+"""Reads that a loader makes: they must reflect what its load's token promises (coherence.md 3.9)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from tests.core.hands import (
-    Clock,
-    Hand,
-    Node,
-    begun,
-    bump,
-)
+from tests.core.hands import Clock, Hand, Node, bump
 from tests.core.sim_server import SimServer
 from tiercache._core import batches
 from tiercache._core.plan import Ask, Call
@@ -18,8 +13,8 @@ from tiercache._core.records import Hint
 from tiercache._transport.memory import Memory
 
 
-def begun(node: Node, key: str = "outer", tags: tuple[str, ...] = ("t",)) -> Hand:
-    """A load of *key* that has leave, in its loader; the syncs in front of it, if any, were lost."""
+def ahead(node: Node, key: str = "outer", tags: Sequence[str] = ("t",)) -> Hand:
+    """A load in its loader, with leave at the head as it is; the syncs in front of it, if any, were lost."""
     loading = node.read(key, tags=tags).answer()
     while loading.at == ("Sync",):
         loading.lose()
@@ -31,7 +26,7 @@ def overtaken(a: Node, server: SimServer) -> Hand:
     """A load with leave at a record that L1 has not been told of, and "inner" in L1 from before it."""
     a.load("inner", "old", ["t"])
     bump(server, "t")
-    return begun(a)
+    return ahead(a)
 
 
 def test_before_a_load_l1_is_told_all_that_its_token_promises(a: Node, server: SimServer) -> None:
@@ -77,7 +72,7 @@ def test_l1_answers_a_nested_read_with_what_was_vouched_for_since(
     bump(server, "t")
     b.synced().load("inner", "new", ["t"])
     assert a.get("inner") == "new"
-    loading = begun(a)
+    loading = ahead(a)
 
     assert a.read("inner", inside=loading).result == "new"
 
@@ -87,7 +82,7 @@ def test_l1_answers_a_nested_read_once_a_sync_has_told_what_the_load_must_reflec
 ) -> None:
     a.load("inner", "v", ["u"])
     bump(server, "t")
-    loading = begun(a)
+    loading = ahead(a)
     assert a.read("inner", tags=["u"], inside=loading).at == ("Read",)
     a.load("inner", "v", ["u"])
 
@@ -101,7 +96,7 @@ def test_hints_do_not_tell_what_a_load_must_reflect(a: Node, server: SimServer) 
     a.load("inner", "old", ["t"])
     a.core.hear(Hint(a.core.epoch, a.core.applied + 1, ("x",)))
     bump(server, "t")
-    loading = begun(a)
+    loading = ahead(a)
 
     assert a.read("inner", tags=["t"], inside=loading).at == ("Read",)
 
@@ -121,7 +116,7 @@ def test_the_hit_path_looks_twice_while_a_load_is_ahead_of_l1(a: Node, server: S
 def test_the_hit_path_is_open_again_when_the_load_is_over(a: Node, server: SimServer) -> None:
     a.load("inner", "old", ["u"])
     bump(server, "t")
-    one, other = begun(a), begun(a, "another")
+    one, other = ahead(a), ahead(a, "another")
     a.finish(one, "v")
     assert a.core.open_until < a.clock()
 
@@ -133,7 +128,7 @@ def test_the_hit_path_is_open_again_when_the_load_is_over(a: Node, server: SimSe
 def test_a_load_of_an_epoch_that_is_over_holds_nobody_up(a: Node, server: SimServer) -> None:
     for _ in range(5):
         bump(server, "u")
-    begun_before = begun(a)
+    begun_before = ahead(a)
     server.flush()
     a.synced()
 
@@ -143,7 +138,7 @@ def test_a_load_of_an_epoch_that_is_over_holds_nobody_up(a: Node, server: SimSer
 
 def test_a_load_within_a_load_keeps_to_the_newer_token_of_both(a: Node, server: SimServer) -> None:
     a.load("inner", "old", ["t"])
-    outer = begun(a, "outer", ("u",))
+    outer = ahead(a, "outer", ("u",))
     bump(server, "t")
     middle = a.read("middle", tags=["t"], inside=outer).answer()
     while middle.at == ("Sync",):
@@ -174,7 +169,7 @@ def test_a_read_that_outlives_the_load_it_was_made_in_is_no_part_of_it(a: Node, 
 def test_a_nested_read_does_not_join_a_load_that_is_older_than_its_own(a: Node, server: SimServer) -> None:
     early = a.read("inner", tags=["t"]).answer()
     bump(server, "t")
-    loading = begun(a)
+    loading = ahead(a)
     nested = a.read("inner", tags=["t"], inside=loading)
     assert nested.at == ("Join",)
     early.reply("old").answer()

@@ -1,0 +1,97 @@
+"""Many keys in one read: one look into L2, one call of the loader."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.core.hands import Cancelled, Node, bump
+from tests.core.sim_server import SimServer
+from tiercache._core import batches
+from tiercache._core.commands import Fill, Read
+from tiercache._core.reads import MISS
+from tiercache._core.records import check_of
+
+
+def many(node: Node, *keys: str, tags: tuple[str, ...] = ()) -> Any:
+    wants = [node.want(key, call=None, tags=tags) for key in keys]
+    plan = batches.get_or_load_many(node.tiers, wants, dict, {k: k for k in keys}, blocking=False)
+    return node.start(plan)
+
+
+def test_keys_missing_in_both_tiers_are_loaded_by_one_call(a: Node, b: Node) -> None:
+    b.load("l2", "in l2")
+    a.load("l1", "in l1")
+    reading = many(a, "l1", "l2", "x", "y")
+    (command,) = reading.commands
+    assert isinstance(command, Read)
+    assert [ask.key for ask in command.asks] == ["l2", "x", "y"]
+
+    assert reading.answer().step.args == (["x", "y"],)
+    assert reading.reply({"x": 1, "y": 2}).at == ("Fill", "Fill")
+
+    assert reading.answer().result == {"l1": "in l1", "l2": "in l2", "x": 1, "y": 2}
+    assert b.get("x") == 1
+
+
+def test_a_batch_that_a_record_overtook_fills_neither_tier(a: Node, b: Node, server: SimServer) -> None:
+    loading = many(a, "x", "y", tags=("t",)).answer()
+    bump(server, "t")
+
+    loading.reply({"x": 1, "y": 2}).answer()
+
+    assert a.get("x") is MISS
+    assert b.get("y") is MISS
+
+
+def test_what_the_loader_leaves_out_is_left_out_and_its_lock_freed(a: Node, b: Node) -> None:
+    loading = many(a, "x", "y").answer()
+
+    assert loading.reply({"x": 1}).at == ("Unlock",)
+    assert a.finish(loading) == {"x": 1}
+    assert b.read("y").answer().at == ("Call",)
+
+
+def test_a_batch_that_is_cancelled_frees_its_locks(a: Node, b: Node) -> None:
+    loading = many(a, "x", "y").answer()
+
+    assert loading.throw(Cancelled()).at == ("Unlock", "Unlock")
+    with pytest.raises(Cancelled):
+        a.finish(loading)
+    assert b.read("x").answer().at == ("Call",)
+
+
+def test_a_batch_asks_for_a_hundred_keys_at_a_time(a: Node) -> None:
+    reading = many(a, *(f"k{i}" for i in range(250)))
+    sizes = []
+    while reading.at == ("Read",):
+        (command,) = reading.commands
+        assert isinstance(command, Read)
+        sizes.append(len(command.asks))
+        reading.answer()
+
+    assert sizes == [100, 100, 50]
+    assert reading.at == ("Call",)
+
+
+def test_a_batch_is_not_larger_than_256_kilobytes_and_comes_whole_all_the_same(a: Node, b: Node) -> None:
+    """3.12"""
+    for key in "xyz":
+        b.load(key, key * 150_000)
+    reading = many(a, "x", "y", "z")
+    rounds = 0
+    while reading.at == ("Read",):
+        reading.answer()
+        rounds += 1
+
+    assert rounds == 3
+    assert reading.result == {key: key * 150_000 for key in "xyz"}
+
+
+def test_a_fill_names_the_tags_and_the_check_of_what_it_stores(a: Node) -> None:
+    (command,) = a.read("k", tags=["t"], print=7).answer().reply("v").commands
+
+    assert isinstance(command, Fill)
+    assert (command.tags, command.print) == (("t",), 7)
+    assert command.check == check_of("k", ("t",), command.payload)

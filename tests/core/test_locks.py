@@ -1,0 +1,96 @@
+"""A key that another process is loading (coherence.md 8)."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.core.hands import Clock, LoaderFailed, Node, nodes
+from tests.core.sim_server import SimServer
+from tiercache._core.commands import LOCK_MS
+from tiercache._core.plan import Join
+from tiercache._core.reads import patience_for
+from tiercache._core.records import key_dep
+from tiercache._errors import LoadTimeout
+
+
+def test_who_finds_another_process_loading_waits_and_takes_what_it_stored(a: Node, b: Node) -> None:
+    leading = a.read("k").answer()
+    waiting = b.read("k").answer().answer()  # the bell hangs before the read that finds the lock still there
+    assert waiting.at == ("Join",)
+
+    leading.reply("v").answer()
+    b.tiers.bells.ring(*[dep for node, dep in a.server.wakes if node == "b"])
+
+    assert b.finish(waiting.wake()) == "v"
+    assert b.counts.l2_hits == 1
+
+
+def test_a_wake_up_between_the_two_looks_is_not_missed(a: Node, b: Node) -> None:
+    leading = a.read("k").answer()
+    waiting = b.read("k").answer()
+    leading.reply("v").answer()
+    b.tiers.bells.ring(key_dep("k"))
+
+    assert b.finish(waiting) == "v"
+
+
+def test_a_lock_whose_holder_died_runs_out_and_the_waiter_leads(a: Node, b: Node) -> None:
+    """R38"""
+    dead = a.read("k").answer()
+    waiting = b.read("k").answer().answer()
+    a.clock.advance(LOCK_MS / 1000)
+
+    assert waiting.wake().answer().at == ("Call",)
+    assert dead.at == ("Call",)
+
+
+def test_a_failed_load_wakes_the_waiters_and_one_of_them_leads(a: Node, b: Node) -> None:
+    leading = a.read("k").answer()
+    waiting = b.read("k").answer().answer()
+
+    leading.throw(LoaderFailed()).execute()
+
+    assert a.server.wakes == [("b", "k:k")]
+    assert waiting.wake().answer().at == ("Call",)
+
+
+def test_who_waits_looks_again_at_a_quarter_and_a_half_of_what_is_left(
+    server: SimServer, clock: Clock
+) -> None:
+    """Section 8: a lost wake-up costs the rest of the lock at most."""
+    a, b = nodes(server, clock, wakes_arrive=lambda: True)
+    leading = a.read("k").answer()
+    waiting = b.read("k").answer().answer()
+    patience = []
+    for _ in range(3):
+        assert isinstance(waiting.step, Join)
+        patience.append(waiting.step.timeout)
+        waiting.wake().answer()
+
+    assert patience == pytest.approx([2.5, 5.0, 10.0], abs=0.01)
+    assert leading.at == ("Call",)
+
+
+def test_where_no_wake_up_can_arrive_a_waiter_looks_soon_and_then_less_often(a: Node) -> None:
+    looks = [patience_for(a.tiers, 10.0, look) for look in range(12)]
+
+    assert looks[:3] == [0.02, 0.04, 0.08]
+    assert max(looks) == pytest.approx(10.0, abs=0.01)
+
+
+def test_who_waits_for_other_processes_gives_up_after_load_timeout(a: Node, b: Node) -> None:
+    leading = a.read("k").answer()
+    waiting = b.read("k").answer()
+    began = b.clock()
+    while waiting.at != ("Unlock",):
+        a.server.domain.locks["k"].ends = b.clock() * 1000 + LOCK_MS
+        if isinstance(waiting.step, Join):
+            b.clock.advance(waiting.step.timeout)
+            waiting.wake()
+        else:
+            waiting.answer()
+
+    with pytest.raises(LoadTimeout, match="load_timeout"):
+        b.finish(waiting)
+    assert b.clock() - began == pytest.approx(b.tiers.load_timeout)
+    assert leading.at == ("Call",)

@@ -1,0 +1,246 @@
+"""Leaders that end in nothing, and waits that would never end (coherence.md 3.9)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.core.hands import Cancelled, Clock, Hand, LoaderFailed, Node, begun, bump, joined, took
+from tests.core.sim_server import SimServer
+from tiercache._core import flights
+from tiercache._core.commands import LOCK_MS
+from tiercache._core.plan import Call
+
+# ---- leaders that end in nothing
+
+
+def test_an_error_of_the_loader_is_shared_and_not_kept(a: Node) -> None:
+    leading = a.read("k").answer()
+    joining = a.read("k")
+    leading.throw(LoaderFailed())
+
+    with pytest.raises(LoaderFailed):
+        _ = joining.wake().result
+    assert a.read("k").at == ("Read",)
+
+
+def test_a_follower_takes_over_when_its_leader_is_cancelled(a: Node) -> None:
+    leading = a.read("k").answer()
+    followers = [a.read("k") for _ in range(2)]
+    leading.throw(Cancelled())
+
+    first, second = (hand.wake() for hand in followers)
+
+    assert first.at == ("Read",)
+    assert second.at == ("Join",)
+    assert first.answer().reply("v").answer().result == second.wake().result == "v"
+
+
+def test_the_lock_of_a_cancelled_leader_passes_to_a_follower_of_its_node(
+    a: Node, b: Node, server: SimServer
+) -> None:
+    leading = a.read("k").answer()
+    joining = a.read("k")
+    waiting = b.read("k").answer().answer()
+    leading.throw(Cancelled())
+
+    assert leading.is_done  # nothing was unlocked
+    assert joining.wake().answer().at == ("Call",)
+    assert server.domain.locks["k"].waiters == {"b"}
+    joining.reply("v").answer()
+    assert server.wakes == [("b", "k:k")]
+    assert waiting.at == ("Join",)
+
+
+def test_a_cancelled_leader_without_followers_frees_its_lock(a: Node, b: Node) -> None:
+    leading = a.read("k").answer()
+
+    assert leading.throw(Cancelled()).at == ("Unlock",)
+    with pytest.raises(Cancelled):
+        a.finish(leading)
+    assert b.read("k").answer().at == ("Call",)
+
+
+def test_the_lock_is_freed_too_when_leader_and_follower_are_cancelled(a: Node, b: Node) -> None:
+    leading = a.read("k").answer()
+    joining = a.read("k")
+    leading.throw(Cancelled())
+
+    assert joining.throw(Cancelled()).at == ("Unlock",)
+    with pytest.raises(Cancelled):
+        a.finish(joining)
+    assert b.read("k").answer().at == ("Call",)
+
+
+def test_a_late_unlock_does_not_free_the_lock_of_who_took_over(a: Node, b: Node) -> None:
+    leading = a.read("k").answer()
+    leading.throw(Cancelled())
+    taking_over = a.read("k").answer()
+    leading.execute()
+
+    assert taking_over.at == ("Call",)
+    assert b.read("k").answer().answer().at == ("Join",)
+
+
+def test_a_load_that_is_cancelled_while_it_is_stored_has_landed(a: Node) -> None:
+    """The value is there; only its storing was cut short."""
+    leading = a.read("k").answer()
+    joining = a.read("k")
+    leading.reply("v").throw(Cancelled())
+
+    assert took(a, joining)
+
+
+def test_a_follower_that_is_cancelled_takes_nobody_along(a: Node) -> None:
+    leading = a.read("k").answer()
+    one, other = a.read("k"), a.read("k")
+    one.throw(Cancelled())
+    leading.reply("v").answer()
+
+    assert took(a, other)
+
+
+def test_the_lock_of_a_killed_process_is_taken_over_when_it_runs_out(a: Node, b: Node, clock: Clock) -> None:
+    """R38"""
+    dead = a.read("k").answer()
+    clock.advance(LOCK_MS / 1000)
+
+    assert b.synced().read("k").answer().at == ("Call",)
+    assert dead.at == ("Call",)
+
+
+# ---- what a leader finds in L1 by its second look
+
+
+class Hooked:
+    """Runs what other threads do, once, between a look into L1 and the clock that it is compared with."""
+
+    def __init__(self, node: Node, act: Callable[[], None]) -> None:
+        self._clock, self._acts, self._looked = node.clock, [act], False
+        hooked = self
+
+        class Entries(dict[str, Any]):
+            def get(self, key: str, default: Any = None) -> Any:
+                hooked._looked = key in self
+                return super().get(key, default)
+
+        node.core.l1.entries = Entries(node.core.l1.entries)
+        node.tiers.clock = self
+
+    def __call__(self) -> float:
+        while self._looked and self._acts:
+            self._acts.pop()()
+        return self._clock()
+
+
+def about_to_look(a: Node, b: Node) -> Hand:
+    """A follower that takes over, and will find in L1 what was set under another tag while it waited."""
+    leading = begun(a, tags=("u",))
+    taking_over = joined(a, tags=("u",))
+    b.finish(b.put("k", ["old"], tags=["t"]))
+    assert a.get("k") == ["old"]
+    leading.throw(Cancelled())
+    return taking_over
+
+
+def test_it_is_shared_with_the_tags_it_has(a: Node, b: Node) -> None:
+    """And not with those the leader asked for: 1. It looks.  2. B invalidates a tag of what it found.  3. B
+    reads, and joins.  4. It lands."""
+    taking_over = about_to_look(a, b)
+    joining: list[Hand] = []
+    entry = a.core.l1.entries["k"]
+    restore = entry.restore
+    assert restore is not None
+
+    def others(data: Any) -> Any:
+        if not joining:
+            a.finish(a.invalidate("t"))
+            joining.append(joined(a, tags=("u",)))
+            a.synced()
+        return restore(data)
+
+    entry.restore = others
+    assert taking_over.wake().result == ["old"]
+
+    assert not took(a, joining[0])
+
+
+def test_it_is_shared_as_of_the_epoch_it_was_found_in(a: Node, b: Node, server: SimServer) -> None:
+    """1. It looks.  2. The epoch ends; B invalidates, in the next.  3. B reads, and joins.  4. It lands, and
+    its numbers, high as they are, are not the next epoch's."""
+    for _ in range(9):
+        bump(server, "x")
+    a.synced()
+    taking_over = about_to_look(a, b)
+    joining: list[Hand] = []
+
+    def others() -> None:
+        server.flush()
+        a.finish(a.invalidate("t"))
+        a.synced()
+        joining.append(joined(a, tags=("u",)))
+
+    Hooked(a, others)
+    assert taking_over.wake().result == ["old"]
+
+    assert not took(a, joining[0])
+
+
+# ---- waits that would never end
+
+
+def test_a_loader_that_asks_for_its_own_key_loads_on_its_own(a: Node) -> None:
+    outer = a.read("k").answer()
+
+    inner = a.read("k", inside=outer)
+
+    assert inner.at == ("Read",)
+    assert a.finish(inner, "inner") == "inner"
+    assert a.finish(outer, "outer") == "outer"
+
+
+def test_two_loads_that_need_each_other_do_not_wait_for_each_other(a: Node) -> None:
+    """AB-BA"""
+    one, other = a.read("x").answer(), a.read("y").answer()
+    first = a.read("y", inside=one)
+    second = a.read("x", inside=other)
+
+    assert first.at == ("Join",)
+    assert second.at == ("Read",)
+    assert a.finish(second, "x of other") == "x of other"
+    assert a.finish(other, "y") == "y"
+    assert first.wake().result == "y"
+    assert a.finish(one, "x") == "x"
+
+
+def test_a_circle_of_three_is_not_closed_either(a: Node) -> None:
+    loads = [a.read(key).answer() for key in "xyz"]
+    waits = [a.read(key, inside=load) for key, load in zip("yzx", loads, strict=True)]
+
+    assert [wait.at for wait in waits] == [("Join",), ("Join",), ("Read",)]
+
+
+def test_a_forgotten_plan_ends_wherever_the_collector_finds_it(a: Node) -> None:
+    """The collector runs at any allocation, and so while this very thread holds the lock of the boards."""
+    suspended = [a.read("k").answer()]
+    ended = threading.Event()
+
+    def forget() -> None:
+        with flights._lock:
+            suspended.clear()
+        ended.set()
+
+    threading.Thread(target=forget, daemon=True).start()
+
+    assert ended.wait(5)
+    assert a.read("k").at == ("Read",)
+
+
+def test_a_call_knows_the_load_it_is(a: Node) -> None:
+    loading = a.read("k").answer()
+    assert isinstance(loading.step, Call)
+    assert loading.step.load is not None
+    assert loading.step.load.token == a.core.seen
