@@ -35,6 +35,15 @@ def test_a_load_from_before_a_block_is_not_kept_in_it_or_after_it(a: Node) -> No
     assert a.get("k") is MISS
 
 
+def test_inside_a_block_nothing_is_kept(a: Node) -> None:
+    loading = a.read("k", tags=["t"]).answer()
+    a.core.hold(["t:t"])
+    loading.reply("old").answer()
+
+    assert loading.result == "old"
+    assert not a.in_l1("k")
+
+
 def test_blocks_on_one_tag_are_counted(a: Node) -> None:
     """R20, in one process: the end of one must not lift the other's."""
     a.core.hold(["t:t"])

@@ -48,6 +48,18 @@ def test_a_fill_of_the_old_epoch_is_not_kept_in_the_new_one(a: Node, server: Sim
     assert not a.in_l1("k")
 
 
+def test_what_was_applied_in_the_old_epoch_keeps_nothing_out_in_the_new_one(
+    a: Node, server: SimServer
+) -> None:
+    a.hear(*(bump(server, "t") for _ in range(9)))
+    server.flush()
+    a.synced()
+
+    a.load("k", "v", ["t"])
+
+    assert a.in_l1("k")
+
+
 def test_an_own_record_of_another_epoch_disowns_this_one(a: Node, server: SimServer) -> None:
     a.load("k", "v", ["t"])
     server.flush()

@@ -107,6 +107,37 @@ def test_after_a_sync_shows_that_a_hint_had_lied_true_ones_are_heard_again(
     assert a.hear(bump(server, "t")) == ["applied"]
 
 
+def test_after_a_sync_shows_that_hints_had_lied_l1_keeps_again_what_they_named(a: Node) -> None:
+    """Else one burst of them would keep L1 empty until the head has come that far."""
+    for ahead in range(1, 6):
+        a.core.hear(Hint(a.core.epoch, 1 + ahead, ("*",)))
+    a.load("k", "v")
+    assert not a.in_l1("k")
+
+    a.synced()
+    a.load("k", "v")
+
+    assert a.in_l1("k")
+
+
+@pytest.mark.parametrize("how", ["hit", "own"])
+def test_what_is_true_is_not_forgotten_with_what_was_a_lie(
+    a: Node, b: Node, server: SimServer, how: str
+) -> None:
+    b.load("k", "old", ["t"])
+    reading = a.read("k", call=None).execute()
+    if how == "own":
+        a.finish(a.invalidate("t"))
+    else:
+        a.hear(bump(server, "t"))
+    for ahead in range(1, 6):
+        a.core.hear(Hint(a.core.epoch, 2 + ahead, ("x",)))
+    a.synced()
+    reading.reply()
+
+    assert not a.in_l1("k")
+
+
 def test_a_hint_that_was_heard_while_a_sync_was_under_way_is_not_taken_for_a_lie(
     a: Node, server: SimServer
 ) -> None:

@@ -177,6 +177,18 @@ def test_who_joined_before_the_epoch_was_disowned_does_not_take(a: Node, server:
     assert not took(a, joining)
 
 
+def test_records_forgotten_with_a_disowned_epoch_are_not_taken_for_none(a: Node, server: SimServer) -> None:
+    """The epoch comes back; what was applied in it before does not."""
+    leading = a.read("k", tags=["t"]).answer()
+    a.finish(a.invalidate("t"))
+    a.core.disown()
+    joining = joined(a)
+    a.synced()
+    leading.reply("old").lose()
+
+    assert not took(a, joining)
+
+
 def test_a_value_whose_tags_are_being_written_is_not_taken(a: Node) -> None:
     leading = a.read("k", tags=["t"]).answer()
     joining = joined(a)

@@ -97,6 +97,16 @@ def test_without_redis_a_load_from_before_the_epoch_was_disowned_is_not_taken(a:
     assert not took(a, joining)
 
 
+def test_without_redis_a_load_from_before_the_clock_stood_still_is_not_taken(a: Node) -> None:
+    """How long ago it began nobody can tell."""
+    leading = away(a)
+    a.core.lapse()
+    joining = joined(a)
+    leading.reply("old")
+
+    assert not took(a, joining)
+
+
 def test_without_redis_a_nested_read_takes_no_load_of_others(a: Node) -> None:
     leading = away(a, "inner")
     outer = a.read("outer").answer()

@@ -46,6 +46,19 @@ def test_without_l2_a_load_begins_with_all_that_was_met_proved(a: Node, server: 
     assert a.in_l1("k")
 
 
+def test_without_l2_a_load_of_an_epoch_that_is_over_is_not_kept(a: Node, server: SimServer) -> None:
+    """Its token is high, and would outlive the first records of the next one."""
+    for _ in range(9):
+        bump(server, "u")
+    a.synced()
+    loading = a.read("k", tags=["t"], l2=False)
+    server.flush()
+    a.synced()
+    loading.reply("old")
+
+    assert not a.in_l1("k")
+
+
 def test_without_l2_a_record_reaches_it_as_any_other(a: Node, b: Node) -> None:
     a.load("k", "old", ["t"], l2=False)
     b.finish(b.invalidate("t"))

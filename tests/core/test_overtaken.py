@@ -153,6 +153,17 @@ def test_an_own_record_drops_what_was_vouched_for_before_it(a: Node) -> None:
     assert a.load("k", "new", ["t"]) == "new"
 
 
+def test_an_own_record_drops_what_was_kept_while_it_was_on_its_way(a: Node, b: Node) -> None:
+    b.load("k", "old", ["t"])
+    invalidating = a.invalidate("t")
+    assert a.get("k") == "old"
+    assert a.in_l1("k")
+
+    invalidating.answer()
+
+    assert not a.in_l1("k")
+
+
 def test_an_own_record_leaves_what_is_newer(a: Node, server: SimServer) -> None:
     invalidating = a.invalidate("t").execute()
     a.load("k", "new", ["t"])

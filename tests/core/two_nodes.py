@@ -27,11 +27,18 @@ class TwoNodes(Playing):
         self.copy = self.server.copy()
         self.late: list[Command[Any]] = []  # given up by whoever sent them, but still on their way
 
+    def act(self, name: str, *arguments: Any) -> None:
+        """The act of this name."""
+        getattr(self, name)(*arguments)
+
     # ---- what nodes do
 
     def read(self, who: int, key: str, *, by_hand: bool = False, renew: bool = False) -> None:
         """*by_hand*: first as the hit path of a decorated function does it."""
         self.begin_read(self.processes[who], key, by_hand=by_hand, renew=renew)
+
+    def refresh(self, who: int, key: str) -> None:
+        self.read(who, key, renew=True)
 
     def get(self, who: int, key: str) -> None:
         process = self.processes[who]
@@ -114,7 +121,7 @@ class TwoNodes(Playing):
         """No reply comes; what was asked *arrives* all the same, later, unless it has run already."""
         for one in self._at(which, Ask):
             if arrives and one.hand.replies is None:
-                # Not so a set: one that runs after its sender gave up may undo a newer one (limits.md).
+                # Not so a set: it is taken at its word when it runs, be it after a newer one.
                 self.late += [command for command in one.hand.commands if not isinstance(command, Set)]
             self.throw(one, L2Unavailable("lost"))
 

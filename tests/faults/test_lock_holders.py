@@ -14,7 +14,7 @@ import pytest
 from tests.peers import Peer, shorten_locks
 from tests.servers import RedisServer, eventually
 from tests.source import Source
-from tiercache import cached
+from tiercache import LoadTimeout, cached
 
 LOCK = 0.8  # seconds, of the ten that it is
 MARGIN = 1.0
@@ -122,6 +122,22 @@ def test_a_load_that_outlives_its_lock_still_gives_its_value_to_all(
     assert slow.result(10) == 1
     assert [peer.call(it, source.folder) for peer in (holder, other)] == [1, 1]
     assert source.loads() == 1
+
+
+def test_who_waits_for_a_hung_load_of_another_process_gives_up_after_its_own_patience(
+    redis_server: RedisServer, holder: Peer, source: Source
+) -> None:
+    holder.call(shorten_locks, 60_000)
+    hung = holder.start(it, source.folder)
+    source.flag("loading").wait()
+    with (
+        Peer(redis_server.url(), load_timeout=0.3) as other,
+        pytest.raises(LoadTimeout, match="load_timeout"),
+    ):
+        other.call(it, source.folder)
+    source.flag("go on").set()
+
+    assert hung.result(10) == 0
 
 
 def test_when_a_load_fails_one_waiter_elsewhere_loads_at_once(

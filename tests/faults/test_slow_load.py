@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
@@ -195,3 +195,27 @@ def test_a_load_does_not_store_an_old_part_that_it_read_through_the_cache(
         assert await whole() == [2]
 
     world.run(body())
+
+
+def test_a_load_that_reads_a_part_in_another_thread_does_not_store_an_old_one(
+    redis_server: RedisServer, new_node: Callable[..., TierCache]
+) -> None:
+    # There nobody can tell that the read is part of a load: context variables do not follow.
+    reader, writer = (new_node(redis_server.url(), listen=False, max_staleness=60) for _ in range(2))
+    truth = [1]
+
+    @reader.cached(tags=["part"])
+    def part() -> int:
+        return truth[0]
+
+    @reader.cached(tags=["part", "whole"])
+    def whole() -> list[int]:
+        with ThreadPoolExecutor(1) as pool:
+            return [pool.submit(part).result()]
+
+    part()
+    truth[0] = 2
+    writer.sync.invalidate_tags("part")
+
+    assert part() == 1, "L1 has it still, or this test shows nothing"
+    assert whole() == [2]

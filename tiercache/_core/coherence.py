@@ -145,8 +145,13 @@ class Coherence:
                         self._apply((dep,), number)
                 self.proved = max(self.proved, reply.head)
                 self.seen = max(self.seen, reply.head)
-                # A hint that ran ahead of the server had lied; `applied` goes back to what is proved.
-                self.applied = self.proved if stand.applied > reply.head else max(self.applied, self.proved)
+                self.applied = max(self.applied, self.proved)
+                if stand.applied > reply.head:
+                    # Hints that ran ahead of the server had lied. What they said would keep replies out of L1
+                    # until the head has come that far; true ones are all in what was met.
+                    self.applied = self.proved
+                    self.recent.clear()
+                    self.recent_floor = self.seen
             if reply.tenure_known or self.trust_tenure:
                 self.lease = max(self.lease, stand.at + self.max_staleness)
             self._fold()
@@ -296,5 +301,6 @@ class Coherence:
         self.l1.drop_dependents(deps)
 
     def _fold(self) -> None:
-        ahead = max((token for epoch, token in self._loads if epoch == self.epoch), default=0.0)
+        # A copy: the garbage collector may end a forgotten load here, on this very thread.
+        ahead = max((token for epoch, token in list(self._loads) if epoch == self.epoch), default=0.0)
         self.open_until = self.lease if ahead <= self.proved else -inf

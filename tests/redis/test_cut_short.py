@@ -1,0 +1,129 @@
+"""Loads that are cut short, or that run where nobody can tell that they are loads."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.scripts import run_script
+from tests.servers import RedisServer, eventually
+from tiercache import TierCache, cached, configure
+
+NewNode = Callable[..., TierCache]
+
+
+def locks(server: RedisServer) -> list[bytes]:
+    found: list[bytes] = server.cli("KEYS", "{*}1:l:*")
+    return found
+
+
+@pytest.mark.anyio
+async def test_a_leader_and_its_follower_that_are_cancelled_together_leave_no_lock(
+    redis_server: RedisServer, new_node: NewNode
+) -> None:
+    cache = new_node(redis_server.url())
+    begun, never = asyncio.Event(), asyncio.Event()
+
+    async def load() -> None:
+        begun.set()
+        await never.wait()
+
+    both = asyncio.gather(cache.get_or_load("k", load), cache.get_or_load("k", load))
+    await begun.wait()
+    assert locks(redis_server)
+    both.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await both
+
+    assert await asyncio.to_thread(lambda: eventually(lambda: not locks(redis_server), within=5))
+
+
+@pytest.mark.anyio
+async def test_a_batch_that_is_cancelled_while_it_loads_leaves_no_lock(
+    redis_server: RedisServer, new_node: NewNode
+) -> None:
+    cache = new_node(redis_server.url())
+    begun, never = asyncio.Event(), asyncio.Event()
+
+    async def load(keys: list[str]) -> dict[str, str]:
+        begun.set()
+        await never.wait()
+        return {}
+
+    batch = asyncio.ensure_future(cache.get_or_load_many(["a", "b"], load))
+    await begun.wait()
+    assert len(locks(redis_server)) == 2
+    batch.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await batch
+
+    assert await asyncio.to_thread(lambda: eventually(lambda: not locks(redis_server), within=5))
+
+
+def test_a_load_reads_no_old_part_in_a_thread_that_does_not_know_of_it(
+    redis_server: RedisServer, new_node: NewNode
+) -> None:
+    # It hears nothing: only what a load needs tells it of the other's invalidation.
+    here = new_node(redis_server.url(), listen=False).sync
+    there = new_node(redis_server.url()).sync
+    truth = ["old"]
+
+    def part() -> str:
+        value: str = here.get_or_load("part", lambda: truth[0], tags=["t"])
+        return value
+
+    with ThreadPoolExecutor(1) as elsewhere:
+        assert part() == "old"
+        truth[0] = "new"
+        there.invalidate_tags("t")
+
+        assert here.get_or_load("whole", lambda: elsewhere.submit(part).result(), tags=["t"]) == "new"
+
+
+def test_a_load_under_way_when_its_function_changes_caches_is_not_found_by_arguments(
+    redis_server: RedisServer,
+) -> None:
+    begun, goes_on, runs = threading.Event(), threading.Event(), [0]
+
+    @cached(tags=["t"])
+    def count(x: int) -> int:
+        runs[0] += 1
+        seen = runs[0]
+        if seen == 1:
+            begun.set()
+            assert goes_on.wait(10)
+        return seen
+
+    with TierCache("memory://", namespace="stays").sync, ThreadPoolExecutor(1) as elsewhere:
+        configure("memory://", namespace="stays")
+        late = elsewhere.submit(count, 7)
+        assert begun.wait(10)
+        with configure(redis_server.url()).sync as default:
+            goes_on.set()
+            assert late.result() == 1
+
+            assert count(7) == 2
+            default.invalidate_tags("t")
+            assert count(7) == 3
+
+
+def test_a_child_that_is_forked_while_a_lock_is_held_can_make_a_cache() -> None:
+    program = (
+        "import os, threading, warnings\n"
+        "warnings.filterwarnings('ignore', message='.*fork.*', category=DeprecationWarning)\n"
+        "from tiercache import TierCache, _registry\n"
+        "held, done = threading.Event(), threading.Event()\n"
+        "def hold():\n"
+        "    with _registry._lock:\n"
+        "        held.set(); done.wait(20)\n"
+        "threading.Thread(target=hold).start(); held.wait()\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    TierCache('memory://'); os._exit(7)\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])); done.set()\n"
+    )
+    assert run_script(program).out.strip() == "7"
