@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -82,12 +83,13 @@ def any_url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def new_node() -> Iterator[Callable[..., TierCache]]:
-    """Makes a cache that shares its node with no other; all end with the test."""
-    with ExitStack() as made:
+    """Makes a cache that shares its node with no other; all end with the test, at once."""
+    made: list[TierCache] = []
 
-        def make(url: str | None = None, **settings: Any) -> TierCache:
-            cache = TierCache(url, private=True, **settings)
-            made.enter_context(cache.sync)
-            return cache
+    def make(url: str | None = None, **settings: Any) -> TierCache:
+        made.append(TierCache(url, private=True, **settings))
+        return made[-1]
 
-        yield make
+    yield make
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda cache: cache.sync.close(), made))

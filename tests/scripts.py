@@ -16,8 +16,8 @@ warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarnin
 from tiercache import TierCache
 cache = TierCache(sys.argv[1], max_staleness=60)
 
-def in_child(act):
-    '''Whether *act* ended well in a forked child, which then ends as any interpreter does.'''
+def fork(act):
+    '''A forked child that does *act*, and then ends as any interpreter does.'''
     child = os.fork()
     if child == 0:
         try:
@@ -26,6 +26,12 @@ def in_child(act):
             traceback.print_exc()
             sys.exit(1)
         sys.exit(0)
+    return child
+
+def in_child(act):
+    return ended_well(fork(act))
+
+def ended_well(child):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 """
 

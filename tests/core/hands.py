@@ -17,7 +17,7 @@ from contextvars import Context, copy_context
 from typing import Any, Protocol
 
 from tests.core.sim_server import SimServer
-from tiercache._core import syncs, writes
+from tiercache._core import batches, syncs, writes
 from tiercache._core.coherence import Coherence
 from tiercache._core.commands import Command, Invalidate
 from tiercache._core.flights import current_load
@@ -60,6 +60,11 @@ class Clock:
 
 def loader() -> None:
     """Stands in a Call; whoever moves the hand says what it returns."""
+
+
+def loader_of_many(keys: list[str]) -> dict[str, Any]:
+    """Likewise, in the Call of a batch."""
+    raise NotImplementedError
 
 
 class Hand:
@@ -165,8 +170,14 @@ class Node:
         """*plan* at its first step; *inside* is a hand at a Call, whose loader starts it."""
         return Hand(plan, self.server, inside)
 
-    def read(self, key: str, *, inside: Hand | None = None, **want: Any) -> Hand:
+    def read(self, key: str, *, inside: Hand | Call | None = None, **want: Any) -> Hand:
         return self.start(read(self.tiers, self.want(key, **want), blocking=False), inside)
+
+    def read_many(self, *keys: str, tags: Sequence[str] = (), inside: Hand | Call | None = None) -> Hand:
+        wants = [self.want(key, call=None, tags=tags) for key in keys]
+        spelled = {key: key for key in keys}
+        plan = batches.get_or_load_many(self.tiers, wants, loader_of_many, spelled, blocking=False)
+        return self.start(plan, inside)
 
     def invalidate(self, *tags: str, keys: Sequence[str] = ()) -> Hand:
         return self.start(writes.invalidate(self.tiers, tags, keys))

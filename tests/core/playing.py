@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.core.hands import Cancelled, Clock, D, Hand, LoaderFailed, Node
+from tests.core.hands import Cancelled, Clock, D, Hand, LoaderFailed, Node, loader_of_many
 from tests.core.sim_server import SimServer
 from tests.core.truth import TAGS, Truth, Versions, lift
 from tiercache._core import reads
@@ -203,7 +203,7 @@ class Playing:
 
     def _load(self, one: Running, function: Any, args: tuple[Any, ...]) -> Any:
         """What the loader returns, or None while it reads through the cache itself."""
-        if function is many:
+        if function is loader_of_many:
             return {key: one.found[key] for key in args[0]}
         key = args[-1]
         if key != "o":
@@ -257,10 +257,6 @@ class Playing:
                     one.vouch[key] = epoch, head
                 case ((Invalidate() | Clear() | Set()), Recorded(epoch, number, "ok" | "full")):
                     one.process.answered.add((epoch, number))
-
-
-def many() -> None:
-    """Stands in the Call of a batch."""
 
 
 def _at_once(entry: Entry) -> Plan[Any]:

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from tests.core.hands import Cancelled, Node, bump
 from tests.core.sim_server import SimServer
-from tiercache._core import batches
 from tiercache._core.commands import Fill, Read
+from tiercache._core.plan import Call
 from tiercache._core.reads import MISS
 from tiercache._core.records import check_of
-
-
-def many(node: Node, *keys: str, tags: tuple[str, ...] = ()) -> Any:
-    wants = [node.want(key, call=None, tags=tags) for key in keys]
-    plan = batches.get_or_load_many(node.tiers, wants, dict, {k: k for k in keys}, blocking=False)
-    return node.start(plan)
 
 
 def test_keys_missing_in_both_tiers_are_loaded_by_one_call(a: Node, b: Node) -> None:
     b.load("l2", "in l2")
     a.load("l1", "in l1")
-    reading = many(a, "l1", "l2", "x", "y")
+    reading = a.read_many("l1", "l2", "x", "y")
     (command,) = reading.commands
     assert isinstance(command, Read)
     assert [ask.key for ask in command.asks] == ["l2", "x", "y"]
 
-    assert reading.answer().step.args == (["x", "y"],)
+    reading.answer()
+    assert isinstance(reading.step, Call)
+    assert reading.step.args == (["x", "y"],)
     assert reading.reply({"x": 1, "y": 2}).at == ("Fill", "Fill")
 
     assert reading.answer().result == {"l1": "in l1", "l2": "in l2", "x": 1, "y": 2}
@@ -36,7 +30,7 @@ def test_keys_missing_in_both_tiers_are_loaded_by_one_call(a: Node, b: Node) -> 
 
 
 def test_a_batch_that_a_record_overtook_fills_neither_tier(a: Node, b: Node, server: SimServer) -> None:
-    loading = many(a, "x", "y", tags=("t",)).answer()
+    loading = a.read_many("x", "y", tags=["t"]).answer()
     bump(server, "t")
 
     loading.reply({"x": 1, "y": 2}).answer()
@@ -46,7 +40,7 @@ def test_a_batch_that_a_record_overtook_fills_neither_tier(a: Node, b: Node, ser
 
 
 def test_what_the_loader_leaves_out_is_left_out_and_its_lock_freed(a: Node, b: Node) -> None:
-    loading = many(a, "x", "y").answer()
+    loading = a.read_many("x", "y").answer()
 
     assert loading.reply({"x": 1}).at == ("Unlock",)
     assert a.finish(loading) == {"x": 1}
@@ -54,7 +48,7 @@ def test_what_the_loader_leaves_out_is_left_out_and_its_lock_freed(a: Node, b: N
 
 
 def test_a_batch_that_is_cancelled_frees_its_locks(a: Node, b: Node) -> None:
-    loading = many(a, "x", "y").answer()
+    loading = a.read_many("x", "y").answer()
 
     assert loading.throw(Cancelled()).at == ("Unlock", "Unlock")
     with pytest.raises(Cancelled):
@@ -63,7 +57,7 @@ def test_a_batch_that_is_cancelled_frees_its_locks(a: Node, b: Node) -> None:
 
 
 def test_a_batch_asks_for_a_hundred_keys_at_a_time(a: Node) -> None:
-    reading = many(a, *(f"k{i}" for i in range(250)))
+    reading = a.read_many(*(f"k{i}" for i in range(250)))
     sizes = []
     while reading.at == ("Read",):
         (command,) = reading.commands
@@ -79,7 +73,7 @@ def test_a_batch_is_not_larger_than_256_kilobytes_and_comes_whole_all_the_same(a
     """3.12"""
     for key in "xyz":
         b.load(key, key * 150_000)
-    reading = many(a, "x", "y", "z")
+    reading = a.read_many("x", "y", "z")
     rounds = 0
     while reading.at == ("Read",):
         reading.answer()

@@ -45,7 +45,7 @@ def test_a_hint_that_comes_twice_is_known(a: Node, server: SimServer) -> None:
 def test_a_hint_after_one_that_is_missing_asks_for_a_sync(
     a: Node, server: SimServer, order: tuple[int, ...]
 ) -> None:
-    """R7, R9, R10, R11: numbers are one apart, so a hole shows."""
+    """R7 to R11: whatever lost it, numbers are one apart, so a hole shows."""
     for tag in ("t", "u", "v"):
         bump(server, tag)
 

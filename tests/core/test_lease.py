@@ -108,6 +108,19 @@ def test_a_server_that_does_not_answer_ends_the_lease_by_not_renewing_it(a: Node
     assert a.read("k", call=None).lose().result is MISS
 
 
+def test_a_forked_child_has_neither_lease_nor_l1_and_waits_for_no_flight_of_its_parent(a: Node) -> None:
+    """R36"""
+    a.load("k", "v")
+    parents = a.read("other").answer()
+
+    a.core.disown()
+    a.tiers.forget()
+
+    assert not a.in_l1("k")
+    assert a.read("other").at == ("Sync",)
+    assert parents.at == ("Call",)
+
+
 def test_after_the_clock_stood_still_no_lease_from_before_counts(a: Node, clock: Clock) -> None:
     """A1: neither the one that is held, nor the one on its way."""
     a.load("k", "v", ["t"])

@@ -99,6 +99,17 @@ def test_until_then_who_met_the_lost_record_is_not_answered(a: Node, b: Node, se
     assert b.finish(reading, "new") == "new"
 
 
+def test_a_node_is_not_led_back_behind_what_it_was_given(a: Node, server: SimServer) -> None:
+    """R42, G6: 1. Its fill is accepted at a record.  2. A failover loses it.  3. It reads again, past L1."""
+    copy = server.copy()
+    bump(server, "t")
+    assert a.synced().load("k", "new", ["t"]) == "new"
+    server.fail_over(copy)
+    a.core.l1.drop("k")
+
+    assert a.load("k", "new", ["t"]) == "new"
+
+
 def test_numbers_that_are_used_twice_are_told_apart(a: Node, b: Node, server: SimServer) -> None:
     """R26: "a" applied 2 and 3; they are lost; 2 and 3 come again, on other dependencies."""
     copy = server.copy()

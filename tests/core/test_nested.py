@@ -7,7 +7,6 @@ from typing import Any
 
 from tests.core.hands import Clock, Hand, Node, bump
 from tests.core.sim_server import SimServer
-from tiercache._core import batches
 from tiercache._core.plan import Ask, Call
 from tiercache._core.records import Hint
 from tiercache._transport.memory import Memory
@@ -198,19 +197,14 @@ def test_no_tier_answers_inside_of_a_load_without_redis(a: Node, server: SimServ
 def test_a_batch_inside_of_a_load_without_redis_loads_its_parts(a: Node) -> None:
     a.load("inner", "old")
     outer = a.read("outer").lose()
-    wants = [a.want("inner", call=None)]
 
-    one = a.start(batches.get_or_load_many(a.tiers, wants, dict, {"inner": "inner"}, blocking=False), outer)
-
-    assert one.at == ("Call",)
+    assert a.read_many("inner", inside=outer).at == ("Call",)
 
 
 def test_the_parts_of_a_batch_keep_to_its_token(a: Node, server: SimServer) -> None:
     a.load("inner", "old", ["t"])
     bump(server, "t")
-    wants = [a.want(key, call=None, tags=["t"]) for key in ("x", "y")]
-    spelled = {"x": "x", "y": "y"}
-    loading = a.start(batches.get_or_load_many(a.tiers, wants, dict, spelled, blocking=False)).answer()
+    loading = a.read_many("x", "y", tags=["t"]).answer()
     while loading.at == ("Sync",):
         loading.lose()
     assert isinstance(loading.step, Call)
@@ -221,10 +215,7 @@ def test_the_parts_of_a_batch_keep_to_its_token(a: Node, server: SimServer) -> N
 def test_a_batch_in_two_epochs_keeps_to_the_token_of_each(a: Node, b: Node, server: SimServer) -> None:
     """1. The first hundred keys are answered.  2. FLUSHALL.  3. The rest is, in the next epoch, at a record
     that L1 has not been told of."""
-    keys = [f"k{i}" for i in range(150)]
-    wants = [a.want(key, call=None, tags=["t"]) for key in keys]
-    loading = a.start(batches.get_or_load_many(a.tiers, wants, dict, {k: k for k in keys}, blocking=False))
-    loading.answer()
+    loading = a.read_many(*(f"k{i}" for i in range(150)), tags=["t"]).answer()
     server.flush()
     syncing = a.sync().execute()
     assert loading.answer().at == ("Join",)

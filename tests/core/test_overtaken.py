@@ -7,7 +7,7 @@ from typing import Any
 from tests.core.hands import Node, bump
 from tests.core.sim_server import SimServer
 from tiercache._core.coherence import MAX_RECENT
-from tiercache._core.commands import Clear
+from tiercache._core.commands import Clear, Read
 from tiercache._core.records import Hint
 
 
@@ -178,4 +178,5 @@ def test_an_own_record_is_met(a: Node) -> None:
     head = a.finish(a.invalidate("t")).token.number
     (command,) = a.read("k").commands
 
+    assert isinstance(command, Read)
     assert command.seen == head

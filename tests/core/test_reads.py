@@ -45,6 +45,16 @@ def test_what_one_caller_changes_the_next_does_not_see(a: Node) -> None:
     assert a.get("k") == [1]
 
 
+def test_a_value_read_by_its_key_has_the_tags_it_was_stored_with(a: Node, b: Node, server: SimServer) -> None:
+    """3.10"""
+    a.load("k", "old", ["t"])
+    assert b.get("k") == "old"
+
+    b.hear(bump(server, "t"))
+
+    assert not b.in_l1("k")
+
+
 def test_an_entry_is_kept_in_l1_no_longer_than_in_l2(a: Node, b: Node, server: SimServer) -> None:
     """3.11: counted from before the request, so it is never too long."""
     a.load("k", "v", ttl=5.0)

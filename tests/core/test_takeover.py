@@ -223,20 +223,25 @@ def test_a_circle_of_three_is_not_closed_either(a: Node) -> None:
     assert [wait.at for wait in waits] == [("Join",), ("Join",), ("Read",)]
 
 
-def test_a_forgotten_plan_ends_wherever_the_collector_finds_it(a: Node) -> None:
-    """The collector runs at any allocation, and so while this very thread holds the lock of the boards."""
-    suspended = [a.read("k").answer()]
+@pytest.mark.parametrize("lock", ["of the boards", "of the bells", "of the core"])
+def test_a_forgotten_plan_ends_wherever_the_collector_finds_it(a: Node, b: Node, lock: str) -> None:
+    """The collector runs at any allocation, and so while its thread holds a lock that the plan needs."""
+    locks = {"of the boards": flights._lock, "of the bells": a.tiers.bells._lock, "of the core": a.core.lock}
+    others = b.read("waited for").answer()
+    suspended = [a.read("k").answer(), a.read("waited for").answer().answer()]
+    assert [hand.at for hand in suspended] == [("Call",), ("Join",)]
     ended = threading.Event()
 
     def forget() -> None:
-        with flights._lock:
+        with locks[lock]:
             suspended.clear()
         ended.set()
 
     threading.Thread(target=forget, daemon=True).start()
 
     assert ended.wait(5)
-    assert a.read("k").at == ("Read",)
+    assert a.read("k").at == a.read("waited for").at == ("Read",)
+    assert others.at == ("Call",)
 
 
 def test_a_call_knows_the_load_it_is(a: Node) -> None:

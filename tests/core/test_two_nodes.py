@@ -132,5 +132,5 @@ class TwoNodesAgainstOneHistory(RuleBasedStateMachine):
 
 TestTwoNodesAgainstOneHistory = TwoNodesAgainstOneHistory.TestCase
 TestTwoNodesAgainstOneHistory.settings = settings(
-    max_examples=200, stateful_step_count=80, deadline=None, print_blob=True
+    max_examples=400, stateful_step_count=80, deadline=None, print_blob=True
 )

@@ -136,6 +136,24 @@ def test_a_load_that_a_set_overtook_fills_nothing(a: Node, b: Node) -> None:
     assert b.get("k") == a.get("k") == "set"
 
 
+@pytest.mark.xfail(reason="nothing tells the server that whoever sent a set has given up", strict=True)
+def test_a_set_that_runs_after_its_sender_gave_up_does_not_undo_a_newer_one(
+    a: Node, server: SimServer
+) -> None:
+    """R30: 1. Redis stalls, with the set in a socket.  2. Its sender gives up.  3. Redis goes on, and reads
+    the newer set from another socket first."""
+    stalled = a.put("k", "v1")
+    (late,) = stalled.commands
+    stalled.lose()
+    a.synced()
+    a.finish(a.put("k", "v2"))
+
+    server.perform(late)
+    a.synced()
+
+    assert a.get("k") in ("v2", MISS)
+
+
 def test_a_set_value_is_invalidated_by_its_tags(a: Node, b: Node) -> None:
     a.finish(a.put("k", "v", tags=["t"]))
 

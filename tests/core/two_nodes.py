@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from tests.core.hands import Cancelled, LoaderFailed, loader
-from tests.core.playing import Playing, Process, Running, many
+from tests.core.hands import Cancelled, LoaderFailed, loader, loader_of_many
+from tests.core.playing import Playing, Process, Running
 from tests.core.truth import ALL_ROWS, lift
 from tiercache._core import batches, reads, syncs, writes
 from tiercache._core.commands import Command, Set
@@ -33,7 +33,7 @@ class TwoNodes(Playing):
 
     # ---- what nodes do
 
-    def read(self, who: int, key: str, *, by_hand: bool = False, renew: bool = False) -> None:
+    def read(self, who: int, key: str, by_hand: bool = False, renew: bool = False) -> None:
         """*by_hand*: first as the hit path of a decorated function does it."""
         self.begin_read(self.processes[who], key, by_hand=by_hand, renew=renew)
 
@@ -54,7 +54,7 @@ class TwoNodes(Playing):
         process = self.processes[who]
         wants = [self.want(process, key, call=None) for key in MANY]
         spelled = {key: key for key in MANY}
-        plan = batches.get_or_load_many(process.node.tiers, wants, many, spelled, blocking=False)
+        plan = batches.get_or_load_many(process.node.tiers, wants, loader_of_many, spelled, blocking=False)
         self.start(process, plan, keys=MANY)
 
     def touch(self, who: int, key: str) -> None:
@@ -117,7 +117,7 @@ class TwoNodes(Playing):
             if one.hand.replies is None:
                 one.hand.execute()
 
-    def lose(self, which: int, *, arrives: bool = False) -> None:
+    def lose(self, which: int, arrives: bool = False) -> None:
         """No reply comes; what was asked *arrives* all the same, later, unless it has run already."""
         for one in self._at(which, Ask):
             if arrives and one.hand.replies is None:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
 
 import pytest
+import redis
+import redis.asyncio
 
+from tests import servers
 from tests.peers import Peer, do, do_async, verb_of
 from tests.servers import RedisServer, eventually
 from tests.source import Source
-from tests.world import Tasks
+from tests.world import Tasks, World
 from tiercache import TierCache, cached, default_cache
 
 SOON = 2.0  # seconds, in which no sync is due
@@ -138,6 +143,32 @@ def test_namespaces_and_databases_do_not_touch_each_other(
     assert [cache.get("k") for cache in caches] == [None, None, 2, 3]
 
 
+def test_a_socket_a_password_and_a_client_of_ones_own_lead_to_the_same_entries(
+    world: World, tmp_path: Path, new_node: Callable[..., TierCache]
+) -> None:
+    path = tmp_path / "s"
+    with closing(RedisServer(servers.newest(), extra=("--unixsocket", str(path)))) as server:
+        server.cli("ACL", "SETUSER", "me", "on", ">secret", "~*", "&*", "+@all")
+        nodes = [
+            new_node(server.url()),
+            new_node(f"unix://{path}"),
+            new_node(server.url().replace("://", "://me:secret@")),
+            new_node(client=redis.ConnectionPool.from_url(server.url(), protocol=3)),
+            new_node(client=redis.asyncio.Redis.from_url(server.url(), decode_responses=True)),
+        ]
+        caches = [world.view(node) for node in nodes]
+
+        async def body() -> None:
+            for number, cache in enumerate(caches):
+                await cache.set(f"k{number}", number)
+            for cache in caches:
+                assert await cache.get_many([f"k{i}" for i in range(5)]) == {f"k{i}": i for i in range(5)}
+
+        world.run(body())
+        for node in nodes:
+            node.sync.close()
+
+
 def test_a_process_reads_what_it_has_just_set_from_its_first_moment_on(
     any_redis: RedisServer, new_node: Callable[..., TierCache], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -153,7 +184,7 @@ def test_a_process_reads_what_it_has_just_set_from_its_first_moment_on(
 
 def test_health_counts_the_processes_of_the_domain(peers: tuple[Peer, Peer]) -> None:
     for peer in peers:
-        peer.do("get", "k")
+        peer.do("get", "what no L1 has")
     assert eventually(lambda: peers[0].do("health").nodes >= 2, within=SOON)
 
 
