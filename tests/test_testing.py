@@ -16,6 +16,7 @@ import pytest
 from tests.servers import eventually
 from tiercache import L2Unavailable, TierCache
 from tiercache._core import scripts as lua
+from tiercache._core.barriers import Ack, Barrier, Behind, Forget
 from tiercache._core.commands import (
     Answers,
     Clear,
@@ -33,6 +34,7 @@ from tiercache._core.commands import (
     Unlock,
     Wait,
 )
+from tiercache._core.fences import Fence, Unfence
 from tiercache._core.plan import Ask
 from tiercache._core.scripts import Script
 from tiercache.testing import Clock, FakeServer, MakeCache, settle
@@ -65,14 +67,21 @@ def test_every_script_runs_on_the_fake_server(ask: Callable[[Command[Any]], Any]
     assert isinstance(ask(Read(epoch, head, lead("k", "b2:1"))).found[0], Hit)
     assert ask(Invalidate(("t",), ("k",), 100, 100)) == Recorded(epoch, head + 1)
     assert ask(fill) == Filled("stale", head + 1)
-    assert ask(Set(None, 0, 60_000, "k", "0", b"\n2", ("t",), 100)) == Recorded(epoch, head + 2)
+    assert ask(Set(epoch, head + 1, 60_000, "k", "0", b"\n2", ("t",), 100)) == Recorded(epoch, head + 2)
     assert ask(Read(epoch, head, lead("other", "a1:2"))).found == ("lead",)
     assert ask(Unlock("other", "a1:2")) == 1
     assert ask(Clear()) == Recorded(epoch, head + 3)
     assert ask(Read(epoch, head, (KeyAsk("k", "get", ""),))) == Answers(head + 3, ("miss",))
     assert dict(ask(Sync(epoch, head + 3, "a1")).records) == {}
     assert not ask(Touch(epoch, "never", 60_000))
-    ran = {Sync, Read, Fill, Set, Invalidate, Clear, Unlock, Touch}
+    assert ask(Fence(("t",), ("k",), 100, 100, "f", 60_000)) == Recorded(epoch, head + 4)
+    assert ask(Sync(epoch, head, "a1")).fenced == ("t:t", "k:k")
+    assert ask(Unfence("f", ("t:t", "k:k")))
+    behind = ask(Barrier(epoch, head + 4, "b2", "-0.5"))
+    assert behind == Behind(False, "0", {"a1:0": "-0.5"})
+    assert ask(Ack(epoch, head + 4, "a1:0", head + 4, "b2"))
+    assert ask(Forget((("a1:0", ""),))) == 1
+    ran = {Sync, Read, Fill, Set, Invalidate, Clear, Unlock, Touch, Fence, Unfence, Barrier, Ack, Forget}
     scripts = [name for name, value in vars(lua).items() if isinstance(value, Script)]
     assert {kind.__name__.upper() for kind in ran} == set(scripts), "a script that this test does not run"
 

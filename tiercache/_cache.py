@@ -15,9 +15,9 @@ from tiercache import _decorator, _registry, _report
 from tiercache._core.tags import check_tags
 from tiercache._core.writes import Token, Written
 from tiercache._errors import SettingError
-from tiercache._invalidating import Invalidating
+from tiercache._invalidating import FENCE_TTL, Invalidating, OnOutage
 from tiercache._node import wind_up_all
-from tiercache._settings import SettingArguments, Settings
+from tiercache._settings import Duration, SettingArguments, Settings
 from tiercache._sync import SyncCache
 from tiercache._transport.address import Address
 from tiercache._typing import AsyncCached, Decorator, SyncCached
@@ -177,35 +177,63 @@ class TierCache:
         """Let the value under *key* live *ttl* from now on; whether there was one. Two round trips."""
         return await self._node.run_async(self._verbs.touch(key, ttl))
 
-    async def delete(self, key: str, *, on_error: OnError = "pend") -> Written:
+    async def delete(self, key: str, *, on_error: OnError = "pend", wait: bool = False) -> Written:
         """Make the value under *key* invalid everywhere. One round trip."""
-        return await self._node.run_async(self._verbs.invalidate((), (key,), on_error))
+        return await self._node.run_async(self._verbs.invalidate((), (key,), on_error, wait))
 
-    async def delete_many(self, keys: Iterable[str], *, on_error: OnError = "pend") -> Written:
+    async def delete_many(
+        self, keys: Iterable[str], *, on_error: OnError = "pend", wait: bool = False
+    ) -> Written:
         """`delete` for all *keys* in one round trip, 2,000 at a time."""
-        return await self._node.run_async(self._verbs.invalidate((), keys, on_error))
+        return await self._node.run_async(self._verbs.invalidate((), keys, on_error, wait))
 
-    async def invalidate_tags(self, tags: Tags, *, on_error: OnError = "pend") -> Written:
+    async def invalidate_tags(self, tags: Tags, *, on_error: OnError = "pend", wait: bool = False) -> Written:
         """Make every entry under any of *tags* invalid everywhere; a str is one tag. One round trip.
 
         When it returns, no read of this process gives what was valid before; other processes hear of it
         within milliseconds, and within `max_staleness` whatever happens to messages. A load under way does
         not put the old value back. While Redis is away it returns at once, `pending`, and is retried; with
         on_error="raise" it raises L2Unavailable as well, and is still retried.
-        """
-        return await self._node.run_async(self._verbs.invalidate(tags, (), on_error))
 
-    async def clear(self, *, on_error: OnError = "pend") -> Written:
+        With *wait* it returns when no process can serve the old value any more (G4): as soon as all that
+        hold a lease have said so, typically after milliseconds, and after `max_staleness` at the latest.
+        L2Unavailable then where the invalidation is pending, since nobody else knows of it yet.
+        """
+        return await self._node.run_async(self._verbs.invalidate(tags, (), on_error, wait))
+
+    async def clear(self, *, on_error: OnError = "pend", wait: bool = False) -> Written:
         """Make every entry of the namespace invalid everywhere, in one round trip whatever its size."""
-        return await self._node.run_async(self._verbs.clear(on_error))
+        return await self._node.run_async(self._verbs.clear(on_error, wait))
 
     async def token(self) -> Token:
         """A token for a later `set`: take it before reading the source. One round trip."""
         return await self._node.run_async(self._verbs.token())
 
-    def invalidating(self, *, tags: Tags = (), keys: Iterable[str] = ()) -> Invalidating:
-        """`async with` around a write of the truth: what it names is read past the tiers, then invalid."""
-        return Invalidating(self._node, check_tags(tags), tuple(by_stored(keys)))
+    async def at_least(self, token: Token) -> None:
+        """From now on this process reads nothing older than the write that *token* came from (G8).
+
+        Nothing to wait for where that write was heard of, else one round trip. It never fails: while Redis
+        is away, reads go to their source instead.
+        """
+        await self._node.run_async(self._verbs.at_least(token))
+
+    def invalidating(
+        self,
+        *,
+        tags: Tags = (),
+        keys: Iterable[str] = (),
+        on_outage: OnOutage = "commit",
+        fence_ttl: Duration = FENCE_TTL,
+        wait: bool = False,
+    ) -> Invalidating:
+        """`async with` around a write of the truth, which must end within *fence_ttl*. Two round trips.
+
+        Before the write, what it names is marked in Redis: it is not cached anywhere until the end, and if
+        this process dies in between, the mark runs out and becomes an invalidation (G7). Where Redis cannot
+        be told, "commit" goes on without the mark and counts `guarantee_suspended`; "abort" raises
+        L2Unavailable before the block begins. *wait* as in `invalidate_tags`.
+        """
+        return Invalidating(self._node, check_tags(tags), tuple(by_stored(keys)), on_outage, fence_ttl, wait)
 
     # ---- functions
 

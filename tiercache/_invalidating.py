@@ -2,64 +2,121 @@
 
 from __future__ import annotations
 
+from math import inf
 from types import TracebackType
+from typing import Literal
 
 import anyio
 
+from tiercache._core import barriers, fences
+from tiercache._core.plan import Plan
 from tiercache._core.writes import Written, deps_named, invalidate
+from tiercache._errors import L2Unavailable
 from tiercache._node import Node
+from tiercache._settings import Duration, seconds
+
+OnOutage = Literal["commit", "abort"]
+FENCE_TTL = 10.0  # seconds a write may take, and how long nothing is cached after its writer died
 
 
 class _Block:
-    """Holds what is being written, and invalidates it at the end, also after an exception."""
+    """Fences what is being written, and invalidates it at the end, also after an exception."""
 
-    def __init__(self, node: Node, tags: tuple[str, ...], keys: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        node: Node,
+        tags: tuple[str, ...],
+        keys: tuple[str, ...],
+        on_outage: OnOutage,
+        fence_ttl: Duration,
+        wait: bool,
+    ) -> None:
         if not tags and not keys:
             raise ValueError("invalidating() needs the tags= or keys= that the write touches")
+        if on_outage not in ("commit", "abort"):
+            raise ValueError(f"on_outage must be 'commit' or 'abort', not {on_outage!r}")
         self._node, self._tags, self._keys = node, tags, keys
+        self._on_outage, self._wait = on_outage, wait
+        self._fence_ttl = seconds(fence_ttl, "fence_ttl")
         self._deps = deps_named(tags, keys)
+        self._name = fences.new_name()
+        self._runs_out = inf
+        self._discarded = False
         self.written: Written | None = None
+        self.fenced = False
 
-    def _begin(self) -> None:
-        self._node.tiers.core.hold(self._deps)
+    def discard(self) -> None:
+        """Say that the write did not happen (a rollback): the fence goes, and nothing is invalidated."""
+        self._discarded = True
 
-    def _end(self) -> None:
-        self._node.tiers.core.release(self._deps)
+    def _begin(self) -> Plan[None]:
+        """Hold back reads of this process, and put up the fence that the others keep to."""
+        tiers = self._node.tiers
+        tiers.core.hold(self._deps)
+        try:
+            self._runs_out = tiers.clock() + self._fence_ttl
+            yield from fences.put_up(tiers, list(self._deps), self._name, self._fence_ttl)
+            self.fenced = True
+        except L2Unavailable:
+            if self._on_outage == "abort":
+                tiers.core.release(self._deps)
+                raise
+            tiers.events["guarantee_suspended"] += 1
+        except BaseException:
+            tiers.core.release(self._deps)
+            raise
+
+    def _end(self) -> Plan[None]:
+        tiers = self._node.tiers
+        try:
+            if self._discarded:
+                yield from fences.take_down(tiers, list(self._deps), self._name)
+                return
+            if self.fenced and tiers.clock() >= self._runs_out:
+                self.fenced = False
+                tiers.events["guarantee_suspended"] += 1
+            self.written = yield from invalidate(tiers, self._tags, self._keys, fence=self._name)
+        finally:
+            tiers.core.release(self._deps)
+
+    def _reach(self) -> Plan[None]:
+        if self._wait and self.written is not None:
+            yield from barriers.reach(self._node.tiers, self.written)
 
 
 class Invalidating(_Block):
-    """Inside `async with`, reads of what it names go past both tiers; at its end, it invalidates.
+    """Inside `async with`, what it names is neither cached nor read from the cache; then it is invalid.
 
-    `written` holds the result of the invalidation. One that a cancellation cuts short is pending: it is
-    sent again until it is done, and until then this process reads what it names from its source.
+    Entering marks it in Redis, in one round trip, before the write: if this process dies before the end,
+    the mark runs out after `fence_ttl`, and others have had misses, never an old value. `fenced` tells
+    whether the mark held all the way, `written` has the result of the invalidation. One that a cancellation
+    cuts short is pending: it is sent again until it is done, and until then this process reads what it
+    names from its source.
     """
 
     async def __aenter__(self) -> Invalidating:
-        self._begin()
+        await self._node.run_async(self._begin())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            with anyio.CancelScope(shield=True):
-                plan = invalidate(self._node.tiers, self._tags, self._keys)
-                self.written = await self._node.run_async(plan)
-        finally:
-            self._end()
+        with anyio.CancelScope(shield=True):
+            await self._node.run_async(self._end())
+        if error is None:
+            await self._node.run_async(self._reach())
 
 
 class BlockingInvalidating(_Block):
     """As `Invalidating`, under `with`."""
 
     def __enter__(self) -> BlockingInvalidating:
-        self._begin()
+        self._node.run(self._begin())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            self.written = self._node.run(invalidate(self._node.tiers, self._tags, self._keys))
-        finally:
-            self._end()
+        self._node.run(self._end())
+        if error is None:
+            self._node.run(self._reach())

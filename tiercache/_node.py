@@ -21,10 +21,12 @@ from math import inf
 from typing import Any, TypeVar
 
 from tiercache._core import flights
+from tiercache._core.barriers import Forget
 from tiercache._core.coherence import Coherence
+from tiercache._core.commands import member_of
 from tiercache._core.flights import current_load
 from tiercache._core.l1 import L1
-from tiercache._core.plan import Plan, run, run_async
+from tiercache._core.plan import Plan, ask, run, run_async
 from tiercache._core.scripts import Names
 from tiercache._core.syncs import send_pending, sync
 from tiercache._core.tiers import Counts, Tiers
@@ -144,6 +146,7 @@ class Node:
         if listener is not None:
             listener.stop()
         self._send_what_is_pending()
+        self._leave()
         for io in (self._blocking, self._prober):
             if io is not None:
                 io.close()
@@ -209,6 +212,17 @@ class Node:
                 "tiercache closes while Redis is away; not invalidated for other processes: %s",
                 ", ".join(sorted(core.pending)[:20]),
             )
+
+    def _leave(self) -> None:
+        """End the lease, and tell Redis that no barrier need wait for this node."""
+        core = self.tiers.core
+        core.lapse()
+        if self._prober is None or not core.epoch:
+            return
+        try:
+            run(ask(Forget(((member_of(core.node, core.lease_ms), ""),))), self._prober.perform)
+        except L2Unavailable:
+            pass  # the next barrier waits for it once
 
     def after_fork_in_child(self) -> None:
         """Forget what belongs to the parent: its threads, its sockets, its lease, its name."""

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from tiercache import _registry, _report
 from tiercache._core.tags import check_tags
 from tiercache._core.writes import Token, Written
-from tiercache._invalidating import BlockingInvalidating
+from tiercache._invalidating import FENCE_TTL, BlockingInvalidating, OnOutage
+from tiercache._settings import Duration
 from tiercache._verbs import UNSET, OnError, Tags, TagsOfKey, Ttl, Unset, Verbs, by_stored
 
 if TYPE_CHECKING:
@@ -76,23 +77,36 @@ class SyncCache:
     def touch(self, key: str, *, ttl: Ttl | Unset = UNSET) -> bool:
         return self._node.run(self._verbs.touch(key, ttl))
 
-    def delete(self, key: str, *, on_error: OnError = "pend") -> Written:
-        return self._node.run(self._verbs.invalidate((), (key,), on_error))
+    def delete(self, key: str, *, on_error: OnError = "pend", wait: bool = False) -> Written:
+        return self._node.run(self._verbs.invalidate((), (key,), on_error, wait))
 
-    def delete_many(self, keys: Iterable[str], *, on_error: OnError = "pend") -> Written:
-        return self._node.run(self._verbs.invalidate((), keys, on_error))
+    def delete_many(self, keys: Iterable[str], *, on_error: OnError = "pend", wait: bool = False) -> Written:
+        return self._node.run(self._verbs.invalidate((), keys, on_error, wait))
 
-    def invalidate_tags(self, tags: Tags, *, on_error: OnError = "pend") -> Written:
-        return self._node.run(self._verbs.invalidate(tags, (), on_error))
+    def invalidate_tags(self, tags: Tags, *, on_error: OnError = "pend", wait: bool = False) -> Written:
+        return self._node.run(self._verbs.invalidate(tags, (), on_error, wait))
 
-    def clear(self, *, on_error: OnError = "pend") -> Written:
-        return self._node.run(self._verbs.clear(on_error))
+    def clear(self, *, on_error: OnError = "pend", wait: bool = False) -> Written:
+        return self._node.run(self._verbs.clear(on_error, wait))
 
     def token(self) -> Token:
         return self._node.run(self._verbs.token())
 
-    def invalidating(self, *, tags: Tags = (), keys: Iterable[str] = ()) -> BlockingInvalidating:
-        return BlockingInvalidating(self._node, check_tags(tags), tuple(by_stored(keys)))
+    def at_least(self, token: Token) -> None:
+        self._node.run(self._verbs.at_least(token))
+
+    def invalidating(
+        self,
+        *,
+        tags: Tags = (),
+        keys: Iterable[str] = (),
+        on_outage: OnOutage = "commit",
+        fence_ttl: Duration = FENCE_TTL,
+        wait: bool = False,
+    ) -> BlockingInvalidating:
+        return BlockingInvalidating(
+            self._node, check_tags(tags), tuple(by_stored(keys)), on_outage, fence_ttl, wait
+        )
 
     def stats(self) -> _report.Stats:
         return self._cache.stats()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any, Final, Literal
 
-from tiercache._core import batches, reads, syncs, writes
+from tiercache._core import barriers, batches, reads, syncs, writes
 from tiercache._core.keys import check_key
 from tiercache._core.plan import Call, Plan
 from tiercache._core.tags import check_tags
@@ -110,18 +110,23 @@ class Verbs:
         ]
         return (yield from writes.put(self.tiers, items))
 
-    def invalidate(self, tags: Tags, keys: Iterable[str], on_error: OnError) -> Plan[Written]:
+    def invalidate(self, tags: Tags, keys: Iterable[str], on_error: OnError, wait: bool) -> Plan[Written]:
         if on_error not in ("pend", "raise"):
             raise ValueError(f"on_error must be 'pend' or 'raise', not {on_error!r}")
         named = list(by_stored(keys))
-        return (
-            yield from writes.invalidate(
-                self.tiers, check_tags(tags, most=None), named, raise_if_away=on_error == "raise"
-            )
+        write = writes.invalidate(
+            self.tiers, check_tags(tags, most=None), named, raise_if_away=on_error == "raise"
         )
+        return (yield from barriers.reached(self.tiers, write) if wait else write)
 
-    def clear(self, on_error: OnError) -> Plan[Written]:
-        return (yield from writes.clear(self.tiers, raise_if_away=on_error == "raise"))
+    def clear(self, on_error: OnError, wait: bool) -> Plan[Written]:
+        write = writes.clear(self.tiers, raise_if_away=on_error == "raise")
+        return (yield from barriers.reached(self.tiers, write) if wait else write)
+
+    def at_least(self, token: Token) -> Plan[None]:
+        if not isinstance(token, Token):
+            raise TypeError(f"token must be the token of a write, or Token.parse(text) of one, not {token!r}")
+        yield from barriers.at_least(self.tiers, token, blocking=self.blocking)
 
     def probe(self) -> Plan[None]:
         """One look at whether Redis answers, and what with."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from tiercache._core.commands import Fill, Invalidate, KeyAsk, Read, Set, Sync
+from tiercache._core.fences import Fence
 from tiercache._core.records import check_of
 
 NODE = "a" * 32
 CAPS = (1_000, 1_000)
-REFUSED = Set(None, 0, 0, "k", "00000000", b"", (), CAPS[1])  # no time to live: a script error
+REFUSED = Fence(("t",), (), *CAPS, "f", "soon")  # type: ignore[arg-type]  # a script error
 
 
 def sync(epoch: int = 0, proved: int = 0) -> Sync:
@@ -24,9 +25,9 @@ def read(epoch: int, *keys: str, mode: Any = "get") -> Read:
     return Read(epoch, 0, tuple(KeyAsk(key, mode, NODE + ":0") for key in keys))
 
 
-def set_(key: str, payload: bytes = b"payload", *tags: str, token: tuple[int, int] | None = None) -> Set:
-    epoch, number = token or (None, 0)
-    return Set(epoch, number, 60_000, key, check_of(key, tags, payload), payload, tags, CAPS[1])
+def set_(epoch: int, key: str, payload: bytes = b"payload", *tags: str, token: int = 2**52) -> Set:
+    """Of a value that is as new as *token*; by default newer than any record."""
+    return Set(epoch, token, 60_000, key, check_of(key, tags, payload), payload, tags, CAPS[1])
 
 
 def fill(epoch: int, token: int, key: str, payload: bytes = b"payload") -> Fill:

@@ -68,8 +68,7 @@ def connect(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
 def ready(connect: Callable[..., Any], relay: Relay) -> Transport:
     """A transport with one idle connection through the relay, to a server that knows the scripts."""
     made: Transport = connect(relay.port)
-    ask(made, sync())
-    ask(made, set_("warm"))
+    ask(made, set_(ask(made, sync()).epoch, "warm"))
     ask(made, invalidate("warm"))
     relay.connections = relay.scripts = 0
     return made

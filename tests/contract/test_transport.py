@@ -43,7 +43,8 @@ def test_one_command_has_one_reply(any_transport: Transport) -> None:
 
 
 def test_several_commands_have_their_replies_in_their_order(any_transport: Transport) -> None:
-    commands = (invalidate("a"), set_("k"), invalidate("b", keys=("k",)), Clear(), sync())
+    epoch = ask(any_transport, sync()).epoch
+    commands = (invalidate("a"), set_(epoch, "k"), invalidate("b", keys=("k",)), Clear(), sync())
     any_transport.perform(Ask(commands))  # a script the server does not know yet would run after the others
     first = ask(any_transport, sync())
     replies = any_transport.perform(Ask(commands))
@@ -54,16 +55,17 @@ def test_several_commands_have_their_replies_in_their_order(any_transport: Trans
 
 
 def test_a_set_with_a_token_is_refused_once_it_was_overtaken(any_transport: Transport) -> None:
-    synced = ask(any_transport, sync())
-    token = (synced.epoch, synced.head)
-    assert ask(any_transport, set_("k", b"v", "users", token=token)).status == "ok"
-    assert ask(any_transport, set_("k", b"v", "users", token=token)).status != "ok"
+    epoch, head = ask(any_transport, sync()).epoch, ask(any_transport, sync()).head
+    assert ask(any_transport, set_(epoch, "k", b"v", "users", token=head)).status == "ok"
+    assert ask(any_transport, set_(epoch, "k", b"v", "users", token=head)) == Recorded(
+        epoch, head + 1, "stale"
+    )
 
-    token = (synced.epoch, ask(any_transport, invalidate("posts")).number)
-    assert ask(any_transport, set_("k", b"v", "users", token=token)).status == "ok"
-    token = (synced.epoch, ask(any_transport, sync()).head)
+    head = ask(any_transport, invalidate("posts")).number
+    assert ask(any_transport, set_(epoch, "k", b"v", "users", token=head)).status == "ok"
+    head = ask(any_transport, sync()).head
     ask(any_transport, Clear())
-    assert ask(any_transport, set_("k", b"v", "users", token=token)).status != "ok"
+    assert ask(any_transport, set_(epoch, "k", b"v", "users", token=head)).status != "ok"
 
 
 def test_a_token_older_than_all_that_a_cache_without_a_server_remembers_is_refused() -> None:
@@ -72,7 +74,7 @@ def test_a_token_older_than_all_that_a_cache_without_a_server_remembers_is_refus
     ask(memory, invalidate("users"))
     ask(memory, invalidate(*map(str, range(MAX_RECENT))))
 
-    assert ask(memory, set_("k", b"v", "users", token=(synced.epoch, synced.head))).status != "ok"
+    assert ask(memory, set_(synced.epoch, "k", b"v", "users", token=synced.head)).status != "ok"
 
 
 def test_every_step_of_a_load_is_performed(transport: Transport) -> None:
@@ -91,7 +93,7 @@ def test_every_step_of_a_load_is_performed(transport: Transport) -> None:
 def test_a_value_of_a_megabyte_with_every_byte_comes_back(transport: Transport) -> None:
     payload = bytes(range(256)) * 4096
     epoch = ask(transport, sync()).epoch
-    ask(transport, set_("k\n|é", payload))
+    ask(transport, set_(epoch, "k\n|é", payload))
     (answer,) = ask(transport, read(epoch, "k\n|é")).found
 
     assert isinstance(answer, Hit)
@@ -103,7 +105,7 @@ def test_a_value_of_a_megabyte_with_every_byte_comes_back(transport: Transport) 
 def test_steps_under_way_at_once_each_get_their_own_replies(transport: Transport) -> None:
     epoch = ask(transport, sync()).epoch
     for n in range(40):
-        ask(transport, set_(f"k{n}", str(n).encode()))
+        ask(transport, set_(epoch, f"k{n}", str(n).encode()))
     outcomes = transport.together(*(Ask((read(epoch, f"k{n}"),)) for n in range(40)))
 
     for n, (answers,) in enumerate(outcomes):
@@ -134,7 +136,7 @@ def test_a_server_that_forgot_some_scripts_answers_each_command_in_its_place(
     epoch = ask(real, sync()).epoch
     any_redis.cli("SCRIPT", "FLUSH")
     ask(real, invalidate("a"))
-    replies = real.perform(Ask((invalidate("b"), read(epoch, "k"), invalidate("c"), set_("k"))))
+    replies = real.perform(Ask((invalidate("b"), read(epoch, "k"), invalidate("c"), set_(epoch, "k"))))
 
     assert [type(reply) for reply in replies] == [Recorded, Answers, Recorded, Recorded]
     assert replies[0].number < replies[2].number < replies[3].number
@@ -143,10 +145,10 @@ def test_a_server_that_forgot_some_scripts_answers_each_command_in_its_place(
 def test_a_set_that_met_a_server_without_the_script_runs_once(
     real: Transport, any_redis: RedisServer
 ) -> None:
-    before = ask(real, sync()).head
+    epoch, before = ask(real, sync()).epoch, ask(real, sync()).head
     any_redis.cli("SCRIPT", "FLUSH")
 
-    assert ask(real, set_("k")).number == before + 1
+    assert ask(real, set_(epoch, "k")).number == before + 1
     assert ask(real, sync()).head == before + 1
 
 
@@ -157,9 +159,9 @@ def test_a_refusal_beside_an_answer_is_raised_and_the_next_command_gets_its_own_
     synced = ask(real, sync())
     commands = (REFUSED, invalidate("a")) if first else (invalidate("a"), REFUSED)
 
-    with pytest.raises(L2Refused, match="refused a set"):
+    with pytest.raises(L2Refused, match="refused a fence"):
         real.perform(Ask(commands))
-    assert ask(real, sync(synced.epoch, synced.head)).head == synced.head + 2
+    assert ask(real, sync(synced.epoch, synced.head)).head == synced.head + 1
 
 
 def test_a_script_error_does_not_open_the_circuit(real: Transport) -> None:

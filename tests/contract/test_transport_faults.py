@@ -54,11 +54,11 @@ def test_a_set_on_a_connection_killed_while_idle_is_not_sent_again(
     ready: Transport, redis_server: RedisServer
 ) -> None:
     """Whether it ran cannot be known: a second run might replace a newer value."""
-    before = head(redis_server)
+    epoch, before = ask(ready, sync()).epoch, head(redis_server)
     redis_server.cli("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 
     with pytest.raises(L2Unavailable):
-        ask(ready, set_("k"))
+        ask(ready, set_(epoch, "k"))
     assert head(redis_server) == before
 
 
@@ -84,11 +84,12 @@ def test_a_connection_killed_twice_is_given_up(ready: Transport, relay: Relay) -
 def test_a_set_on_a_connection_killed_in_use_runs_once(
     ready: Transport, relay: Relay, redis_server: RedisServer
 ) -> None:
-    before = head(redis_server)
+    epoch, before = ask(ready, sync()).epoch, head(redis_server)
+    relay.connections = relay.scripts = 0
     relay.hang_up()
 
     with pytest.raises(L2Unavailable):
-        ask(ready, set_("k"))
+        ask(ready, set_(epoch, "k"))
     assert relay.scripts == 1
     assert head(redis_server) == before + 1
 
@@ -96,10 +97,12 @@ def test_a_set_on_a_connection_killed_in_use_runs_once(
 def test_a_set_beside_other_commands_keeps_them_all_from_being_sent_again(
     ready: Transport, relay: Relay
 ) -> None:
+    epoch = ask(ready, sync()).epoch
+    relay.scripts = 0
     relay.hang_up()
 
     with pytest.raises(L2Unavailable):
-        ready.perform(Ask((invalidate("a"), set_("k"))))
+        ready.perform(Ask((invalidate("a"), set_(epoch, "k"))))
     assert relay.scripts == 1
 
 

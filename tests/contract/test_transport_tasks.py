@@ -80,7 +80,7 @@ async def test_each_reader_of_a_turn_gets_the_answers_to_its_own_keys(redis_serv
     async with awaiting(redis_server.port) as transport:
         epoch = await ready_epoch(transport)
         for n in range(30):
-            await ask(transport, set_(f"k{n}", str(n).encode()))
+            await ask(transport, set_(epoch, f"k{n}", str(n).encode()))
         wanted = [
             [f"k{n}" for n in range(start, start + size)] for start, size in ((0, 1), (5, 9), (20, 3), (3, 2))
         ]

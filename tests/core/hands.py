@@ -17,7 +17,7 @@ from contextvars import Context, copy_context
 from typing import Any, Protocol
 
 from tests.core.sim_server import SimServer
-from tiercache._core import batches, syncs, writes
+from tiercache._core import batches, fences, syncs, writes
 from tiercache._core.coherence import Coherence
 from tiercache._core.commands import Command, Invalidate
 from tiercache._core.flights import current_load
@@ -179,8 +179,12 @@ class Node:
         plan = batches.get_or_load_many(self.tiers, wants, loader_of_many, spelled, blocking=False)
         return self.start(plan, inside)
 
-    def invalidate(self, *tags: str, keys: Sequence[str] = ()) -> Hand:
-        return self.start(writes.invalidate(self.tiers, tags, keys))
+    def invalidate(self, *tags: str, keys: Sequence[str] = (), fence: str = "") -> Hand:
+        return self.start(writes.invalidate(self.tiers, tags, keys, fence=fence))
+
+    def fence(self, *tags: str, keys: Sequence[str] = (), name: str = "f", ttl: float = 10.0) -> Hand:
+        deps = list(writes.deps_named(tags, keys))
+        return self.start(fences.put_up(self.tiers, deps, name, ttl))
 
     def clear(self) -> Hand:
         return self.start(writes.clear(self.tiers))

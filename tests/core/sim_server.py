@@ -15,6 +15,7 @@ from itertools import count
 from math import inf
 from typing import Any
 
+from tiercache._core.barriers import Ack, Barrier, Behind, Forget, Question
 from tiercache._core.commands import (
     LOCK_MS,
     REPLAY_LIMIT,
@@ -36,12 +37,12 @@ from tiercache._core.commands import (
     Unlock,
     Wait,
 )
+from tiercache._core.fences import Fence, Unfence
 from tiercache._core.records import EVERYTHING, Hint, key_dep, tag_dep
 
 HEADER = re.compile(rb"1\|(\d+)\|(\d+)\|\d+\|[0-9a-fA-F]+\|[0-9a-fA-F]+\|(\d+)\|")
 UP_TO_ITS_END = re.compile(rb"(1\|(\d+)\|\d+\|)\d+(?=\|)")
 NODE = re.compile("[0-9a-fA-F]*")
-STATE_NAMES, KEY_NAMES = 5, 2  # members of a table that are no versions; they count against its cap
 
 
 @dataclass
@@ -52,10 +53,12 @@ class Table:
     floor: int
     versions: dict[str, int] = field(default_factory=dict)
 
-    def note(self, number: int, deps: Iterable[str], cap: int, names: int) -> None:
+    def note(self, number: int, deps: Iterable[str], cap: float = inf) -> None:
         named = dict.fromkeys(deps, number)
         self.versions.update(named)
-        trimmed = min(len(self.versions) + names - cap, 64 + 2 * len(named))
+        if cap == inf:
+            return
+        trimmed = int(min(len(self.versions) - cap, 64 + 2 * len(named)))
         if named and 0 < trimmed <= len(self.versions):
             self.floor = sorted(self.versions.values())[trimmed - 1]
             self.versions = {dep: n for dep, n in self.versions.items() if n > self.floor}
@@ -69,6 +72,10 @@ class Table:
 class State(Table):
     head: int = 1
     tenure: int = 0
+    fences: int = 0  # live ones
+    register: dict[str, float] = field(default_factory=dict)  # member -> its score
+    left_out: int = 0
+    settled: bool = False
 
 
 @dataclass
@@ -88,6 +95,8 @@ class Domain:
     ends: dict[str, float] = field(default_factory=dict)  # of entries, in ms
     locks: dict[str, Lock] = field(default_factory=dict)
     members: dict[str, float] = field(default_factory=dict)
+    fences: dict[tuple[str, tuple[str, ...]], float] = field(default_factory=dict)  # when it runs out, in ms
+    fenced: dict[str, int] = field(default_factory=dict)  # dependency -> live fences on it
 
 
 class SimServer:
@@ -100,6 +109,7 @@ class SimServer:
         self.domain = Domain()
         self.hints: list[Hint] = []  # as they were published
         self.wakes: list[tuple[str, str]] = []  # node, dependency
+        self.questions: list[Question] = []
         self.is_full = False  # nothing more can be stored
 
     def copy(self) -> Domain:
@@ -135,6 +145,16 @@ class SimServer:
                 return self._release(key, owner)
             case Touch(epoch, key, ttl_ms):
                 return self._touch(epoch, key, ttl_ms)
+            case Fence():
+                return self._fence(command, blind)
+            case Unfence(name, deps):
+                return self._lift((name, deps)) is not None
+            case Barrier():
+                return self._barrier(command)
+            case Ack():
+                return self._ack(command)
+            case Forget():
+                return self._forget(command)
         raise TypeError(f"there is no script for {command!r}")
 
     def holds(self, key: str) -> bool:
@@ -152,12 +172,95 @@ class SimServer:
     def _open(self, blind: bool) -> tuple[State, Table]:
         domain, tenure = self.domain, 0 if blind else self.tenure
         state, keys = domain.state, domain.keys
-        if state is None or (tenure and state.tenure != tenure):
+        lost = state is not None and (
+            state.fences != len(domain.fences) or (state.fences > 0 and not domain.fenced)
+        )
+        if state is None or (tenure and state.tenure != tenure) or (lost and state.fences):
             state, keys = State(next(self._nonces), floor=1, head=1, tenure=tenure), None
+            domain.fences, domain.fenced = {}, {}
         if keys is None or keys.epoch != state.epoch:
             keys = Table(state.epoch, floor=state.head)
         domain.state, domain.keys = state, keys
+        due = sorted(
+            (end, name, deps) for (name, deps), end in domain.fences.items() if end <= self._now_ms()
+        )
+        for _, name, deps in due[:32]:
+            self._lift((name, deps))
+            self._record(state, keys, deps)
         return state, keys
+
+    def _record(
+        self, state: State, keys: Table, deps: tuple[str, ...], cap: float = inf, key_cap: float = inf
+    ) -> Recorded:
+        state.head += 1
+        state.note(state.head, [dep for dep in deps if dep.startswith("t:")], cap)
+        keys.note(state.head, [dep for dep in deps if dep.startswith("k:")], key_cap)
+        self._announce(state, deps)
+        return Recorded(state.epoch, state.head)
+
+    def _lift(self, fence: tuple[str, tuple[str, ...]]) -> tuple[str, ...] | None:
+        if self.domain.fences.pop(fence, None) is None:
+            return None
+        if self.domain.state is not None:
+            self.domain.state.fences -= 1
+        for dep in fence[1]:
+            left = self.domain.fenced[dep] = self.domain.fenced.get(dep, 0) - 1
+            if left <= 0:
+                del self.domain.fenced[dep]
+        return fence[1]
+
+    def _fence(self, command: Fence, blind: bool) -> Recorded:
+        state, keys = self._open(blind)
+        if not state.fences:
+            self.domain.fences, self.domain.fenced = {}, {}
+        fence = (command.name, command.deps)
+        if fence not in self.domain.fences:
+            state.fences += 1
+            for dep in command.deps:
+                self.domain.fenced[dep] = self.domain.fenced.get(dep, 0) + 1
+        self.domain.fences[fence] = self._now_ms() + command.ttl_ms
+        for key in command.keys:
+            self._unlink(key)
+        return self._record(state, keys, command.deps, command.cap, command.key_cap)
+
+    def _barrier(self, command: Barrier) -> Behind | None:
+        state = self.domain.state
+        if state is None or state.epoch != command.epoch or state.head < command.number:
+            return None
+        behind = {}
+        for member, score in self._behind(command.number, command.node):
+            if command.mark and score % 1 == 0:
+                score = state.register[member] = float(command.mark)
+            behind[member] = f"{score:.17g}"
+        if command.mark and behind:
+            self.questions.append(Question(command.epoch, command.number, command.node))
+        return Behind(state.settled, str(-state.left_out), behind)
+
+    def _behind(self, number: int, waiter: str) -> list[tuple[str, float]]:
+        assert self.domain.state is not None
+        register = self.domain.state.register
+        return [(m, score) for m, score in register.items() if score > -number and waiter not in m]
+
+    def _ack(self, command: Ack) -> bool:
+        state = self.domain.state
+        if state is None or state.epoch != command.epoch or command.member not in state.register:
+            return False
+        register = state.register
+        register[command.member] = min(register[command.member], -command.proved)
+        if self._behind(command.number, command.waiter):
+            return False
+        self.wakes.append((command.waiter, "barrier"))
+        return True
+
+    def _forget(self, command: Forget) -> int:
+        state = self.domain.state
+        if state is not None:
+            for member, score in command.members:
+                if member in state.register and (score == "" or state.register[member] == float(score)):
+                    del state.register[member]
+            if command.left_out == str(-state.left_out):
+                state.left_out = 0
+        return 1
 
     def _announce(self, state: State, deps: tuple[str, ...]) -> None:
         self.hints.append(Hint(state.epoch, state.head, deps))
@@ -172,7 +275,13 @@ class SimServer:
         if command.epoch == state.epoch and command.proved >= max(state.floor, keys.floor):
             later = state.since(command.proved) + keys.since(command.proved)
             records = tuple(later) if len(later) <= REPLAY_LIMIT else None
-        return Synced(state.epoch, state.head, state.floor, keys.floor, not blind, len(members), records)
+        same = command.epoch == state.epoch
+        state.register[command.member] = -float(min(command.proved, state.head)) if same else 0.0
+        state.settled = state.settled or (same and command.settled)
+        fenced = tuple(sorted(self.domain.fenced)) if state.fences else ()
+        return Synced(
+            state.epoch, state.head, state.floor, keys.floor, not blind, len(members), records, fenced
+        )
 
     def _is_valid(self, raw: bytes, state: State) -> bool:
         header = HEADER.match(raw)
@@ -228,8 +337,12 @@ class SimServer:
         known = keys if keys is not None and keys.epoch == epoch else Table(epoch, floor=state.head)
         if token < max(state.floor, known.floor):
             return "floor", state.head
-        versions = [known.versions.get(key_dep(key), 0), *(state.versions.get(tag_dep(t), 0) for t in tags)]
-        return "stale" if max(versions) > token else "ok", state.head
+        if known.versions.get(key_dep(key), 0) > token:
+            return "stale", state.head
+        deps = [key_dep(key), *map(tag_dep, tags)]
+        if state.fences and (not self.domain.fenced or any(dep in self.domain.fenced for dep in deps)):
+            return "fenced", state.head
+        return "stale" if any(state.versions.get(d, 0) > token for d in deps) else "ok", state.head
 
     def _store(self, epoch: int, token: int, command: Fill | Set, print_: int) -> str:
         if self.is_full:
@@ -254,14 +367,10 @@ class SimServer:
 
     def _set(self, command: Set, blind: bool) -> Recorded:
         state, keys = self._open(blind)
-        if command.epoch is not None:
-            status, _ = self._judge(command.epoch, command.token, command.key, command.tags)
-            if status != "ok":
-                return Recorded(state.epoch, state.head, status)
-        state.head += 1
-        dep = key_dep(command.key)
-        keys.note(state.head, (dep,), command.key_cap, KEY_NAMES)
-        self._announce(state, (dep,))
+        status, _ = self._judge(command.epoch, command.token, command.key, command.tags)
+        if status != "ok":
+            return Recorded(state.epoch, state.head, status)
+        self._record(state, keys, (key_dep(command.key),), key_cap=command.key_cap)
         status = self._store(state.epoch, state.head, command, 0)
         if status != "ok":
             self._unlink(command.key)
@@ -269,13 +378,11 @@ class SimServer:
 
     def _invalidate(self, command: Invalidate, blind: bool) -> Recorded:
         state, keys = self._open(blind)
-        state.head += 1
-        state.note(state.head, map(tag_dep, command.tags), command.cap, STATE_NAMES)
-        keys.note(state.head, map(key_dep, command.keys), command.key_cap, KEY_NAMES)
-        self._announce(state, command.deps)
+        if command.fence:
+            self._lift((command.fence, command.deps))
         for key in command.keys:
             self._unlink(key)
-        return Recorded(state.epoch, state.head)
+        return self._record(state, keys, command.deps, command.cap, command.key_cap)
 
     def _clear(self, blind: bool) -> Recorded:
         state, keys = self._open(blind)

@@ -146,7 +146,7 @@ def test_a_sync_that_comes_late_takes_nothing_back(a: Node, server: SimServer, f
     a.synced()
     before = a.core.stand(a.clock())
 
-    assert a.core.prove(early[1], reply)
+    assert a.core.prove(early[1], reply, a.clock())
 
     after = a.core.stand(a.clock())
     assert (after.seen, after.proved, after.lease) == (head, head, before.lease)

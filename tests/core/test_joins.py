@@ -249,14 +249,46 @@ def test_what_the_proof_found_by_then_must_be_in_the_value(a: Node, server: SimS
 def test_when_the_proof_found_nothing_on_it_the_value_is_good(
     a: Node, server: SimServer, clock: Clock
 ) -> None:
+    clock.advance(D / 2)
     leading = a.read("k", tags=["t"]).answer()
     bump(server, "u")
-    clock.advance(D)
+    clock.advance(D / 2)
     joining = joined(a)
     a.synced()
     leading.reply("v").lose()
 
     assert took(a, joining)
+
+
+# ---- under a fence
+
+
+def test_what_nobody_vouched_for_is_taken_within_the_bound_only(a: Node, b: Node, clock: Clock) -> None:
+    """G7: 1. A fence.  2. A load.  3. The commit; its writer dies.  4. D later somebody reads, and joins."""
+    b.finish(b.fence("t"))
+    a.synced()
+    leading = a.read("k", tags=["t"]).answer()
+    clock.advance(D / 2)
+    early = joined(a, "k")
+    a.synced()
+    clock.advance(D / 2)
+    late = joined(a, "k")
+    leading.reply("from before the commit").answer()
+
+    assert took(a, early)
+    assert not took(a, late)
+
+
+def test_what_redis_vouched_for_is_taken_however_long_it_took(a: Node, clock: Clock) -> None:
+    leading = a.read("k", tags=["t"]).answer()
+    clock.advance(D / 2)
+    a.synced()
+    clock.advance(D)
+    a.synced()
+    late = joined(a, "k")
+    leading.reply("v").answer()
+
+    assert took(a, late)
 
 
 # ---- after a refusal

@@ -153,7 +153,7 @@ def test_threads_that_share_a_tier_leave_it_whole() -> None:
     l1 = L1(3)
     core = Coherence(l1, max_staleness=inf, node="n")
     _, stand = core.sync(0.0)
-    core.prove(stand, Synced(7, 1, 1, 1, True, 1, None))
+    core.prove(stand, Synced(7, 1, 1, 1, True, 1, None), 0.0)
     stand = core.stand(0.0)
     failures: list[BaseException] = []
     ready = threading.Barrier(4)

@@ -72,8 +72,8 @@ def test_two_syncs_cannot_bring_more_than_one_epoch(server: SimServer, clock: Cl
     (first, one), (second, other) = a.core.sync(clock()), a.core.sync(clock())
     replies = server.perform(first), server.perform(second)
 
-    assert a.core.prove(one, replies[0])
-    assert not a.core.prove(other, replies[1])
+    assert a.core.prove(one, replies[0], a.clock())
+    assert not a.core.prove(other, replies[1], a.clock())
 
 
 # ---- a server that gives no lease

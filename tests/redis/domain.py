@@ -25,6 +25,7 @@ from tiercache._core.commands import (
     Synced,
     Unlock,
 )
+from tiercache._core.fences import Fence
 from tiercache._core.records import check_of
 
 R = TypeVar("R")
@@ -99,13 +100,21 @@ class Domain:
         token: tuple[int, int] | None = None,
         ttl_ms: int = 60_000,
     ) -> Recorded:
-        epoch, number = token or (None, 0)
+        if token is None:
+            synced = self.sync()
+            token = synced.epoch, synced.head
+        epoch, number = token
         return self.do(
             Set(epoch, number, ttl_ms, key, check_of(key, tags, payload), payload, tags, self.key_cap)
         )
 
     def invalidate(self, *tags: str, keys: tuple[str, ...] = ()) -> Recorded:
         return self.do(Invalidate(tags, keys, self.cap, self.key_cap))
+
+    def fence(
+        self, *tags: str, keys: tuple[str, ...] = (), name: str = "f", ttl_ms: int = 10_000
+    ) -> Recorded:
+        return self.do(Fence(tags, keys, self.cap, self.key_cap, name, ttl_ms))
 
     def clear(self) -> Recorded:
         return self.do(Clear())

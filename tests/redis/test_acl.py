@@ -53,7 +53,11 @@ def use_everything(url: str) -> None:
         get_user.invalidate(7)
         with pytest.raises(ZeroDivisionError):
             first.sync.get_or_load("bad", lambda: 1 // 0)
-        second.sync.delete("b")
+        with first.sync.invalidating(tags=["t"]) as block:
+            assert second.sync.get_or_load("fenced", lambda: 1, tags=["t"]) == 1
+            assert second.stats().events["fill_fenced"] == 1
+            block.discard()
+        first.sync.at_least(second.sync.delete("b", wait=True).token)
         assert eventually(lambda: "hints" in first.stats().events and "hints" in second.stats().events)
         assert first.sync.health().problem is None
         first.sync.clear()

@@ -215,7 +215,7 @@ def test_a_node_that_has_not_heard_of_a_clear_is_told_to_flush(domain: Domain) -
 
 
 def test_a_clear_keeps_a_fence(domain: Domain) -> None:
-    domain.client.zadd(domain.names.state, {b"\1q": -1})
+    domain.fence("t")
     domain.clear()
 
-    assert domain.fill("a", domain.lead("a")).status == "fenced"
+    assert domain.fill("a", domain.lead("a"), "t").status == "fenced"

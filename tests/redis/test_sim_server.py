@@ -19,6 +19,7 @@ from tests.core.sim_server import HEADER, SimServer
 from tests.redis.conftest import client_of
 from tests.redis.domain import Domain
 from tests.servers import RedisServer
+from tiercache._core.barriers import Ack, Barrier, Behind, Forget, parse_question
 from tiercache._core.commands import (
     REPLAY_LIMIT,
     Answers,
@@ -36,8 +37,11 @@ from tiercache._core.commands import (
     Touch,
     Unlock,
     Wait,
+    member_of,
 )
+from tiercache._core.fences import Fence, Unfence
 from tiercache._core.records import check_of, parse_hint
+from tiercache._core.writes import deps_named
 
 HOUR_MS = 3_600_000
 NODES = ("aa", "bb")
@@ -47,6 +51,11 @@ namespaces = count()
 keys = st.sampled_from(["k1", "k2", "größe"])
 few_keys = st.lists(keys, max_size=3, unique=True).map(tuple)
 tags = st.lists(st.sampled_from(["t1", "t2", "t3", "größe"]), max_size=3, unique=True).map(tuple)
+some = st.one_of(
+    st.sampled_from([(("t1",), ()), (("t2",), ("k1",))]),  # a fence is lifted by who names just what it is on
+    st.tuples(tags, few_keys).filter(any),
+)
+fences = st.sampled_from(["f1", "f2"])
 owners = st.sampled_from(["aa:0", "aa:1", "bb:0"])
 asks = st.builds(KeyAsk, keys, st.sampled_from(["get", "lead", "lead", "renew"]), owners)
 caps = st.sampled_from([1, 3, 6, 9, 100_000])
@@ -72,15 +81,22 @@ planted = st.sampled_from(
 ACTS = st.tuples(
     st.booleans(),  # by the blind user
     st.one_of(
-        st.tuples(st.just("sync"), back, lag, st.sampled_from(NODES)),
+        st.tuples(st.just("sync"), back, lag, st.sampled_from(NODES), st.booleans()),
         st.tuples(st.just("read"), back, lag, st.lists(asks, min_size=1, max_size=3).map(tuple)),
         st.tuples(st.just("fill"), back, lag, owners, keys, tags, payloads),
         st.tuples(st.just("set"), st.booleans(), back, lag, keys, tags, payloads, caps),
-        st.tuples(st.just("invalidate"), tags, few_keys, caps, caps).filter(lambda act: act[1] or act[2]),
+        st.tuples(st.just("invalidate"), some, caps, caps, st.sampled_from(["", "", "f1", "f2"])),
         st.tuples(st.just("clear")),
+        st.tuples(st.just("fence"), some, caps, caps, fences, st.sampled_from([HOUR_MS, HOUR_MS, -1])),
+        st.tuples(st.just("unfence"), some, fences),
+        st.tuples(
+            st.just("barrier"), back, lag, st.sampled_from(NODES), st.sampled_from(["", "-0.25", "-0.5"])
+        ),
+        st.tuples(st.just("ack"), back, lag, lag, st.sampled_from(NODES)),
+        st.tuples(st.just("forget"), st.sampled_from(NODES), st.sampled_from(["", "-0.25", "-0.5", "-1"])),
         st.tuples(st.just("unlock"), keys, owners),
         st.tuples(st.just("touch"), back, keys),
-        st.tuples(st.just("evict"), st.sampled_from(["state", "keys", "all"])),
+        st.tuples(st.just("evict"), st.sampled_from(["state", "keys", "fences", "fenced", "all"])),
         st.tuples(st.just("evict entry"), keys),
         st.tuples(st.just("evict lock"), keys),
         st.tuples(st.just("other tenure")),
@@ -119,9 +135,14 @@ class Twins:
     def told(self, reply: Any, side: int) -> Any:
         """*reply* with its epochs as numbers, and without the instants that the two cannot share."""
         match reply:
-            case Synced(epoch, head, tag_floor, key_floor, known, members, records):
+            case Synced(epoch, head, tag_floor, key_floor, known, members, records, fenced):
                 replayed = None if records is None else sorted(records)
-                return self.place(epoch, side), head, tag_floor, key_floor, known, members, replayed
+                return (
+                    *(self.place(epoch, side), head, tag_floor, key_floor, known, members, replayed),
+                    sorted(fenced),
+                )
+            case Behind(settled, left_out, behind):
+                return settled, left_out, {member: float(score) for member, score in behind.items()}
             case Recorded(epoch, number, status):
                 return self.place(epoch, side), number, status
             case Answers(head, found):
@@ -149,6 +170,12 @@ class Twins:
         if what in ("keys", "all"):
             client.delete(names.domain[1])
             domain.keys = None
+        if what in ("fences", "all"):
+            client.delete(names.domain[2])
+            domain.fences = {}
+        if what in ("fenced", "all"):
+            client.delete(names.domain[3])
+            domain.fenced = {}
         if what == "all":
             client.delete(names.members, *map(names.entry, domain.entries), *map(names.lock, domain.locks))
             self.sim.flush()
@@ -156,13 +183,23 @@ class Twins:
     def held(self) -> tuple[Any, Any]:
         """What both sides hold, apart from epochs and instants."""
         client, names, domain = self.real.client, self.real.names, self.sim.domain
-        ours: list[Any] = [domain.state and {**domain.state.versions, "\1f": -domain.state.floor}]
+        state = domain.state
+        ours: list[Any] = [
+            state
+            and {
+                **state.versions,
+                "\1f": -state.floor,
+                **{f"\1n{member}": score for member, score in state.register.items()},
+            }
+        ]
         ours += [domain.keys and {**domain.keys.versions, "\1f": -domain.keys.floor}]
         ours += [sorted(map(names.entry, domain.entries)), sorted(map(names.lock, domain.locks))]
         theirs: list[Any] = []
         for table in names.domain[:2]:
             members = {m.decode(): s for m, s in client.zrange(table, 0, -1, withscores=True)}
-            theirs.append({m: s for m, s in members.items() if m[0] != "\1" or m == "\1f"} or None)
+            theirs.append(
+                {m: s for m, s in members.items() if m[0] != "\1" or m[:2] in ("\1f", "\1n")} or None
+            )
         for name in (names.entry, names.lock):
             # Keys have no character that a pattern would take for its own, but for the braces.
             theirs.append(sorted(k.decode() for k in client.scan_iter(name("*"), count=10_000)))
@@ -173,20 +210,27 @@ class Twins:
         hints = [
             (self.real.names.channel, (self.place(h.epoch, 0), h.number, h.deps)) for h in self.sim.hints
         ]
+        hints += [
+            (self.real.names.channel, (self.place(q.epoch, 0), q.number, q.waiter))
+            for q in self.sim.questions
+        ]
         return hints + [(self.real.names.wake + node, dep) for node, dep in self.sim.wakes]
 
     def heard(self, messages: list[tuple[str, bytes]]) -> list[tuple[str, Any]]:
         """What the real one published, hints first, as `published` puts it."""
         hints: list[tuple[str, Any]] = []
+        questions: list[tuple[str, Any]] = []
         wakes: list[tuple[str, Any]] = []
         for channel, data in messages:
-            if channel == self.real.names.channel:
-                hint = parse_hint(data)
-                assert hint is not None
+            if channel != self.real.names.channel:
+                wakes.append((channel, data.decode()))
+            elif hint := parse_hint(data):
                 hints.append((channel, (self.place(hint.epoch, 1), hint.number, hint.deps)))
             else:
-                wakes.append((channel, data.decode()))
-        return hints + wakes
+                question = parse_question(data)
+                assert question is not None
+                questions.append((channel, (self.place(question.epoch, 1), question.number, question.waiter)))
+        return hints + questions + wakes
 
 
 def play(twins: Twins, act: tuple[Any, ...], *, blind: bool) -> None:
@@ -196,8 +240,8 @@ def play(twins: Twins, act: tuple[Any, ...], *, blind: bool) -> None:
         return max(0, (state.head if state else 1) - lag)
 
     match act:
-        case "sync", back, lag, node:
-            twins.ask(lambda epoch: Sync(epoch, behind(lag), node), back, blind=blind)
+        case "sync", back, lag, node, settled:
+            twins.ask(lambda epoch: Sync(epoch, behind(lag), node, 5_000, settled), back, blind=blind)
         case "read", back, lag, asked:
             twins.ask(lambda epoch: Read(epoch, behind(lag), asked), back)
         case "fill", back, lag, owner, key, named, payload:
@@ -206,14 +250,26 @@ def play(twins: Twins, act: tuple[Any, ...], *, blind: bool) -> None:
                 lambda epoch: Fill(epoch, behind(lag), owner, HOUR_MS, key, check, 0xAB, payload, named), back
             )
         case "set", leave, back, lag, key, named, payload, cap:
-            check, token = check_of(key, named, payload), behind(lag)
+            check, token = check_of(key, named, payload), behind(lag) if leave else 2**52
             twins.ask(
-                lambda epoch: Set(epoch if leave else None, token, HOUR_MS, key, check, payload, named, cap),
+                lambda epoch: Set(epoch, token, HOUR_MS, key, check, payload, named, cap),
                 back,
                 blind=blind,
             )
-        case "invalidate", named, named_keys, cap, key_cap:
-            twins.ask(lambda _: Invalidate(named, named_keys, cap, key_cap), blind=blind)
+        case "invalidate", (named, named_keys), cap, key_cap, fence:
+            twins.ask(lambda _: Invalidate(named, named_keys, cap, key_cap, fence), blind=blind)
+        case "fence", (named, named_keys), cap, key_cap, name, ttl_ms:
+            twins.ask(lambda _: Fence(named, named_keys, cap, key_cap, name, ttl_ms), blind=blind)
+        case "unfence", (named, named_keys), name:
+            twins.ask(lambda _: Unfence(name, deps_named(named, named_keys)))
+        case "barrier", back, lag, node, mark:
+            twins.ask(lambda epoch: Barrier(epoch, behind(lag), node, mark), back)
+        case "ack", back, lag, ahead, node:
+            proved, wanted = behind(lag), behind(ahead)
+            other = NODES[1 - NODES.index(node)]
+            twins.ask(lambda epoch: Ack(epoch, proved, member_of(node, 5_000), wanted, other), back)
+        case "forget", node, score:
+            twins.ask(lambda _: Forget(((member_of(node, 5_000), score),)))
         case ("clear",):
             twins.ask(lambda _: Clear(), blind=blind)
         case "unlock", key, owner:
@@ -293,11 +349,11 @@ def test_the_simulated_server_flushes_who_is_as_far_behind_as_the_scripts_do(
     pair: tuple[redis.Redis, redis.Redis], more: int
 ) -> None:
     twins = Twins(*pair)
-    play(twins, ("sync", 0, 0, "aa"), blind=False)
+    play(twins, ("sync", 0, 0, "aa", False), blind=False)
     named = tuple(f"t{i}" for i in range(REPLAY_LIMIT - 1 + more))
-    play(twins, ("invalidate", named, ("k1",), 100_000, 100_000), blind=False)
+    play(twins, ("invalidate", (named, ("k1",)), 100_000, 100_000, ""), blind=False)
 
-    play(twins, ("sync", 0, 1, "aa"), blind=False)
+    play(twins, ("sync", 0, 1, "aa", False), blind=False)
 
     synced = twins.sim.perform(Sync(twins.epochs[-1][0], 1, "aa"))
     assert (synced.records is None) == bool(more)

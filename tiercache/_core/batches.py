@@ -261,9 +261,8 @@ def _store_many(
 ) -> Plan[None]:
     """Keep what was loaded, as far as the server still accepts it, and land each flight."""
     yield from _unlock([(want, owner) for want, _, owner, _, _ in to_load if want.key not in values])
-    local: list[tuple[Want, Landing]] = []
+    local: list[tuple[Want, Flight, Landing]] = []
     fills: list[tuple[Want, Flight, Landing, Fill]] = []
-    landed: list[tuple[Flight, Landing]] = []
     for want, flight, owner, stand, head in to_load:
         if want.key not in values:
             continue
@@ -273,14 +272,15 @@ def _store_many(
         tiers.events["uncached"] += head == AWAY
         if head != AWAY and want.l2:
             fills.append((want, flight, landing, fill_of(want, landing, owner)))
+        elif head != AWAY:
+            local.append((want, flight, landing))
         else:
-            landed.append((flight, landing))
-            if head != AWAY:
-                local.append((want, landing))
+            tiers.board.land(flight, landing)
     if local:
-        yield from keep_local(tiers, local, blocking=blocking)
-    for flight, landing in landed:
-        tiers.board.land(flight, landing)
+        landings = [(want, landing) for want, _, landing in local]
+        landed = yield from keep_local(tiers, landings, blocking=blocking)
+        for (_, flight, _), landing in zip(local, landed, strict=True):
+            tiers.board.land(flight, landing)
     for start in range(0, len(fills), MAX_READ):
         yield from _fill_slice(tiers, fills[start : start + MAX_READ])
 

@@ -27,6 +27,7 @@ from tiercache._core.commands import Recorded, Sync, Synced
 from tiercache._core.l1 import L1, Entry, deps_of
 from tiercache._core.records import EVERYTHING, Hint, key_dep
 
+CLOCKS = (1 + 1e-3) / (1 - 1e-3)  # how much longer a second of one process may be than one of another
 MAX_RECENT = 10_000  # records remembered against late replies; beyond it, late replies are not kept
 MAX_PENDING = 10_000  # dependencies whose invalidation waits for Redis; beyond it they are a clear
 
@@ -58,6 +59,8 @@ class Coherence:
         self.lease = -inf
         self.open_until = -inf  # the lease, or -inf while a running load may be ahead of L1
         self.epoch = self.generation = 0
+        self.adopted = inf  # instant at which the epoch was learned
+        self.fenced: frozenset[str] = frozenset()  # dependencies under a fence, as of `proved`
         self.applied = self.proved = self.seen = 0
         self.own = 0
         self.tenure_known = False
@@ -105,6 +108,22 @@ class Coherence:
         """Whether a write of the truth under *deps* is under way in this process."""
         return bool(self.held) and any(d in self.held for d in deps)
 
+    def is_fenced(self, deps: Iterable[str]) -> bool:
+        """Whether the last sync found a write of the truth under way on *deps*, anywhere.
+
+        What a load without leave from the server brings is then not kept: nobody would refuse it, and no
+        record may ever come, if the writer dies. A fence put up since has a record above `proved`.
+        """
+        return bool(self.fenced) and (EVERYTHING in self.fenced or any(d in self.fenced for d in deps))
+
+    @property
+    def lease_ms(self) -> int:
+        return 0 if self.max_staleness == inf else round(self.max_staleness * 1000)
+
+    def longest_lease(self) -> float:
+        """D': seconds of this node's clock after which another's lease, as long as its own, is over."""
+        return self.max_staleness * CLOCKS
+
     # ---- what comes in
 
     def hear(self, hint: Hint) -> Literal["applied", "known", "gap", "foreign"]:
@@ -123,18 +142,21 @@ class Coherence:
     def sync(self, now: float) -> tuple[Sync, Stand]:
         """The sync to send at *now*, the instant its lease will count from (R31)."""
         stand = self.stand(now)
-        return Sync(stand.epoch, stand.proved, self.node), stand
+        settled = now >= self.adopted + self.longest_lease()
+        return Sync(stand.epoch, stand.proved, self.node, self.lease_ms, settled), stand
 
-    def prove(self, stand: Stand, reply: Synced) -> bool:
-        """Take in the *reply* to a sync sent at *stand*; False if it counts for nothing any more (R43)."""
+    def prove(self, stand: Stand, reply: Synced, now: float) -> bool:
+        """Take in at *now* the *reply* to a sync sent at *stand*; False if it counts for nothing (R43)."""
         with self.lock:
             if (self.epoch, self.generation) != (stand.epoch, stand.generation):
                 return False
             self.synced, self.tenure_known = reply, reply.tenure_known
+            self.fenced = frozenset(reply.fenced)
             if reply.epoch != self.epoch:
                 self.l1.clear()
                 self.recent.clear()
                 self.epoch = reply.epoch
+                self.adopted = now
                 self.applied = self.proved = self.seen = self.recent_floor = reply.head
             else:
                 if reply.records is None:
@@ -192,6 +214,7 @@ class Coherence:
             self.l1.clear()
             self.lease = self.open_until = -inf
             self.epoch = self.applied = self.proved = self.seen = 0
+            self.adopted = inf
             self.recent.clear()
             self.recent_floor = 0
             self.generation += 1

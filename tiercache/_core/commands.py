@@ -1,9 +1,9 @@
 """Each act on a domain as one script call, and what its reply means.
 
-A plan speaks of `Sync`, `Read`, `Fill`, `Set`, `Invalidate`, `Clear` and `Unlock`; a
-transport asks a command for its `Script`, its keys and its arguments, and hands the raw
-reply back to `parse`. A reply that is not of the form the script gives raises ValueError:
-whoever answers there does not run our scripts.
+A plan speaks of `Sync`, `Read`, `Fill`, `Set`, `Invalidate`, `Clear` and `Unlock`, and of what stands
+in `fences` and `barriers`; a transport asks a command for its `Script`, its keys and its arguments,
+and hands the raw reply back to `parse`. A reply that is not of the form the script gives raises
+ValueError: whoever answers there does not run our scripts.
 """
 
 from __future__ import annotations
@@ -45,7 +45,12 @@ class Command(Protocol[R_co]):
     def parse(self, raw: Any) -> R_co: ...
 
 
-def _fields(raw: Any) -> list[Any]:
+def member_of(node: str, lease_ms: int) -> str:
+    """A node as it stands on the register: who it is, and how long its leases are."""
+    return f"{node}:{lease_ms}"
+
+
+def fields_of(raw: Any) -> list[Any]:
     """The fields of a reply. A string would unpack as well, into numbers."""
     if not isinstance(raw, list):
         raise TypeError(f"not the answer of a script: {raw!r}")
@@ -63,6 +68,7 @@ class Synced:
     tenure_known: bool
     members: int
     records: tuple[tuple[str, int], ...] | None  # None: too far behind, or another epoch
+    fenced: tuple[str, ...] = ()  # dependencies under a fence; "*": too many to name
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +76,31 @@ class Sync:
     epoch: int
     proved: int
     node: str
+    lease_ms: int = 0  # how long the lease is that the asker takes
+    settled: bool = False  # the asker has known this epoch for longer than any lease of the one before
+
+    @property
+    def member(self) -> str:
+        return member_of(self.node, self.lease_ms)
 
     def parts(self, names: Names) -> Parts:
         return (
             SYNC,
             (*names.domain, names.members),
-            (nonce(), self.epoch, self.proved, REPLAY_LIMIT, self.node),
+            (
+                nonce(),
+                names.channel,
+                self.epoch,
+                self.proved,
+                REPLAY_LIMIT,
+                self.node,
+                self.member,
+                int(self.settled),
+            ),
         )
 
     def parse(self, raw: Any) -> Synced:
-        epoch, head, tag_floor, key_floor, known, members, kind, *rest = _fields(raw)
+        epoch, head, tag_floor, key_floor, known, members, kind, fenced, *rest = fields_of(raw)
         records = None
         if kind == b"records":
             records = tuple(
@@ -87,7 +108,14 @@ class Sync:
                 for dep, number in zip(rest[::2], rest[1::2], strict=True)
             )
         return Synced(
-            int(epoch), int(head), int(tag_floor), int(key_floor), bool(known), int(members), records
+            int(epoch),
+            int(head),
+            int(tag_floor),
+            int(key_floor),
+            bool(known),
+            int(members),
+            records,
+            tuple(dep.decode("utf-8", "replace") for dep in fenced),
         )
 
 
@@ -138,7 +166,7 @@ class Read:
         return READ, tuple(keys), tuple(args)
 
     def parse(self, raw: Any) -> Answers:
-        if not _fields(raw):
+        if not fields_of(raw):
             return Answers(None)
         if len(raw) != len(self.asks) + 1:
             raise ValueError(f"a read of {len(self.asks)} keys was answered with {len(raw)} fields")
@@ -184,7 +212,8 @@ class Fill:
     tags: tuple[str, ...]
 
     def parts(self, names: Names) -> Parts:
-        keys = (names.entry(self.key), names.state, names.domain[1], names.lock(self.key))
+        _, versions, _, fenced = names.domain
+        keys = (names.entry(self.key), names.state, versions, names.lock(self.key), fenced)
         return (
             FILL,
             keys,
@@ -203,7 +232,7 @@ class Fill:
         )
 
     def parse(self, raw: Any) -> Filled:
-        status, head = _fields(raw)
+        status, head = fields_of(raw)
         return Filled(status.decode(), int(head))
 
 
@@ -218,8 +247,8 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class Set:
-    epoch: int | None  # with `token`: the leave under which the value was derived; None: it is current
-    token: int
+    epoch: int
+    token: int  # refused where anything it depends on has a record after this one
     ttl_ms: int
     key: str
     check: str
@@ -228,7 +257,6 @@ class Set:
     key_cap: int
 
     def parts(self, names: Names) -> Parts:
-        epoch = "" if self.epoch is None else self.epoch
         return (
             SET,
             (*names.domain, names.entry(self.key)),
@@ -237,7 +265,7 @@ class Set:
                 names.channel,
                 self.key_cap,
                 key_dep(self.key),
-                epoch,
+                self.epoch,
                 self.token,
                 self.ttl_ms,
                 self.check,
@@ -248,7 +276,7 @@ class Set:
         )
 
     def parse(self, raw: Any) -> Recorded:
-        status, epoch, number = _fields(raw)
+        status, epoch, number = fields_of(raw)
         return Recorded(int(epoch), int(number), status.decode())
 
 
@@ -260,6 +288,7 @@ class Invalidate:
     keys: tuple[str, ...]
     cap: int
     key_cap: int
+    fence: str = ""  # the name of one on just these, that goes with it
 
     @property
     def deps(self) -> tuple[str, ...]:
@@ -270,11 +299,11 @@ class Invalidate:
         return (
             INVALIDATE,
             (*names.domain, *map(names.entry, self.keys)),
-            (nonce(), names.channel, pack_deps(deps), self.cap, self.key_cap, len(self.tags), *deps),
+            (nonce(), names.channel, pack_deps(deps), self.cap, self.key_cap, self.fence, *deps),
         )
 
     def parse(self, raw: Any) -> Recorded:
-        epoch, number = _fields(raw)
+        epoch, number = fields_of(raw)
         return Recorded(int(epoch), int(number))
 
 
@@ -288,7 +317,7 @@ class Clear:
         return CLEAR, names.domain, (nonce(), names.channel, EVERYTHING)
 
     def parse(self, raw: Any) -> Recorded:
-        epoch, number = _fields(raw)
+        epoch, number = fields_of(raw)
         return Recorded(int(epoch), int(number))
 
 

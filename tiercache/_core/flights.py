@@ -229,6 +229,8 @@ def may_take(core: Coherence, joined: Stand, landing: Landing, *, nested: bool) 
     The value must reflect every record B could have met before it joined. So it needs a head or token
     at or above B's; or no record on its dependencies up to a proof that covers B. B's own lease may have
     lapsed at the join: then the lease at landing must cover that instant, and B's head is what it proved.
+    A value that nobody vouches for may have been loaded under a fence, before a commit whose writer then
+    died and left no record: it must have begun within the bound (G7).
     """
     deps = landing.deps
     if core.bypassed(deps):
@@ -256,7 +258,9 @@ def may_take(core: Coherence, joined: Stand, landing: Landing, *, nested: bool) 
             return False  # an own invalidation that was pending at the join had no number then
         if landing.head is not None and landing.head >= must_reflect:
             return True
-        if landing.token is None:
+        if landing.token is None or (
+            landing.head is None and landing.began <= joined.at - core.max_staleness
+        ):
             return False
         if landing.token >= must_reflect:
             return True

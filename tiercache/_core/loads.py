@@ -213,7 +213,7 @@ def load_for_l1(tiers: Tiers, want: Want, flight: Flight, *, blocking: bool) -> 
         return (yield from load_away(tiers, want, flight))
     value = yield from _call(tiers, want, flight, stand, stand.proved)
     landing = landing_of(tiers, want, value, stand, stand.proved)
-    yield from keep_local(tiers, [(want, landing)], blocking=blocking)
+    (landing,) = yield from keep_local(tiers, [(want, landing)], blocking=blocking)
     return landing, value
 
 
@@ -224,12 +224,23 @@ def landing_of(tiers: Tiers, want: Want, value: Any, stand: Stand, token: int | 
     return Landing(entry, deps_named(want.tags, (want.key,)), stand, stand.at, token, None, payload)
 
 
-def keep_local(tiers: Tiers, landings: Sequence[tuple[Want, Landing]], *, blocking: bool) -> Plan[None]:
-    """Keep in L1 what was loaded with a proved head as its token."""
+def keep_local(
+    tiers: Tiers, landings: Sequence[tuple[Want, Landing]], *, blocking: bool
+) -> Plan[list[Landing]]:
+    """Keep in L1 what was loaded with a proved head as its token; what is kept is vouched for by that."""
     core = tiers.core
     if core.proved < core.seen:
         # Others met a newer head meanwhile: nothing is kept before it is known what it brought.
         yield from sync(tiers, blocking=blocking)
+    landed = []
     for want, landing in landings:
-        if want.l1 and core.insert(landing.entry, landing.stand, tiers.clock()):
+        with core.lock:
+            kept = (
+                want.l1
+                and not core.is_fenced(landing.deps)
+                and core.insert(landing.entry, landing.stand, tiers.clock())
+            )
+        if kept:
             file_alias(tiers, want, landing.entry)
+        landed.append(replace(landing, head=landing.token) if kept else landing)
+    return landed

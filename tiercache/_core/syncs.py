@@ -82,7 +82,7 @@ def _renew(tiers: Tiers, read: Read | None) -> Plan[tuple[bool, Answers | None]]
 def _take(tiers: Tiers, stand: Stand, synced: Synced) -> bool:
     """Take in a sync's reply; whether there is a lease now."""
     core = tiers.core
-    if not core.prove(stand, synced):
+    if not core.prove(stand, synced, tiers.clock()):
         return False  # it is void, and says nothing of the tenure either
     if synced.epoch != stand.epoch:
         tiers.events["epochs"] += 1
@@ -124,7 +124,7 @@ def send_pending(tiers: Tiers) -> Plan[bool]:
     return True
 
 
-def invalidation_of(tiers: Tiers, deps: list[str]) -> Invalidate:
+def invalidation_of(tiers: Tiers, deps: list[str], fence: str = "") -> Invalidate:
     tags = tuple(dep.removeprefix("t:") for dep in deps if dep.startswith("t:"))
     keys = tuple(dep.removeprefix("k:") for dep in deps if dep.startswith("k:"))
-    return Invalidate(tags, keys, tiers.cap, tiers.key_cap)
+    return Invalidate(tags, keys, tiers.cap, tiers.key_cap, fence)

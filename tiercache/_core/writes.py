@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import NamedTuple
 
+from tiercache._core.coherence import Stand
 from tiercache._core.commands import MAX_READ, Clear, Invalidate, Recorded, Set
 from tiercache._core.l1 import Entry
 from tiercache._core.plan import Ask, Plan
@@ -19,10 +21,27 @@ NO_EXPIRY_MS = 30 * 24 * 3600 * 1000  # of `ttl=None` in L2: after a clear such 
 
 
 class Token(NamedTuple):
-    """A place in the domain's history; for another process, or for a later `set`."""
+    """A place in the domain's history; for another process (`at_least`), or for a later `set`.
+
+    `str(token)` is text of at most 40 characters for a cookie or a header, and `Token.parse` its inverse.
+    """
 
     epoch: int
     number: int
+
+    def __str__(self) -> str:
+        return f"{self.epoch:x}-{self.number:x}"
+
+    @classmethod
+    def parse(cls, text: str) -> Token:
+        """The token that *text* is; ValueError for any other text, however long."""
+        if not _TOKEN.fullmatch(text):
+            raise ValueError(f"not a token: {text[:40]!r}")
+        epoch, _, number = text.partition("-")
+        return cls(int(epoch, 16), int(number, 16))
+
+
+_TOKEN = re.compile("[0-9a-f]{1,13}-[0-9a-f]{1,13}")  # numbers below 2^53, as the scripts have them
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +63,18 @@ def ttl_ms(ttl: float | None) -> int:
 
 
 def invalidate(
-    tiers: Tiers, tags: Sequence[str], keys: Sequence[str], *, raise_if_away: bool = False
+    tiers: Tiers, tags: Sequence[str], keys: Sequence[str], *, raise_if_away: bool = False, fence: str = ""
 ) -> Plan[Written]:
     """Make every entry under *tags* and *keys* invalid everywhere, in one record a slice of 2,000.
 
     When this returns, no read of this process gives what was valid before, and others hear of it at once
-    or find it in their next sync. Cancelled or failed half-way, the rest counts as pending.
+    or find it in their next sync. Cancelled or failed half-way, the rest counts as pending. The *fence* of
+    that name on just these is lifted by it.
     """
     deps = [*map(tag_dep, tags), *map(key_dep, keys)]
     if not deps:
         return Written(None)
-    return (yield from _send(tiers, deps, raise_if_away))
+    return (yield from _send(tiers, deps, raise_if_away, fence))
 
 
 def clear(tiers: Tiers, *, raise_if_away: bool = False) -> Plan[Written]:
@@ -62,7 +82,7 @@ def clear(tiers: Tiers, *, raise_if_away: bool = False) -> Plan[Written]:
     return (yield from _send(tiers, [EVERYTHING], raise_if_away))
 
 
-def _send(tiers: Tiers, deps: list[str], raise_if_away: bool) -> Plan[Written]:
+def _send(tiers: Tiers, deps: list[str], raise_if_away: bool, fence: str = "") -> Plan[Written]:
     core = tiers.core
     serial = core.begin_invalidation(deps)
     token = None
@@ -70,7 +90,9 @@ def _send(tiers: Tiers, deps: list[str], raise_if_away: bool) -> Plan[Written]:
     try:
         while sent < len(deps):
             part = deps[sent : sent + MAX_DEPS]
-            command: Clear | Invalidate = Clear() if part == [EVERYTHING] else invalidation_of(tiers, part)
+            command: Clear | Invalidate = (
+                Clear() if part == [EVERYTHING] else invalidation_of(tiers, part, fence)
+            )
             replies = yield Ask((command,))
             record: Recorded = replies[0]
             core.own_record(record, part)
@@ -109,13 +131,33 @@ def put(tiers: Tiers, items: Sequence[tuple[Want, object]], token: Token | None 
 def _put_slice(
     tiers: Tiers, packed: Sequence[tuple[Want, object, bytes]], token: Token | None
 ) -> Plan[Written]:
+    """Bind each set to a place in the history: the *token*, or the head that this node has met.
+
+    1. Redis stalls, a set in its socket.  2. Its sender gives up.  3. Redis goes on, and runs a newer set
+    first. The late one must not undo it. One that is refused for what others did before it was called is
+    sent again from where Redis says it is now; what is newer than that happens at the same time, and so
+    comes after.
+    """
     core = tiers.core
     deps = [key_dep(want.key) for want, _, _ in packed]
     serial = core.begin_invalidation(deps)
-    stand = core.stand(tiers.clock())
-    commands = tuple(_set_of(tiers, want, payload, token) for want, _, payload in packed)
+    place, last = token or Token(core.epoch, core.seen), None
+    left = list(packed)
     try:
-        replies: list[Recorded] = yield Ask(commands)
+        for _ in range(1 if token is not None else 2):
+            stand = core.stand(tiers.clock())
+            replies = yield Ask(tuple(_set_of(tiers, want, payload, place) for want, _, payload in left))
+            refused = []
+            for one, record in zip(left, replies, strict=True):
+                place = Token(record.epoch, record.number)
+                if record.status in ("ok", "full"):
+                    last = place
+                    _take_set(tiers, one, record, stand)
+                else:
+                    refused.append(one)
+            left = refused
+            if not left:
+                return Written(last)
     except L2Unavailable:
         core.pend(deps, serial)
         tiers.events["pending"] += 1
@@ -123,24 +165,25 @@ def _put_slice(
     except BaseException:
         core.pend(deps, serial)
         raise
-    last: Token | None = None
-    stored = True
-    for (want, value, payload), record in zip(packed, replies, strict=True):
-        if record.status not in ("ok", "full"):
-            tiers.events[f"set_{record.status}"] += 1
-            stored = False
-            continue
-        last = Token(record.epoch, record.number)
-        if core.own_record(record, (key_dep(want.key),)) and want.l1:
-            entry = made_entry(tiers, want, value, payload, stand.at, want.ttl, record.number)
-            core.insert(entry, stand, stand.at)
-    return Written(last, stored=stored)
+    tiers.events["set_refused"] += len(left)
+    if token is not None:
+        return Written(last, stored=False)
+    gone = yield from _send(tiers, [key_dep(want.key) for want, _, _ in left], False)
+    return replace(gone, stored=False)
 
 
-def _set_of(tiers: Tiers, want: Want, payload: bytes, token: Token | None) -> Set:
-    epoch, number = token if token is not None else (None, 0)
+def _take_set(tiers: Tiers, one: tuple[Want, object, bytes], record: Recorded, stand: Stand) -> None:
+    want, value, payload = one
+    if tiers.core.own_record(record, (key_dep(want.key),)) and want.l1:
+        entry = made_entry(tiers, want, value, payload, stand.at, want.ttl, record.number)
+        tiers.core.insert(entry, stand, stand.at)
+
+
+def _set_of(tiers: Tiers, want: Want, payload: bytes, place: Token) -> Set:
     check = check_of(want.key, want.tags, payload)
-    return Set(epoch, number, ttl_ms(want.ttl), want.key, check, payload, want.tags, tiers.key_cap)
+    return Set(
+        place.epoch, place.number, ttl_ms(want.ttl), want.key, check, payload, want.tags, tiers.key_cap
+    )
 
 
 def made_entry(

@@ -20,11 +20,13 @@ from typing import Any
 
 from redis.connection import Connection
 
+from tiercache._core.barriers import Question, acknowledge, parse_question
 from tiercache._core.plan import Step, run
 from tiercache._core.records import parse_hint
 from tiercache._core.scripts import Names
 from tiercache._core.syncs import sync
 from tiercache._core.tiers import Tiers
+from tiercache._errors import L2Unavailable
 from tiercache._transport.address import Address
 from tiercache._transport.blocking import FAILURES
 from tiercache._transport.breaker import PROBE_EVERY
@@ -33,7 +35,7 @@ log = logging.getLogger("tiercache")
 
 TURN = 0.1  # seconds a wait on the socket takes at most, and so a stop
 RECONNECT_EVERY = 0.25  # seconds between two attempts to subscribe
-
+MAX_QUESTIONS = 32  # barriers that wait for this node at once; the rest find its next sync
 
 SLEEP_NOTICED = 0.05  # seconds
 
@@ -66,6 +68,8 @@ class Listener:
         self._connection: Connection | None = None
         self._next_sync = self._next_connect = self._last_sync = self._active = 0.0
         self._last_served = -1
+        self._questions: dict[str, Question] = {}  # by who asks; the last of each
+        self._next_answer = 0.0
         self._unanswered = 0  # PINGs
         self._complaint: str | None = None  # logged once for each cause
         self.subscribed = False
@@ -113,7 +117,11 @@ class Listener:
                 return
             self._subscribe(now)
         assert self._connection is not None
-        wait = max(0.0, min(TURN, self._next_sync - self._tiers.clock()))
+        now = self._tiers.clock()
+        if self._questions and now >= self._next_answer:
+            self._answer(now)
+        due = min(self._next_sync, self._next_answer) if self._questions else self._next_sync
+        wait = max(0.0, min(TURN, due - now))
         if self._connection.can_read(timeout=wait):
             self._receive(self._connection.read_response())
 
@@ -135,7 +143,7 @@ class Listener:
                     return
                 hint = parse_hint(data)
                 if hint is None:
-                    tiers.events["foreign_messages"] += 1
+                    self._hear_question(data)
                     return
                 tiers.events["hints"] += 1
                 # A flood of forged hints must not become a flood of syncs: spaced by parts of D.
@@ -151,6 +159,23 @@ class Listener:
                 # 1. A reader is told to wait.  2. The load ends; nobody here hears its wake-up.
                 # 3. Subscribed.  4. The reader waits, and long, since wake-ups arrive.
                 tiers.bells.ring_all()
+
+    def _hear_question(self, data: bytes) -> None:
+        question = parse_question(data)
+        if question is None:
+            self._tiers.events["foreign_messages"] += 1
+        elif question.waiter != self._tiers.core.node and len(self._questions) < MAX_QUESTIONS:
+            self._questions[question.waiter] = question
+
+    def _answer(self, now: float) -> None:
+        """Acknowledge what was asked, spaced as syncs that messages ask for are."""
+        self._next_answer = now + 0.002 * self._tiers.core.max_staleness
+        questions, self._questions = self._questions, {}
+        try:
+            for question in questions.values():
+                run(acknowledge(self._tiers, question), self._perform)
+        except L2Unavailable:
+            pass  # whoever asked looks again, and waits no longer than a lease
 
     def _sync(self, now: float) -> None:
         tiers = self._tiers

@@ -10,8 +10,10 @@ import threading
 from itertools import takewhile
 from typing import Any
 
+from tiercache._core.barriers import Barrier, Behind, Forget
 from tiercache._core.coherence import MAX_RECENT
 from tiercache._core.commands import Clear, Command, Invalidate, Recorded, Set, Sync, Synced
+from tiercache._core.fences import Fence, Unfence
 from tiercache._core.plan import Ask, Call, Join, Step, Tell
 from tiercache._core.records import EVERYTHING, key_dep, tag_dep
 from tiercache._core.scripts import nonce
@@ -52,15 +54,21 @@ class Memory:
             match command:
                 case Sync(proved=proved):
                     return Synced(self._epoch, self._head, 1, 1, True, 1, self._since(proved))
-                case Set(epoch=int(epoch), token=token) if not self._stands(command, token):
-                    return Recorded(epoch, token, "stale")
                 case Set(key=key):
+                    if not self._stands(command):
+                        return Recorded(self._epoch, self._head, "stale")
                     return self._record((key_dep(key),))
-                case Invalidate() | Clear():
+                case Invalidate() | Clear() | Fence():
+                    # This process holds back what it is writing, and if it dies nothing of this is left.
                     return self._record(command.deps)
+                case Unfence() | Forget():
+                    return 0
+                case Barrier():
+                    return Behind(True, "0", {})
         raise TypeError(f"a cache without a server has no use for {command!r}")
 
-    def _stands(self, command: Set, token: int) -> bool:
+    def _stands(self, command: Set) -> bool:
+        token = command.token
         deps = (EVERYTHING, key_dep(command.key), *map(tag_dep, command.tags))
         return (
             command.epoch == self._epoch

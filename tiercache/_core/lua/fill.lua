@@ -1,7 +1,7 @@
--- KEYS entry state key_versions lock    ARGV epoch token owner ttl_ms dep check print payload wake tag...
+-- KEYS entry state key_versions lock fenced    ARGV epoch token owner ttl_ms dep check print payload wake tag...
 -- -> status, head    status: ok | full (no memory) | older (a newer token is there) | stale | fenced | floor | epoch
 -- Never moves the head: an old primary's head must stay below the records it lost.
-local status, head = judge(KEYS[2], KEYS[3], ARGV[1], ARGV[2], ARGV[5], 10)
+local status, head = judge(KEYS[2], KEYS[3], KEYS[5], ARGV[1], ARGV[2], ARGV[5], 10)
 if status == 'ok' then
   local old = attempt('GETRANGE', KEYS[1], 0, 63)
   local epoch, token = string.match(type(old) == 'string' and old or '', '^1|(%d+)|(%d+)|')

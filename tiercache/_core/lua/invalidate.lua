@@ -1,11 +1,6 @@
--- KEYS state, key versions, fences, fences, entry...
--- ARGV nonce channel hint cap key_cap count_of_tags dep...    tags first, then keys
--- -> epoch, number    One record for all of them.
-local e, s = open(ARGV[1])
-local last_tag = 6 + ARGV[6]
-s = s + 1
-note(KEYS[1], s, 7, last_tag, n(ARGV[4]))
-note(KEYS[2], s, last_tag + 1, #ARGV, n(ARGV[5]))
-announce(e, s, ARGV[2], ARGV[3])
+-- KEYS state, key versions, fences, fenced, entry...    ARGV nonce channel hint cap key_cap fence dep...
+-- -> epoch, number    One record for all of them; the fence of that name, '' for none, goes with it.
+local e, s = open(ARGV[1], ARGV[2])
+if ARGV[6] ~= '' then lift(ARGV[6] .. '\0' .. ARGV[3]) end
 for i = 5, #KEYS do call('UNLINK', KEYS[i]) end
-return {whole(e), whole(s)}
+return record(e, s, arguments(7), ARGV[2], ARGV[3], ARGV[4], ARGV[5])

@@ -1,8 +1,16 @@
 -- May a value loaded with this token stand? Part of fill and set.
 local n, call, attempt = tonumber, redis.call, redis.pcall
 
+-- Whether a write of the truth is under way, or whoever was at it died; also where nobody can tell any more.
+local function is_fenced(fenced, dep, named)
+  local live = attempt('HMGET', fenced, dep, unpack(named))
+  if live.err or call('HLEN', fenced) == 0 then return true end
+  for _, count in ipairs(live) do if count then return true end end
+  return false
+end
+
 -- -> 'ok' | 'epoch' | 'floor' | 'fenced' | 'stale', head
-local function judge(state, keys, epoch, token, dep, first)
+local function judge(state, keys, fenced, epoch, token, dep, first)
   local m = attempt('ZMSCORE', state, '\1e', '\1s', '\1f', '\1q')
   if m.err or not (m[1] and m[2] and m[3] and m[4]) then return 'epoch', 0 end
   local head, f = -m[2], n(token)
@@ -10,10 +18,10 @@ local function judge(state, keys, epoch, token, dep, first)
   local k = attempt('ZMSCORE', keys, '\1e', '\1f', dep)
   local known = not k.err and k[1] and k[2] and k[1] == m[1]
   if f < -m[3] or f < (known and -k[2] or head) then return 'floor', head end
-  if n(m[4]) ~= 0 then return 'fenced', head end                  -- a write of the truth is under way
   if known and k[3] and n(k[3]) > f then return 'stale', head end
   local named = {}
   for i = first, #ARGV do named[#named + 1] = 't:' .. ARGV[i] end
+  if n(m[4]) ~= 0 and is_fenced(fenced, dep, named) then return 'fenced', head end
   if #named > 0 then
     for _, version in ipairs(call('ZMSCORE', state, unpack(named))) do
       if version and n(version) > f then return 'stale', head end

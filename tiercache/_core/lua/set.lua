@@ -1,16 +1,14 @@
--- KEYS state, key versions, fences, fences, entry
--- ARGV nonce channel key_cap dep epoch token ttl_ms check print payload tag...    (epoch '': no token)
+-- KEYS state, key versions, fences, fenced, entry
+-- ARGV nonce channel key_cap dep epoch token ttl_ms check print payload tag...
 -- -> status, epoch, number    status: ok | full | as fill refuses a token, with nothing done
 -- A record on the key, the value with that record as its token, and the hint, in one step.
 -- OOM can refuse the first write of a script only, and a record must pass: this one adds nothing, and asks.
 local room = attempt('ZADD', KEYS[1], 'XX', 0, '')
-local e, s = open(ARGV[1])
-if ARGV[5] ~= '' then
-  local status = judge(KEYS[1], KEYS[2], ARGV[5], ARGV[6], ARGV[4], 11)
-  if status ~= 'ok' then return {status, whole(e), whole(s)} end
-end
+local e, s = open(ARGV[1], ARGV[2])
+local status = judge(KEYS[1], KEYS[2], KEYS[4], ARGV[5], ARGV[6], ARGV[4], 11)
+if status ~= 'ok' then return {status, whole(e), whole(s)} end
 s = s + 1
-note(KEYS[2], s, 4, 4, n(ARGV[3]))
+note(KEYS[2], s, 'k:', {ARGV[4]}, n(ARGV[3]))
 announce(e, s, ARGV[2], ARGV[4])
 local stored = 'full'
 if not is_full(room) then
