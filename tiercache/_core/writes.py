@@ -17,6 +17,7 @@ from tiercache._core.syncs import invalidation_of, sync
 from tiercache._core.tiers import Tiers, Want
 from tiercache._errors import L2Unavailable
 
+MAX_TURNS = 8  # of a set among others of its key at the same time
 NO_EXPIRY_MS = 30 * 24 * 3600 * 1000  # of `ttl=None` in L2: after a clear such entries must go some day
 
 
@@ -135,8 +136,7 @@ def _put_slice(
 
     1. Redis stalls, a set in its socket.  2. Its sender gives up.  3. Redis goes on, and runs a newer set
     first. The late one must not undo it. One that is refused for what others did before it was called is
-    sent again from where Redis says it is now; what is newer than that happens at the same time, and so
-    comes after.
+    sent again from where Redis says it is now. Who is overtaken at every turn leaves the key invalid.
     """
     core = tiers.core
     deps = [key_dep(want.key) for want, _, _ in packed]
@@ -144,7 +144,7 @@ def _put_slice(
     place, last = token or Token(core.epoch, core.seen), None
     left = list(packed)
     try:
-        for _ in range(1 if token is not None else 2):
+        for _ in range(1 if token is not None else MAX_TURNS):
             stand = core.stand(tiers.clock())
             replies = yield Ask(tuple(_set_of(tiers, want, payload, place) for want, _, payload in left))
             refused = []
