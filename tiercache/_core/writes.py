@@ -147,7 +147,7 @@ def _put_slice(
         for _ in range(1 if token is not None else MAX_TURNS):
             stand = core.stand(tiers.clock())
             replies = yield Ask(tuple(_set_of(tiers, want, payload, place) for want, _, payload in left))
-            refused = []
+            refused, fenced = [], True
             for one, record in zip(left, replies, strict=True):
                 place = Token(record.epoch, record.number)
                 if record.status in ("ok", "full"):
@@ -155,9 +155,12 @@ def _put_slice(
                     _take_set(tiers, one, record, stand)
                 else:
                     refused.append(one)
+                    fenced = fenced and record.status == "fenced"
             left = refused
             if not left:
                 return Written(last)
+            if fenced:  # and that will not end before somebody's write does
+                break
     except L2Unavailable:
         core.pend(deps, serial)
         tiers.events["pending"] += 1
