@@ -32,7 +32,7 @@ def test_a_sync_made_void_by_a_write_of_this_node_is_sent_again(tiers: Tiers) ->
     # it disowns what it knew.  3. The sync's reply is void (R43). 4. A get that waits for it must not miss.
     plan = sync(tiers, blocking=True)
     assert next(plan) == Ask((Sync(0, 0, "a1"),))
-    tiers.core.own_record(Recorded(7, 2), ("k:name",))
+    tiers.core.own_record(Recorded(7, 2), ("k:name",), 0.0)
     assert plan.send([synced(7, 2)]) == Ask((Sync(0, 0, "a1"),))
     with pytest.raises(StopIteration) as ended:
         plan.send([synced(7, 2)])
@@ -44,7 +44,7 @@ def test_a_read_beside_a_sync_that_was_made_void_does_not_count(tiers: Tiers) ->
     read = Read(0, 0, (KeyAsk("name", "get", ""),))
     plan = sync(tiers, blocking=True, read=read)
     next(plan)
-    tiers.core.own_record(Recorded(7, 2), ("k:name",))
+    tiers.core.own_record(Recorded(7, 2), ("k:name",), 0.0)
     plan.send([synced(7, 1), Answers(1, ("miss",))])
     with pytest.raises(StopIteration) as ended:
         plan.send([synced(7, 2), Answers(2, ("lead",))])

@@ -232,6 +232,7 @@ class Node:
         core.node = _new_id()
         core.disown()
         core.held.clear()
+        core.told.clear()
         self.tiers.forget()
         self.values.renew_lock()
         self.breaker = Breaker()

@@ -10,6 +10,7 @@ from tests.core.hands import Clock, Node, bump, nodes
 from tests.core.sim_server import SimServer
 from tiercache._core.commands import Clear
 from tiercache._core.reads import MISS
+from tiercache._core.told import MAX_SPLIT
 
 
 def answer_in_flight(node: Node, key: str = "k", tags: tuple[str, ...] = ("t",)) -> Any:
@@ -69,6 +70,67 @@ def test_an_own_record_of_another_epoch_disowns_this_one(a: Node, server: SimSer
     assert not a.in_l1("k")
     assert a.core.lease < a.clock()
     assert a.core.epoch == 0
+
+
+def test_an_old_primary_met_again_serves_nothing_that_was_invalidated_on_the_new_one(
+    a: Node, server: SimServer
+) -> None:
+    """A split, and a name that leads to the new primary and back: both take writes.
+
+    1. a loads k on the old primary.
+    2. It is led to the new one, and invalidates t there; the call returns.
+    3. It is led back, and syncs: the epoch is another, so it is adopted, with a lease.
+    4. It reads k: nobody has invalidated t here.
+    """
+    a.load("k", "old", ["t"])
+    before, tenure = server.domain, server.tenure
+    server.fail_over(server.copy())
+    a.finish(a.invalidate("t"))
+    a.synced()
+
+    server.domain, server.tenure = before, tenure
+    a.synced()
+
+    assert a.finish(a.read("k", call=None)) is MISS
+
+
+def test_an_invalidation_that_an_old_primary_took_during_a_split_is_not_lost(
+    a: Node, server: SimServer
+) -> None:
+    """Both primaries take writes; a is late to find the new one, where b is.
+
+    1. The new primary is promoted: its epoch begins with b's sync.  2. b loads k there: old.
+    3. a commits new, and invalidates t on the old primary; the call returns.
+    4. a finds the new primary, syncs, and reads k: old, stored after the epoch began.
+    """
+    a.synced()
+    old = server.domain, server.tenure
+    server.fail_over(server.copy())
+    b = Node(server, a.clock, "bb").synced()
+    b.load("k", "old", ["t"])
+    new = server.domain, server.tenure
+    server.domain, server.tenure = old
+    a.finish(a.invalidate("t"))
+
+    server.domain, server.tenure = new
+    a.synced()
+
+    assert a.finish(a.read("k", call=None)) is MISS
+    b.synced()
+    assert not b.in_l1("k")
+
+
+@pytest.mark.parametrize(("later", "again"), [(MAX_SPLIT - 1, True), (MAX_SPLIT + 1, False)])
+def test_what_was_told_before_any_split_that_may_be_is_not_told_again(
+    a: Node, server: SimServer, clock: Clock, later: float, again: bool
+) -> None:
+    a.finish(a.invalidate("t"))
+    clock.advance(later)
+    a.synced()
+    server.fail_over(server.copy())
+    a.synced()
+
+    assert ("Invalidate" in a.read("k").at) == again
 
 
 def test_a_sync_sent_under_a_disowned_epoch_is_thrown_away(a: Node, server: SimServer) -> None:

@@ -170,7 +170,7 @@ def test_threads_that_share_a_tier_leave_it_whole() -> None:
                         Entry(key, None, None, deadline=inf, deps=(tag,), vouched=vouched), stand, now
                     )
                 else:
-                    core.own_record(Recorded(7, now), (tag,))
+                    core.own_record(Recorded(7, now), (tag,), 0.0)
                 found, _ = core.serve(key)
                 if found is not None:
                     found.stamp = now

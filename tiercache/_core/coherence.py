@@ -26,6 +26,7 @@ from typing import Literal
 from tiercache._core.commands import Recorded, Sync, Synced
 from tiercache._core.l1 import L1, Entry, deps_of
 from tiercache._core.records import EVERYTHING, Hint, key_dep
+from tiercache._core.told import Told
 
 CLOCKS = (1 + 1e-3) / (1 - 1e-3)  # how much longer a second of one process may be than one of another
 MAX_RECENT = 10_000  # records remembered against late replies; beyond it, late replies are not kept
@@ -68,6 +69,7 @@ class Coherence:
         self.recent: dict[str, int] = {}  # dependency -> number of the last record applied on it
         self.recent_floor = 0
         self.pending: dict[str, int] = {}  # dependency -> value of `own` when it was asked for
+        self.told = Told()
         self.held: dict[str, int] = {}  # dependency -> `invalidating` blocks open on it
         self._loads: dict[tuple[int, float], int] = {}  # (epoch, token) -> running loads that have it
 
@@ -156,9 +158,11 @@ class Coherence:
                 self.l1.clear()
                 self.recent.clear()
                 self.epoch = reply.epoch
+                self._pend_again(self.told.take_those_not_of(reply.epoch))
                 self.adopted = now
                 self.applied = self.proved = self.seen = self.recent_floor = reply.head
             else:
+                self.told.forget(stand.at)
                 if reply.records is None:
                     self.l1.clear()
                     self._remember((EVERYTHING,), reply.head)
@@ -192,9 +196,10 @@ class Coherence:
             self.l1.drop_dependents(map(key_dep, keys), before=head)
             return True
 
-    def own_record(self, record: Recorded, deps: Iterable[str]) -> bool:
-        """Apply an invalidation of this node's own, as answered; False if it disowned the epoch (R43)."""
+    def own_record(self, record: Recorded, deps: Iterable[str], now: float) -> bool:
+        """Apply an own invalidation, as answered at *now*; False if it disowned the epoch (R43)."""
         with self.lock:
+            self.told.note(deps, record.epoch, now)
             if record.epoch != self.epoch:
                 self.disown()
                 return False
@@ -299,6 +304,11 @@ class Coherence:
             return self._unheard(deps, token)
 
     # ---- under the lock
+
+    def _pend_again(self, lost: list[str]) -> None:
+        if lost:
+            self.own += 1
+            self.pend(lost, self.own)
 
     def _unheard(self, deps: Iterable[str], number: int) -> bool:
         recent = self.recent

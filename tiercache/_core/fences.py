@@ -72,7 +72,7 @@ def put_up(tiers: Tiers, deps: list[str], name: str, ttl: float) -> Plan[None]:
         plain = invalidation_of(tiers, part)
         command = Fence(plain.tags, plain.keys, plain.cap, plain.key_cap, name, max(1, round(ttl * 1000)))
         replies = yield Ask((command,))
-        tiers.core.own_record(replies[0], part)
+        tiers.core.own_record(replies[0], part, tiers.clock())
 
 
 def take_down(tiers: Tiers, deps: list[str], name: str) -> Plan[None]:

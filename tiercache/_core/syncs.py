@@ -111,7 +111,7 @@ def send_pending(tiers: Tiers) -> Plan[bool]:
         pending = dict(core.pending)
     if EVERYTHING in pending:
         record = yield from ask(Clear())
-        core.own_record(record, (EVERYTHING,))
+        core.own_record(record, (EVERYTHING,), tiers.clock())
         core.settle(pending)
         return True
     deps = sorted(pending, reverse=True)  # tags first, as the script wants them
@@ -119,7 +119,7 @@ def send_pending(tiers: Tiers) -> Plan[bool]:
         part = deps[start : start + MAX_DEPS]
         command = invalidation_of(tiers, part)
         record = yield from ask(command)
-        core.own_record(record, part)
+        core.own_record(record, part, tiers.clock())
         core.settle({dep: pending[dep] for dep in part})
     return True
 

@@ -96,7 +96,7 @@ def _send(tiers: Tiers, deps: list[str], raise_if_away: bool, fence: str = "") -
             )
             replies = yield Ask((command,))
             record: Recorded = replies[0]
-            core.own_record(record, part)
+            core.own_record(record, part, tiers.clock())
             token = Token(record.epoch, record.number)
             sent += len(part)
     except L2Unavailable:
@@ -177,7 +177,7 @@ def _put_slice(
 
 def _take_set(tiers: Tiers, one: tuple[Want, object, bytes], record: Recorded, stand: Stand) -> None:
     want, value, payload = one
-    if tiers.core.own_record(record, (key_dep(want.key),)) and want.l1:
+    if tiers.core.own_record(record, (key_dep(want.key),), tiers.clock()) and want.l1:
         entry = made_entry(tiers, want, value, payload, stand.at, want.ttl, record.number)
         tiers.core.insert(entry, stand, stand.at)
 
