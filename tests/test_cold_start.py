@@ -31,9 +31,9 @@ def test_a_sync_made_void_by_a_write_of_this_node_is_sent_again(tiers: Tiers) ->
     # 1. The listener's first sync is on its way.  2. A set is answered with an epoch this node does not know:
     # it disowns what it knew.  3. The sync's reply is void (R43). 4. A get that waits for it must not miss.
     plan = sync(tiers, blocking=True)
-    assert next(plan) == Ask((Sync(0, 0, "a1"),))
+    assert next(plan) == Ask((Sync(0, 0, "a1", 5_000),))
     tiers.core.own_record(Recorded(7, 2), ("k:name",), 0.0)
-    assert plan.send([synced(7, 2)]) == Ask((Sync(0, 0, "a1"),))
+    assert plan.send([synced(7, 2)]) == Ask((Sync(0, 0, "a1", 5_000),))
     with pytest.raises(StopIteration) as ended:
         plan.send([synced(7, 2)])
     assert ended.value.value == (True, None)
