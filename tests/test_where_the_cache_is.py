@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-import redis.asyncio.sentinel
-import redis.sentinel
 
-from tiercache import SettingError, TierCache, configure, default_cache
-
-SENTINEL = ("127.0.0.1", 26379)
+from tiercache import TierCache, configure, default_cache
 
 
 @pytest.fixture(autouse=True)
@@ -29,13 +25,3 @@ def test_a_cache_without_a_url_has_the_settings_of_the_default_cache() -> None:
     assert (other._settings.ttl, other._settings.l1_ttl) == (5, 60)
     made.sync.close()
     other.sync.close()
-
-
-@pytest.mark.parametrize(
-    "sentinel", [redis.sentinel.Sentinel, redis.asyncio.sentinel.Sentinel], ids=["blocking", "awaiting"]
-)
-def test_a_client_that_asks_sentinel_is_refused_instead_of_taken_for_localhost(sentinel: type) -> None:
-    configure("memory://")
-
-    with pytest.raises(SettingError, match="Sentinel"):
-        TierCache(client=sentinel([SENTINEL]).master_for("shop"))

@@ -76,6 +76,7 @@ class Health:
     nodes: int  # processes that synced within the last minute, this one included
     tag_history: int  # records back to which a load may have begun, and still be kept, by its tags
     key_history: int  # likewise by its key
+    primary: str | None  # through Sentinel: host and port of the server in use
 
 
 def health(node: Node) -> Health:
@@ -98,6 +99,7 @@ def health(node: Node) -> Health:
         nodes=synced.members if synced else 1,
         tag_history=synced.head - synced.tag_floor if synced else 0,
         key_history=synced.head - synced.key_floor if synced else 0,
+        primary=node.address.primary if node.address else None,
     )
 
 

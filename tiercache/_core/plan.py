@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 R = TypeVar("R")
+S = TypeVar("S")
 
 
 class _TimedOut:
@@ -74,7 +75,7 @@ def ask(command: Command[R]) -> Plan[R]:
     return reply
 
 
-def run(plan: Plan[T], perform: Callable[[Step], Any]) -> T:
+def run(plan: Generator[S, Any, T], perform: Callable[[S], Any]) -> T:
     """Drive *plan* to its end on the calling thread."""
     try:
         step = next(plan)
@@ -90,7 +91,7 @@ def run(plan: Plan[T], perform: Callable[[Step], Any]) -> T:
         return result
 
 
-async def run_async(plan: Plan[T], perform: Callable[[Step], Awaitable[Any]]) -> T:
+async def run_async(plan: Generator[S, Any, T], perform: Callable[[S], Awaitable[Any]]) -> T:
     """Drive *plan* to its end in the calling task; a cancellation goes in by `throw`, too."""
     try:
         step = next(plan)

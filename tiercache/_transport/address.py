@@ -20,16 +20,15 @@ from redis.backoff import NoBackoff
 from tiercache._errors import SettingError
 from tiercache._nearest import nearest
 
-SCHEMES = ("redis", "rediss", "unix", "memory")
+THROUGH_SENTINEL = ("redis+sentinel", "rediss+sentinel")
+SCHEMES = ("redis", "rediss", "unix", "memory", *THROUGH_SENTINEL)
 _TWINS: dict[type, type] = {
     blocking.Connection: awaiting.Connection,
     blocking.SSLConnection: awaiting.SSLConnection,
     blocking.UnixDomainSocketConnection: awaiting.UnixDomainSocketConnection,
 }
-_THROUGH_SENTINEL = (
-    redis.sentinel.SentinelManagedConnection,
-    redis.asyncio.sentinel.SentinelManagedConnection,
-)
+_SENTINEL_POOLS = (redis.sentinel.SentinelConnectionPool, redis.asyncio.sentinel.SentinelConnectionPool)
+NOWHERE: Mapping[str, Any] = {}
 # What a cache decides for itself: redis-py's own retries cost 3.5 to 7 s where nobody answers.
 _OURS = (
     "connection_class",
@@ -86,8 +85,12 @@ class Address:
 
     @classmethod
     def of_url(cls, url: str, timeout: float) -> Address:
-        """From redis://, rediss:// or unix://; a typo anywhere in it is a SettingError now, not later."""
+        """From a URL of `SCHEMES` but memory://; a typo anywhere in it is a SettingError now, not later."""
         scheme = url.partition(":")[0]
+        if scheme in THROUGH_SENTINEL:
+            from tiercache._transport.sentinel import SentinelAddress
+
+            return SentinelAddress.of_url(url, timeout)
         if scheme not in SCHEMES:
             raise SettingError(
                 f"{redacted(url)!r} is not the URL of a cache: its scheme must be one of "
@@ -136,12 +139,11 @@ class Address:
                 "client= takes a redis.Redis, a redis.asyncio.Redis or a pool of one, "
                 f"not {type(client).__name__}"
             )
-        if issubclass(connection_class, _THROUGH_SENTINEL):
-            raise SettingError(
-                "client= asks Sentinel where its server is, which this cache does not; "
-                "pass the URL of the primary, or of a proxy that follows it"
-            )
         try:
+            if isinstance(pool, _SENTINEL_POOLS):
+                from tiercache._transport.sentinel import SentinelAddress
+
+                return SentinelAddress.of_pool(pool, timeout)
             return cls(connection_class, kwargs, timeout)
         except TypeError as error:
             raise SettingError(
@@ -163,18 +165,44 @@ class Address:
         port = 0 if "path" in self.kwargs else int(self.kwargs.get("port") or 6379)
         return Identity(str(host), port, self.database, str(self.kwargs.get("username") or ""))
 
-    def connection(self) -> blocking.Connection:
-        """A connection for one thread at a time, not opened yet."""
-        made: blocking.Connection = self._blocking(
-            **self._options[self._blocking], **self._own(redis.retry.Retry)
-        )
+    @property
+    def primary(self) -> str | None:
+        """The server that Sentinel named and that is in use; None where nobody asked it."""
+        return None
+
+    def open(self) -> blocking.Connection:
+        """A connection for one thread at a time, open."""
+        connection = self.connection()
+        connection.connect()
+        return connection
+
+    async def open_async(self) -> awaiting.Connection:
+        """A connection for one task at a time, open."""
+        connection = self.async_connection()
+        try:
+            await connection.connect()
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        return connection
+
+    def leads_to(self, connection: blocking.Connection | awaiting.Connection) -> bool:
+        """Whether a connection that is open may be used: no other server has taken the place of its own."""
+        return True
+
+    def look(self, patience: float) -> None:
+        """Find out whether another server has taken the place; blocks for *patience* if nobody answers."""
+
+    def connection(self, where: Mapping[str, Any] = NOWHERE) -> blocking.Connection:
+        """A connection that is not open yet, to *where* instead if that is given."""
+        options = {**self._options[self._blocking], **where, **self._own(redis.retry.Retry)}
+        made: blocking.Connection = self._blocking(**options)
         return made
 
-    def async_connection(self) -> awaiting.Connection:
-        """A connection for one task at a time, not opened yet."""
-        made: awaiting.Connection = self._awaiting(
-            **self._options[self._awaiting], **self._own(redis.asyncio.retry.Retry)
-        )
+    def async_connection(self, where: Mapping[str, Any] = NOWHERE) -> awaiting.Connection:
+        """The same in the other world."""
+        options = {**self._options[self._awaiting], **where, **self._own(redis.asyncio.retry.Retry)}
+        made: awaiting.Connection = self._awaiting(**options)
         return made
 
     def _own(self, retry: Any) -> dict[str, Any]:

@@ -175,8 +175,17 @@ class Awaiting:
         self._breaker.answered()
         return answered(results)
 
+    async def _take(self) -> Connection | None:
+        """An idle connection, if there is one."""
+        while self._free:
+            connection = self._free.pop()
+            if self._address.leads_to(connection):
+                return connection
+            await connection.disconnect(nowait=True)
+        return None
+
     async def _round_trip(self, request: Request) -> list[Any]:
-        connection = self._free.pop() if self._free else None
+        connection = await self._take()
         if connection is not None:
             try:
                 return await self._exchange(connection, request)
@@ -185,7 +194,7 @@ class Awaiting:
             except (BrokenConnection, OSError):
                 if not request.repeatable:
                     raise
-        return await self._exchange(self._address.async_connection(), request)
+        return await self._exchange(await self._address.open_async(), request)
 
     async def _exchange(self, connection: Connection, request: Request) -> list[Any]:
         try:
@@ -199,7 +208,7 @@ class Awaiting:
             await connection.disconnect(nowait=True)  # a reply may still be on its way
             raise
         results = request.results(raw)
-        if not request.in_step:
+        if not (request.keeps and self._address.leads_to(connection)):
             await connection.disconnect(nowait=True)
             return results
         self._free.append(connection)
@@ -217,7 +226,6 @@ class Awaiting:
 
 
 async def _send(connection: Connection, wire: list[WireCommand]) -> list[Any]:
-    await connection.connect()
     await connection.send_packed_command(packed(wire), check_health=False)
     replies = []
     for _ in wire:

@@ -104,10 +104,14 @@ class Blocking:
 
     def _take(self) -> Connection | None:
         """An idle connection; None where there is none, or another thread was faster."""
-        try:
-            return self._free.pop()
-        except IndexError:
-            return None
+        while True:
+            try:
+                connection = self._free.pop()
+            except IndexError:
+                return None
+            if self._address.leads_to(connection):
+                return connection
+            connection.disconnect()
 
     def _round_trip(self, request: Request) -> list[Any]:
         connection = self._take()
@@ -119,7 +123,7 @@ class Blocking:
             except (BrokenConnection, OSError):
                 if not request.repeatable:
                     raise
-        return self._exchange(self._address.connection(), request)
+        return self._exchange(self._address.open(), request)
 
     def _exchange(self, connection: Connection, request: Request) -> list[Any]:
         try:
@@ -134,7 +138,7 @@ class Blocking:
             connection.disconnect()  # a reply may still be on its way
             raise
         results = request.results(raw)
-        if request.in_step:
+        if request.keeps and self._address.leads_to(connection):
             self._free.append(connection)
             if self._closed:  # looked at after the append, as close() looks for it after it said so
                 self.close()
@@ -144,7 +148,6 @@ class Blocking:
 
 
 def _send(connection: Connection, wire: list[WireCommand]) -> list[Any]:
-    connection.connect()
     connection.send_packed_command(packed(wire), check_health=False)
     replies = []
     for _ in wire:

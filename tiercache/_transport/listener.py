@@ -36,6 +36,7 @@ log = logging.getLogger("tiercache")
 TURN = 0.1  # seconds a wait on the socket takes at most, and so a stop
 RECONNECT_EVERY = 0.25  # seconds between two attempts to subscribe
 MAX_QUESTIONS = 32  # barriers that wait for this node at once; the rest find its next sync
+LOOK_EVERY = 1.0  # seconds between two looks at whether another server is the primary now
 
 SLEEP_NOTICED = 0.05  # seconds
 
@@ -67,6 +68,7 @@ class Listener:
         self._stopping = threading.Event()
         self._connection: Connection | None = None
         self._next_sync = self._next_connect = self._last_sync = self._active = 0.0
+        self._next_look = 0.0
         self._last_served = -1
         self._questions: dict[str, Question] = {}  # by who asks; the last of each
         self._next_answer = 0.0
@@ -109,8 +111,14 @@ class Listener:
         self._slept = asleep
         if self._tiers.core.pending:
             self._next_sync = min(self._next_sync, self._last_sync + PROBE_EVERY)
+        if now >= self._next_look and now - self._active <= self._tiers.core.max_staleness:
+            self._next_look = now + LOOK_EVERY
+            # A fraction of what is left between two syncs and the end of the lease.
+            self._address.look(self._tiers.core.max_staleness / 12)
         if now >= self._next_sync:
             self._sync(now)
+        if self._connection is not None and not self._address.leads_to(self._connection):
+            raise ConnectionError("another server is the primary now")
         if self._connection is None:
             if now < self._next_connect:
                 self._stopping.wait(min(TURN, self._next_connect - now))
@@ -127,9 +135,7 @@ class Listener:
 
     def _subscribe(self, now: float) -> None:
         self._next_connect = now + RECONNECT_EVERY
-        connection = self._address.connection()
-        self._connection = connection
-        connection.connect()
+        connection = self._connection = self._address.open()
         connection.send_command("SUBSCRIBE", self._names.channel, self._wake_channel)
         self._unanswered = 0
 
