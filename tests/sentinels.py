@@ -83,7 +83,7 @@ class SentinelServer:
         """The port of the primary it names now; None if it does not answer."""
         try:
             answer = self.cli("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service)
-        except redis.RedisError:
+        except (redis.RedisError, OSError):
             return None
         return None if answer is None else int(answer[1])
 
@@ -199,8 +199,9 @@ class Topology:
         assert eventually(lambda: all(map(_sees_everybody, self.sentinels))), "the sentinels see not all"
 
     def _asked_to_fail_over(self) -> bool:
-        with suppress(redis.ResponseError):
-            return bool(self.sentinels[0].cli("SENTINEL", "FAILOVER", SERVICE))
+        for sentinel in self.sentinels:
+            with suppress(redis.RedisError, OSError):
+                return bool(sentinel.cli("SENTINEL", "FAILOVER", SERVICE))
         return False
 
 
@@ -217,7 +218,7 @@ def _is_in_sync(server: RedisServer) -> bool:
 def _cli(port: int, *command: str | int) -> Any:
     """The reply as it came, not parsed, over a connection of its own."""
     once = Retry(NoBackoff(), 0)
-    connection = Connection("127.0.0.1", port, protocol=2, socket_timeout=TIMEOUT / 10, retry=once)
+    connection = Connection("127.0.0.1", port, protocol=2, socket_timeout=TIMEOUT / 20, retry=once)
     try:
         connection.connect()
         connection.send_command(*command)

@@ -6,17 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import hiredis
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import MasterDownError, NoScriptError, ReadOnlyError, ResponseError
 
 from tiercache._core.commands import Command
 from tiercache._core.scripts import Names, Script
 from tiercache._errors import L2Refused, L2Unavailable
 
 WireCommand = tuple[Any, ...]
-
-# A replica, one that waits for its primary, and a primary that has lost its replicas; Redis 6.2 has the word
-# within the error of the script.
-TURNED_AWAY = ("READONLY", "MASTERDOWN", "NOREPLICAS")
 
 
 def packed(wire: Sequence[WireCommand]) -> list[bytes]:
@@ -57,7 +53,7 @@ class Request:
         for command, reply in zip(self.commands, raw, strict=True):
             act = type(command).__name__.lower()
             if isinstance(reply, ResponseError):
-                if any(word in str(reply) for word in TURNED_AWAY):
+                if _is_turned_away(reply):
                     self.keeps = False
                 advice = _advice(str(reply))
                 results.append(_refused(f"Redis refused a {act}: {reply}{advice}", reply))
@@ -84,6 +80,14 @@ def _refused(message: str, cause: Exception) -> L2Refused:
     refusal = L2Refused(message)
     refusal.__cause__ = cause
     return refusal
+
+
+def _is_turned_away(error: ResponseError) -> bool:
+    """Whether it is from a replica, or from a primary that has lost its replicas."""
+    # redis-py takes the word off where it has a class; Redis 6.2 has it within the error of the script.
+    return isinstance(error, (ReadOnlyError, MasterDownError)) or any(
+        word in str(error) for word in ("READONLY", "MASTERDOWN", "NOREPLICAS")
+    )
 
 
 def _advice(error: str) -> str:
