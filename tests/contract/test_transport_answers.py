@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.contract.commands import sync
+from tests.contract.commands import invalidate, sync
 from tests.contract.relay import Relay
 from tests.contract.worlds import Transport, ask
 from tiercache._errors import L2Refused, L2Unavailable
@@ -100,6 +100,29 @@ def test_an_error_reply_is_a_refusal_that_says_what_the_server_said(
     assert said.partition(" ")[2] in str(caught.value)
     assert not ready.breaker.is_open
     assert ask(ready, sync()).epoch > 0
+
+
+AWAY_WITH = {
+    "READONLY You can't write against a read only replica.": True,
+    "ERR Error running script (call to f_1): @user_script: 1: -READONLY You can't write": True,
+    "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.": True,
+    "NOREPLICAS Not enough good replicas to write.": True,
+    "OOM command not allowed when used memory > 'maxmemory'.": False,
+    "NOPERM this user has no permissions": False,
+}
+
+
+@pytest.mark.parametrize(("said", "is_left"), AWAY_WITH.items(), ids=lambda value: str(value)[:20])
+def test_a_server_that_takes_no_writes_is_left_for_the_one_that_may_have_its_name_now(
+    ready: Transport, relay: Relay, said: str, is_left: bool
+) -> None:
+    relay.answer(f"-{said}\r\n".encode())
+    with pytest.raises(L2Refused):
+        ask(ready, invalidate("a"))
+
+    ask(ready, invalidate("a"))
+
+    assert relay.connections == is_left
 
 
 def test_a_server_that_still_loads_its_data_is_away(ready: Transport, relay: Relay) -> None:
