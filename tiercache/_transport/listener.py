@@ -79,10 +79,10 @@ class Listener:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread; returns when it is gone, after `TURN` or one timeout of Redis."""
+        """End the thread; returns when it is gone, after `TURN`, or the timeouts of what it was doing."""
         self._stopping.set()
         if threading.current_thread() is not self._thread:
-            self._thread.join(2 * self._address.timeout + 2 * TURN)
+            self._thread.join(3 * self._address.timeout + 2 * TURN)
 
     def forget(self) -> None:
         """After a fork, in the child: the thread is not here, the socket is the parent's."""
