@@ -22,6 +22,7 @@ from tests.sentinels import SERVICE, SentinelServer, Topology
 from tests.servers import RedisServer
 from tests.world import World
 from tiercache import TierCache
+from tiercache._transport.address import Address
 
 TIMEOUT = 0.3  # seconds, of one round trip
 LATE = 2 * TIMEOUT + 0.7  # a call at worst, on a machine that has other work
@@ -379,6 +380,16 @@ def test_the_loop_runs_on_while_a_silent_sentinel_is_waited_for_and_its_share_is
 
     assert 0.29 < took < 0.8, "a third of the timeout, and the rest of a read"
     assert pause < 0.2
+
+
+def test_what_one_connection_found_is_known_to_those_with_another_patience(topology: Topology) -> None:
+    """Else one of the two could be led back to a primary that the other knows to be replaced."""
+    address = Address.of_url(topology.url(), TIMEOUT)
+    other = address.with_timeout(2 * TIMEOUT)
+
+    address.open().disconnect()
+
+    assert other.primary == address.primary == f"127.0.0.1:{topology.primary.port}"
 
 
 def test_a_child_of_a_fork_finds_the_primary_that_its_parent_did_not_know(
