@@ -113,8 +113,8 @@ class Listener:
             self._next_sync = min(self._next_sync, self._last_sync + PROBE_EVERY)
         if now >= self._next_look and now - self._active <= self._tiers.core.max_staleness:
             self._next_look = now + LOOK_EVERY
-            # A fraction of what is left between two syncs and the end of the lease.
-            self._address.look(self._tiers.core.max_staleness / 12)
+            # A third of D until a sync, this, and a third for its answer: less than a lease.
+            self._address.look(self._tiers.core.max_staleness / 6)
         if now >= self._next_sync:
             self._sync(now)
         if self._connection is not None and not self._address.leads_to(self._connection):
