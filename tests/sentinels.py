@@ -82,7 +82,7 @@ class SentinelServer:
     def names(self, service: str = SERVICE) -> int | None:
         """The port of the primary it names now; None if it does not answer."""
         try:
-            answer = self.cli("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service)
+            answer = _cli(self.port, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", service, patience=0.1)
         except (redis.RedisError, OSError):
             return None
         return None if answer is None else int(answer[1])
@@ -215,10 +215,10 @@ def _is_in_sync(server: RedisServer) -> bool:
     return b"master_link_status:up" in _cli(server.port, "INFO", "replication")
 
 
-def _cli(port: int, *command: str | int) -> Any:
+def _cli(port: int, *command: str | int, patience: float = TIMEOUT / 20) -> Any:
     """The reply as it came, not parsed, over a connection of its own."""
     once = Retry(NoBackoff(), 0)
-    connection = Connection("127.0.0.1", port, protocol=2, socket_timeout=TIMEOUT / 20, retry=once)
+    connection = Connection("127.0.0.1", port, protocol=2, socket_timeout=patience, retry=once)
     try:
         connection.connect()
         connection.send_command(*command)

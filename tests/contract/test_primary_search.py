@@ -203,3 +203,40 @@ def test_a_server_that_is_silent_has_had_its_time_and_no_other_is_tried() -> Non
     with pytest.raises(RedisTimeout):
         world.find()
     assert world.reached == [OLD]
+
+
+def test_a_sentinel_that_leads_to_a_silent_server_is_asked_last_the_next_time() -> None:
+    """It may have been cut off together with it, while the others have found another."""
+    world = World([Named(OLD, 1), Named(NEW, 2)], {OLD: RedisTimeout("silent"), NEW: True})
+    with pytest.raises(RedisTimeout):
+        world.find()
+
+    assert world.find() == NEW
+
+
+def test_once_a_later_primary_was_heard_of_the_sentinel_that_is_asked_first_does_not_lead_back() -> None:
+    """Where it is cut off together with the old primary, and this process reaches them all."""
+    world = World([Named(OLD, 1), Named(NEW, 2)], {OLD: True, NEW: True})
+    assert world.find() == OLD
+
+    assert world.known.hear(Named(NEW, 2))
+
+    assert world.find() == NEW
+
+
+def test_what_is_heard_in_turn_is_news_if_it_is_another_primary_and_not_one_before_it() -> None:
+    world = World([Named(NEW, 2)], {NEW: True})
+    assert not world.known.hear(Named(NEW, 2)), "nothing is in use yet"
+    world.find()
+
+    assert [world.known.hear(named) for named in (Named(NEW, 2), Named(OLD, 1), Named(OLD, 3))] == [
+        False,
+        False,
+        True,
+    ]
+
+
+def test_each_sentinel_has_its_turn() -> None:
+    known = World([GONE, GONE, GONE], {}).known
+
+    assert len({id(known.next_in_turn()) for _ in range(3)}) == 3

@@ -20,6 +20,7 @@ import os
 import threading
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any, NamedTuple
 
 from redis.exceptions import AuthenticationError, RedisError
@@ -90,17 +91,29 @@ class Known:
 
     def __init__(self, sentinels: Sequence[Address]) -> None:
         self.last: Named | None = None  # changed under `_lock`; was primary when it was found
+        self.term = -1  # changed under `_lock`; the highest that a sentinel has told, found or not
         self.sentinels = tuple(sentinels)  # the one to ask first stands first; replaced whole
+        self._in_turn = cycle(sentinels)
+
+    def next_in_turn(self) -> Address:
+        """Another sentinel each time: the one that is asked first may be the one that is behind."""
+        return next(self._in_turn)
 
     def is_behind(self, named: Named) -> bool:
-        return self.last is not None and named.term < self.last.term
+        return named.term < self.term
+
+    def hear(self, named: Named) -> bool:
+        """Note what a sentinel says; whether it names another primary than the last, and a later one."""
+        with _lock:
+            self.term = max(self.term, named.term)
+            return not self.is_behind(named) and self.last is not None and self.last.where != named.where
 
     def found(self, named: Named, *, even_if_behind: bool = False) -> bool:
-        """Note that *named* is primary; False if another thread has found a later one meanwhile."""
+        """Note that *named* is primary; False if another thread has heard of a later one meanwhile."""
         with _lock:
             if self.is_behind(named) and not even_if_behind:
                 return False
-            before, self.last = self.last, named
+            before, self.last, self.term = self.last, named, named.term
         if before is not None and before.where != named.where:
             log.warning("the primary is %s now, no longer %s", named.where, before.where)
         return True
@@ -132,7 +145,12 @@ def search(known: Known, service: str, timeout: float, clock: Callable[[], float
             behind.append(named)
             continue
         reached.add(named.where)
-        connection = yield from _reach(named.where, f"named by {shown(sentinel)}", why)
+        try:
+            connection = yield from _reach(named.where, f"named by {shown(sentinel)}", why)
+        except RedisTimeout:
+            # It had its time, and the caller has no more. The next search hears another sentinel first.
+            known.put_last(sentinel)
+            raise
         if connection is not None:
             if known.found(named):
                 known.prefer(sentinel)
@@ -178,7 +196,7 @@ def _reach(where: Where, source: str, why: list[str]) -> Search:
     try:
         connection = yield Reach(where)
     except RedisTimeout:
-        raise  # it had its time, and the caller has no more
+        raise
     except (RedisError, OSError) as error:
         why.append(f"{where}, {source}, did not answer: {type(error).__name__}: {error}")
         return None

@@ -138,17 +138,15 @@ class SentinelAddress(Address):
 
     def look(self, patience: float) -> None:
         known = self._known
-        last, first = known.last, known.sentinels[0]
-        if last is None:
+        if known.last is None:
             return
+        share = min(patience, self.timeout / len(known.sentinels))
         try:
-            named = self._perform(Inquire(first, min(patience, self.timeout / len(known.sentinels))))
-            if named is None or known.is_behind(named):
-                known.put_last(first)
-            elif named.where != last.where:
+            named = self._perform(Inquire(known.next_in_turn(), share))
+            if named is not None and known.hear(named):
                 self.open().disconnect()
         except (RedisError, OSError):
-            known.put_last(first)
+            return  # the next look asks another sentinel
 
     def _perform(self, step: Step) -> Any:
         match step:
