@@ -198,6 +198,34 @@ def test_a_value_whose_invalidation_was_lost_in_the_failover_is_served_to_nobody
     world.run(body())
 
 
+def test_an_invalidation_that_only_the_old_primary_took_is_told_to_the_new_one(
+    world: World, topology: Topology, user: Callable[..., User]
+) -> None:
+    """Both take writes: the new primary's readers would have the old value until its ttl."""
+    writer = user(topology.url(), listen=False, max_staleness=LONG)
+    before = topology.primary
+
+    async def body() -> None:
+        assert await writer.is_cached()
+        promoted = topology.fail_over()
+        reader = user(topology.url())
+        await reader.comes_to_be_served_by(promoted)
+        assert writer.in_use == f"127.0.0.1:{before.port}"
+        assert not (await writer.write()).pending
+        before.cli("REPLICAOF", "127.0.0.1", promoted.port)
+
+        await writer.comes_to_be_served_by(promoted)
+
+        assert await writer.read() == writer.truth.version
+
+        async def is_told() -> bool:
+            return bool(await reader.read() == reader.truth.version)
+
+        await world.until(is_told)
+
+    world.run(body())
+
+
 def cut_off(primary: RedisServer) -> None:
     """Let its replicas get nothing any more; whoever is connected goes on."""
     primary.cli("CONFIG", "SET", "requirepass", "changed")
