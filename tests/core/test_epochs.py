@@ -94,6 +94,34 @@ def test_an_old_primary_met_again_serves_nothing_that_was_invalidated_on_the_new
     assert a.finish(a.read("k", call=None)) is MISS
 
 
+@pytest.mark.parametrize("splits", [1, 2])
+def test_an_old_primary_met_again_serves_nothing_that_others_invalidated_on_the_new_one(
+    a: Node, server: SimServer, splits: int
+) -> None:
+    """a has read there what they wrote, and would go back before it (G6); also from a third primary."""
+    a.load("k", "old", ["t"])
+    old = server.domain, server.tenure
+    for _ in range(splits):
+        server.fail_over(server.copy())
+        b = Node(server, a.clock, "bb").synced()
+        b.finish(b.invalidate("t"))
+        assert a.synced().load("k", "new", ["t"]) == "new"
+
+    server.domain, server.tenure = old
+    a.synced()
+
+    assert a.get("k") is MISS
+    assert Node(server, a.clock, "cc").synced().get("k") is MISS, "it is told to all"
+
+
+def test_an_epoch_that_is_adopted_again_and_was_not_left_is_not_cleared(a: Node, server: SimServer) -> None:
+    a.load("k", "v", ["t"])
+    a.core.disown()
+    a.synced()
+
+    assert a.get("k") == "v"
+
+
 def test_an_invalidation_that_an_old_primary_took_during_a_split_is_not_lost(
     a: Node, server: SimServer
 ) -> None:

@@ -158,7 +158,7 @@ class Coherence:
                 self.l1.clear()
                 self.recent.clear()
                 self.epoch = reply.epoch
-                self._pend_again(self.told.take_those_not_of(reply.epoch))
+                self._pend_again(self.told.owed_to(reply.epoch))
                 self.adopted = now
                 self.applied = self.proved = self.seen = self.recent_floor = reply.head
             else:

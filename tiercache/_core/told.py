@@ -3,16 +3,23 @@
 1. A primary is cut off, another is promoted: a new epoch begins there.  2. P loads v1 in it.  3. W commits
 v2, and invalidates at the old primary, which does not know yet.  4. The old one is demoted: W's record is
 gone, and v1 is valid in the new epoch. Only W can know.
+
+A history that was left can come back, with a name that leads to the new primary and to the old one again:
+1. P is on the old primary of a split, then on the new one, where it reads what Q wrote.  2. It is led back:
+the old epoch goes on, with what Q invalidated. An epoch never begins twice, so one that is met again is one
+in which records are missing, and nobody can tell which.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 
 from tiercache._core.records import EVERYTHING
 
 MAX_SPLIT = 60.0  # seconds a primary that was replaced may go on taking writes (A3)
 MAX_TOLD = 10_000  # dependencies; beyond it they are a clear
+MAX_LEFT = 100  # epochs remembered; one that comes back is one of the last few
 
 
 class Told:
@@ -20,6 +27,7 @@ class Told:
 
     def __init__(self) -> None:
         self._told: dict[str, tuple[int, float]] = {}  # epoch and instant of the reply; the newest last
+        self._adopted: deque[int] = deque(maxlen=MAX_LEFT)  # epochs; the one adopted last stands last
 
     def note(self, deps: Iterable[str], epoch: int, now: float) -> None:
         for dep in deps:
@@ -29,12 +37,20 @@ class Told:
             self._told.clear()
             self._told[EVERYTHING] = epoch, now
 
-    def take_those_not_of(self, epoch: int) -> list[str]:
-        """What was told in other epochs, and is forgotten here from now on."""
-        lost = [dep for dep, (of, _) in self._told.items() if of != epoch]
-        for dep in lost:
+    def owed_to(self, epoch: int) -> list[str]:
+        """What to invalidate in *epoch*, which is adopted now.
+
+        It is what was told in others, which is forgotten here from now on; and everything, if *epoch* was
+        left for another one before.
+        """
+        owed = [dep for dep, (of, _) in self._told.items() if of != epoch]
+        for dep in owed:
             del self._told[dep]
-        return lost
+        if not self._adopted or self._adopted[-1] != epoch:
+            if epoch in self._adopted:
+                owed.append(EVERYTHING)
+            self._adopted.append(epoch)
+        return owed
 
     def forget(self, sync_sent: float) -> None:
         """A sync was taken in the same epoch: what was told longer before than a split lasts is safe."""
@@ -46,3 +62,4 @@ class Told:
 
     def clear(self) -> None:
         self._told.clear()
+        self._adopted.clear()
