@@ -99,7 +99,11 @@ class Verbs:
     ) -> Plan[Written]:
         if token is not None and not isinstance(token, Token):
             raise TypeError(f"token must be what `token()` gave, not {token!r}")
-        return (yield from writes.put(self.tiers, [(self.want(key, ttl=ttl, tags=tags), value)], token))
+        return (
+            yield from writes.put(
+                self.tiers, [(self.want(key, ttl=ttl, tags=tags), value)], token, blocking=self.blocking
+            )
+        )
 
     def set_many(self, mapping: Mapping[str, object], ttl: Ttl | Unset, tags: TagsOfKey) -> Plan[Written]:
         if not isinstance(mapping, Mapping):
@@ -108,7 +112,7 @@ class Verbs:
             (self.want(key, ttl=ttl, tags=tags(key) if callable(tags) else tags), value)
             for key, value in mapping.items()
         ]
-        return (yield from writes.put(self.tiers, items))
+        return (yield from writes.put(self.tiers, items, blocking=self.blocking))
 
     def invalidate(self, tags: Tags, keys: Iterable[str], on_error: OnError, wait: bool) -> Plan[Written]:
         if on_error not in ("pend", "raise"):

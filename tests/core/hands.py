@@ -192,7 +192,9 @@ class Node:
     def put(
         self, key: str, value: Any, *, tags: Sequence[str] = (), token: writes.Token | None = None
     ) -> Hand:
-        return self.start(writes.put(self.tiers, [(self.want(key, tags=tags, call=None), value)], token))
+        return self.start(
+            writes.put(self.tiers, [(self.want(key, tags=tags, call=None), value)], token, blocking=False)
+        )
 
     def sync(self) -> Hand:
         return self.start(syncs.sync(self.tiers, blocking=False))

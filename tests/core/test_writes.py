@@ -229,7 +229,7 @@ def test_a_set_that_finds_no_memory_is_kept_in_l1_and_leaves_no_older_value(
 
 def test_sets_go_a_hundred_a_round_trip(a: Node) -> None:
     items = [(a.want(f"k{i}", call=None), i) for i in range(150)]
-    putting = a.start(writes.put(a.tiers, items))
+    putting = a.start(writes.put(a.tiers, items, blocking=False))
 
     assert putting.at == ("Set",) * 100
     assert putting.answer().at == ("Set",) * 50
@@ -246,7 +246,7 @@ def test_a_value_without_expiry_leaves_redis_after_30_days(a: Node) -> None:
 
 
 def test_a_set_value_leaves_l1_no_later_than_redis(a: Node, server: SimServer, clock: Clock) -> None:
-    putting = a.start(writes.put(a.tiers, [(a.want("k", call=None, ttl=5.0), "v")]))
+    putting = a.start(writes.put(a.tiers, [(a.want("k", call=None, ttl=5.0), "v")], blocking=False))
     clock.advance(2)
     putting.execute()
     clock.advance(2)

@@ -77,7 +77,7 @@ class TwoNodes(Playing):
         process = self.processes[who]
         value, due = self.truth.new_set()
         item = self.want(process, "s", call=None), value
-        self.start(process, writes.put(process.node.tiers, [item]), returns=due)
+        self.start(process, writes.put(process.node.tiers, [item], blocking=False), returns=due)
 
     def set_with_token(self, who: int) -> None:
         """Take a token, read the source, set what came of it."""
@@ -206,7 +206,9 @@ class TwoNodes(Playing):
         tiers = process.node.tiers
         token = yield from writes.token(tiers, blocking=False)
         value = yield Call(loader, ("a",))
-        return (yield from writes.put(tiers, [(self.want(process, "a", call=None), value)], token))
+        return (
+            yield from writes.put(tiers, [(self.want(process, "a", call=None), value)], token, blocking=False)
+        )
 
     def _end(self, process: Process, rows: tuple[str, ...]) -> Plan[Any]:
         try:

@@ -39,6 +39,14 @@ def peers(any_redis: RedisServer) -> Iterator[tuple[Peer, Peer]]:
         yield one, other
 
 
+@pytest.fixture(autouse=True)
+def settled(request: pytest.FixtureRequest, any_redis: RedisServer) -> None:
+    """The tests before emptied the server, and what they invalidated is owed to its new epoch."""
+    if "peers" in request.fixturenames:
+        for peer in request.getfixturevalue("peers"):
+            peer.do("health")
+
+
 def test_what_one_process_loads_the_other_finds(peers: tuple[Peer, Peer], source: Source) -> None:
     source.commit(1, "x")
 

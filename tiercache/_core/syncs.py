@@ -69,8 +69,12 @@ def _renew(tiers: Tiers, read: Read | None) -> Plan[tuple[bool, Answers | None]]
             tiers.events["syncs"] += 1
             replies: list[Any] = yield Ask((command,) if read is None else (command, read))
             good = _take(tiers, stand, replies[0])
-            if core.generation == stand.generation:
-                break  # else a write of our own met another epoch meanwhile, and the reply is void (R43)
+            if core.generation != stand.generation:
+                continue  # a write of our own met another epoch meanwhile, and the reply is void (R43)
+            if core.pending:  # what is owed to a new epoch; answers in it are from before
+                yield from send_pending(tiers)
+                return good, None
+            break
     except L2Refused as error:
         _pause(tiers, str(error))
         return False, None

@@ -112,7 +112,9 @@ def _send(tiers: Tiers, deps: list[str], raise_if_away: bool, fence: str = "") -
     return Written(token)
 
 
-def put(tiers: Tiers, items: Sequence[tuple[Want, object]], token: Token | None = None) -> Plan[Written]:
+def put(
+    tiers: Tiers, items: Sequence[tuple[Want, object]], token: Token | None = None, *, blocking: bool
+) -> Plan[Written]:
     """Store each value as current: a record on its key, the value, and the hint, in one step.
 
     A hundred items a round trip, each a step of its own, in their order. With *token*, refused (`stored`
@@ -122,7 +124,7 @@ def put(tiers: Tiers, items: Sequence[tuple[Want, object]], token: Token | None 
     written = Written(None)
     packed = [(want, value, tiers.values.encode(value)) for want, value in items]
     for start in range(0, len(packed), MAX_READ):
-        part = yield from _put_slice(tiers, packed[start : start + MAX_READ], token)
+        part = yield from _put_slice(tiers, packed[start : start + MAX_READ], token, blocking)
         written = Written(
             part.token or written.token, part.pending or written.pending, part.stored and written.stored
         )
@@ -130,7 +132,7 @@ def put(tiers: Tiers, items: Sequence[tuple[Want, object]], token: Token | None 
 
 
 def _put_slice(
-    tiers: Tiers, packed: Sequence[tuple[Want, object, bytes]], token: Token | None
+    tiers: Tiers, packed: Sequence[tuple[Want, object, bytes]], token: Token | None, blocking: bool
 ) -> Plan[Written]:
     """Bind each set to a place in the history: the *token*, or the head that this node has met.
 
@@ -161,6 +163,11 @@ def _put_slice(
                 return Written(last)
             if fenced:  # and that will not end before somebody's write does
                 break
+            if place.epoch != core.epoch:
+                # What is owed to a new epoch goes first, or it would take away what is set here.
+                yield from sync(tiers, blocking=blocking)
+                with core.lock:
+                    place = Token(core.epoch, core.seen) if core.epoch else place
     except L2Unavailable:
         core.pend(deps, serial)
         tiers.events["pending"] += 1
