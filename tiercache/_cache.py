@@ -305,7 +305,8 @@ class TierCache:
 
     def _made_verbs(self, *, blocking: bool) -> Verbs:
         l2 = self._node.address is not None
-        return Verbs(self._node.tiers, self._settings, self._counts, l2=l2, blocking=blocking)
+        node = self._node
+        return Verbs(node.tiers, self._settings, self._counts, l2=l2, blocking=blocking, auditor=node.auditor)
 
 
 def address_of(url: str, timeout: float) -> Address | None:

@@ -12,6 +12,7 @@ import inspect
 import time
 import typing
 from collections.abc import Callable, Coroutine, Iterable
+from math import inf
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 from uuid import UUID
 
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Args = tuple[Any, ...]
+Kwargs = dict[str, Any]
 
 # Arguments of these types and no others may stand for their call as they are: equal values of one of
 # them have one key. (0.0 and -0.0 are equal, and so are two datetimes in two zones, with two keys.)
@@ -78,9 +81,8 @@ class Function:
         # What a callable makes of a call may change from one call to the next, with a context variable say.
         self.by_arguments = l1 and not callable(key)
         self.table: dict[Any, Entry] = {}  # of the cache bound to; the hit path holds it, too
-        self._owner = owner
+        self._owner, self.counts = owner, Counts()
         self._cache: TierCache | None = None
-        self.counts = Counts()
 
     def bind(self) -> TierCache:
         """The cache this function's calls go to; the default one may be another than at the last call."""
@@ -107,11 +109,11 @@ class Function:
     def node(self) -> Node:
         return self.bind()._node
 
-    def read(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, renew: bool = False) -> Plan[Any]:
-        """The plan of one call that the hit path could not answer."""
+    def read(self, args: Args, kwargs: Kwargs, *, renew: bool = False, now: float | None = None) -> Plan[Any]:
+        """The plan of one call that the hit path, at *now* if it came to ask, could not answer."""
         cache = self.bind()
         arguments = self.keys.bind(args, kwargs)
-        settings = cache._settings
+        settings, auditor = cache._settings, cache._node.auditor
         ttl = settings.ttl if isinstance(self.ttl, Unset) else self.ttl
         plain = self.by_arguments and not kwargs and all(type(a) in PLAIN_TYPES for a in args)
         want = Want(
@@ -125,6 +127,7 @@ class Function:
             l1=self.l1,
             l2=self.l2 and cache._node.address is not None,
             share=self.share,
+            audit=None if auditor is None else auditor.observer_of_call(self, arguments, now),
             renew=renew,
             caller=self,
             table=self.table,
@@ -132,7 +135,7 @@ class Function:
         )
         return reads.read(cache._node.tiers, want, blocking=self.blocking)
 
-    def behind_a_load(self, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Entry | None:
+    def behind_a_load(self, node: Node, args: Args, kwargs: Kwargs) -> Entry | None:
         """The entry the hit path would have found, were no load running that may be ahead of L1.
 
         Such a load closes the hit path for all; only reads made inside of one need the longer way.
@@ -151,7 +154,7 @@ class Function:
             return entry
         return None
 
-    def key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    def key(self, args: Args, kwargs: Kwargs) -> str:
         if self.of_class is not None and self.of_class not in kwargs:
             self._check_object(args)
         return self.keys.key(self.keys.bind(args, kwargs))
@@ -166,7 +169,7 @@ class Function:
                 f"Class.{name}.invalidate(object, ...), not {first!r}"
             )
 
-    def invalidate(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan[Written]:
+    def invalidate(self, args: Args, kwargs: Kwargs) -> Plan[Written]:
         return writes.invalidate(self.node().tiers, (), (self.key(args, kwargs),))
 
     def invalidate_all(self) -> Plan[Written]:
@@ -200,12 +203,12 @@ def decorated(function: Any, owner: Callable[[], TierCache], **options: Any) -> 
 def _blocking(made: Function) -> Any:
     core, clock, counts, table = _UNBOUND, time.monotonic, made.counts, made.table
 
-    def past_l1(args: tuple[Any, ...], kwargs: dict[str, Any], **how: bool) -> Any:
+    def past_l1(args: Args, kwargs: Kwargs, now: float | None = None, **how: bool) -> Any:
         nonlocal core, clock, counts, table
         node = made.node()
-        core, clock, counts, table = node.tiers.core, node.clock, made.counts, made.table
-        entry = None if how else made.behind_a_load(node, args, kwargs)
-        return entry.take() if entry is not None else node.run(made.read(args, kwargs, **how))
+        core, clock, counts, table = node.tiers.core, node.hit_clock, made.counts, made.table
+        entry = None if how or now == inf else made.behind_a_load(node, args, kwargs)
+        return entry.take() if entry is not None else node.run(made.read(args, kwargs, now=now, **how))
 
     @functools.wraps(made.function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -225,7 +228,7 @@ def _blocking(made: Function) -> Any:
             counts.l1_hits += 1
             restore = entry.restore
             return entry.value if restore is None else restore(entry.value)
-        return past_l1(args, kwargs)
+        return past_l1(args, kwargs, now)
 
     made_wrapper: Any = wrapper
     made_wrapper.invalidate = lambda *args, **kwargs: made.node().run(made.invalidate(args, kwargs))
@@ -237,12 +240,14 @@ def _blocking(made: Function) -> Any:
 def _awaited(made: Function) -> Any:
     core, clock, counts, table = _UNBOUND, time.monotonic, made.counts, made.table
 
-    async def past_l1(args: tuple[Any, ...], kwargs: dict[str, Any], **how: bool) -> Any:
+    async def past_l1(args: Args, kwargs: Kwargs, now: float | None = None, **how: bool) -> Any:
         nonlocal core, clock, counts, table
         node = made.node()
-        core, clock, counts, table = node.tiers.core, node.clock, made.counts, made.table
-        entry = None if how else made.behind_a_load(node, args, kwargs)
-        return entry.take() if entry is not None else await node.run_async(made.read(args, kwargs, **how))
+        core, clock, counts, table = node.tiers.core, node.hit_clock, made.counts, made.table
+        entry = None if how or now == inf else made.behind_a_load(node, args, kwargs)
+        if entry is not None:
+            return entry.take()
+        return await node.run_async(made.read(args, kwargs, now=now, **how))
 
     @functools.wraps(made.function)
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -262,7 +267,7 @@ def _awaited(made: Function) -> Any:
             counts.l1_hits += 1
             restore = entry.restore
             return entry.value if restore is None else restore(entry.value)
-        return await past_l1(args, kwargs)
+        return await past_l1(args, kwargs, now)
 
     made_wrapper: Any = wrapper
     made_wrapper.invalidate = lambda *args, **kwargs: made.node().run_async(made.invalidate(args, kwargs))

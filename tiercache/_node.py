@@ -20,13 +20,14 @@ from collections.abc import Callable
 from math import inf
 from typing import Any, TypeVar
 
+from tiercache._audit import Auditor
 from tiercache._core import flights
 from tiercache._core.barriers import Forget
 from tiercache._core.coherence import Coherence
 from tiercache._core.commands import member_of
 from tiercache._core.flights import current_load
 from tiercache._core.l1 import L1
-from tiercache._core.plan import Plan, ask, run, run_async
+from tiercache._core.plan import Plan, Step, ask, run, run_async
 from tiercache._core.scripts import Names
 from tiercache._core.syncs import send_pending, sync
 from tiercache._core.tiers import Counts, Tiers
@@ -89,14 +90,19 @@ class Node:
             self._prober = Blocking(
                 address.with_timeout(patience), self.names, self.breaker, clock, pool_size=1, prober=True
             )
+        self.auditor: Auditor | None = None
+        self.hit_clock = clock  # what hit paths ask; an auditor's draws its samples by the way
+        if settings.audit is not None:
+            self.auditor = Auditor(
+                self.tiers, self._perform, rate=settings.audit, max_staleness=settings.max_staleness
+            )
+            self.hit_clock = self.auditor.clock
         _nodes.add(self)
 
     def run(self, plan: Plan[T]) -> T:
         """Drive *plan* on the calling thread."""
         self._ready()
-        io = self._memory or self._blocking
-        assert io is not None
-        return run(plan, io.perform)
+        return run(plan, self._perform)
 
     async def run_async(self, plan: Plan[T]) -> T:
         """Drive *plan* in the calling task."""
@@ -143,6 +149,8 @@ class Node:
                 return
             self._wound_up = True
             listener, self._listener = self._listener, None
+        if self.auditor is not None:
+            self.auditor.stop()
         if listener is not None:
             listener.stop()
         self._send_what_is_pending()
@@ -158,6 +166,11 @@ class Node:
         awaiting = self._loops.pop(asyncio.get_running_loop(), None)
         if awaiting is not None:
             await awaiting.close()
+
+    def _perform(self, step: Step) -> Any:
+        io = self._memory or self._blocking
+        assert io is not None
+        return io.perform(step)
 
     def _ready(self) -> None:
         if self.closed:
@@ -233,8 +246,11 @@ class Node:
         core.disown()
         core.held.clear()
         core.told.clear()
+        core.forget_loads()
         self.tiers.forget()
         self.values.renew_lock()
+        if self.auditor is not None:
+            self.auditor.forget()
         self.breaker = Breaker()
         # The parent's sockets, of a loop that does not run here: not closed, so that nothing is said on them.
         _never_closed.append(self._loops)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tiercache._core.commands import Synced
 from tiercache._core.tiers import Counts
@@ -22,6 +22,7 @@ class Stats:
     entries: int  # in L1 now
     evictions: int
     events: Counter[str]  # what else happened, by name: see docs/reference/events.md
+    audit: dict[str, Counter[str]] = field(default_factory=dict)  # audits by function and ending
 
     @property
     def hit_rate(self) -> float:
@@ -41,6 +42,7 @@ def stats(node: Node) -> Stats:
         entries=len(l1.entries),
         evictions=l1.evictions,
         events=Counter(node.tiers.events),
+        audit=node.auditor.report() if node.auditor is not None else {},
     )
 
 

@@ -35,6 +35,7 @@ class SettingArguments(TypedDict, total=False):
     pool_size: int
     listen: bool
     assume_no_failover_loss: bool
+    audit: float | None
 
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
@@ -105,6 +106,21 @@ def _fraction(value: object, name: str) -> float:
     return number
 
 
+def _share_of_hits(value: object, name: str) -> float | None:
+    if value is None:
+        return None
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]  # caught below
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 < number <= 1:
+        raise SettingError(
+            f"{name} must be the fraction of hits to compare with their source, above 0 up to 1 (1e-5, say), "
+            f"not {value!r}; for none pass None"
+        )
+    return number
+
+
 def _flag(value: object, name: str) -> bool:
     named = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
     flag = named.get(value.lower()) if isinstance(value, str) else value
@@ -149,6 +165,7 @@ _CHECKS: dict[str, Callable[[object, str], Any]] = {
     "pool_size": _count(1),
     "listen": _flag,
     "assume_no_failover_loss": _flag,
+    "audit": _share_of_hits,
 }
 
 
@@ -171,6 +188,7 @@ class Settings:
     pool_size: int = 16  # connections in each world
     listen: bool = True
     assume_no_failover_loss: bool = False
+    audit: float | None = None  # fraction of hits that are compared with their source; None: no auditor
 
     OF_HANDLE: ClassVar = ("namespace", "ttl", "l1_ttl", "jitter")
     OF_NODE: ClassVar = (
@@ -183,6 +201,7 @@ class Settings:
         "pool_size",
         "listen",
         "assume_no_failover_loss",
+        "audit",
     )
 
     @classmethod

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final, Literal
 
+from tiercache._audit import Auditor
 from tiercache._core import barriers, batches, reads, syncs, writes
 from tiercache._core.keys import check_key
 from tiercache._core.plan import Call, Plan
@@ -35,9 +37,18 @@ UNSET: Final = Unset()
 class Verbs:
     """The verbs of one handle in one world."""
 
-    def __init__(self, tiers: Tiers, settings: Settings, counts: Counts, *, l2: bool, blocking: bool) -> None:
+    def __init__(
+        self,
+        tiers: Tiers,
+        settings: Settings,
+        counts: Counts,
+        *,
+        l2: bool,
+        blocking: bool,
+        auditor: Auditor | None = None,
+    ) -> None:
         self.tiers, self.settings, self.counts = tiers, settings, counts
-        self.l2, self.blocking = l2, blocking
+        self.l2, self.blocking, self.auditor = l2, blocking, auditor
 
     def want(
         self,
@@ -74,6 +85,8 @@ class Verbs:
         self, key: str, loader: Callable[[], Any], ttl: Ttl | Unset, tags: Tags, share: bool
     ) -> Plan[Any]:
         want = self.want(key, call=Call(checked_loader(loader)), ttl=ttl, tags=tags, share=share)
+        if self.auditor is not None:
+            want = replace(want, audit=self.auditor.observer_of(loader, blocking=self.blocking))
         return (yield from reads.read(self.tiers, want, blocking=self.blocking))
 
     def get_many(self, keys: Iterable[str]) -> Plan[dict[str, Any]]:

@@ -30,6 +30,7 @@ from tiercache._core.told import Told
 
 CLOCKS = (1 + 1e-3) / (1 - 1e-3)  # how much longer a second of one process may be than one of another
 MAX_RECENT = 10_000  # records remembered against late replies; beyond it, late replies are not kept
+ANY_EPOCH = -1  # in place of an epoch: of a load that no tier answers in, whatever the epoch
 MAX_PENDING = 10_000  # dependencies whose invalidation waits for Redis; beyond it they are a clear
 
 
@@ -293,9 +294,15 @@ class Coherence:
 
     def end_load(self, epoch: int, token: float) -> None:
         with self.lock:
-            running = self._loads.pop((epoch, token))
+            running = self._loads.pop((epoch, token), 0)  # none in a child that was forked inside the load
             if running > 1:
                 self._loads[epoch, token] = running - 1
+            self._fold()
+
+    def forget_loads(self) -> None:
+        """After a fork, in the child: those who ran them are gone with the parent's threads."""
+        with self.lock:
+            self._loads.clear()
             self._fold()
 
     def reflects(self, deps: Iterable[str], token: int) -> bool:
@@ -335,5 +342,6 @@ class Coherence:
 
     def _fold(self) -> None:
         # A copy: the garbage collector may end a forgotten load here, on this very thread.
-        ahead = max((token for epoch, token in list(self._loads) if epoch == self.epoch), default=0.0)
+        here = (self.epoch, ANY_EPOCH)
+        ahead = max((token for epoch, token in list(self._loads) if epoch in here), default=0.0)
         self.open_until = self.lease if ahead <= self.proved else -inf

@@ -20,7 +20,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from tiercache._core.coherence import Coherence, Stand
+from tiercache._core.coherence import ANY_EPOCH, Coherence, Stand
 from tiercache._core.l1 import Entry
 
 
@@ -74,6 +74,7 @@ class Load:
     token: float  # inf: of a load without Redis, whose parts must be as young as itself
     flight: Flight
     outer: Load | None
+    unsourced: bool = False  # of an audit: it read, by `get`, what has no loader
     is_over: bool = False  # a task that the loader started, and did not wait for, may outlive it
 
     def chain(self) -> Iterable[Load]:
@@ -104,7 +105,16 @@ def ahead_of(core: Coherence, load: Load | None) -> float:
     """
     if load is None:
         return 0
-    return max((x.token for x in load.chain() if x.core is core and x.epoch == core.epoch), default=0)
+    here = (core.epoch, ANY_EPOCH)
+    return max((x.token for x in load.chain() if x.core is core and x.epoch in here), default=0)
+
+
+def audit_around(core: Coherence) -> Load | None:
+    """The load of an auditor of *core* that this read is part of: it goes to the source, past every tier."""
+    load = running_load()
+    if load is None:
+        return None
+    return next((x for x in load.chain() if x.core is core and x.epoch == ANY_EPOCH), None)
 
 
 # One for all boards: a circle of waits may run through the loads of several caches. Reentrant: at any

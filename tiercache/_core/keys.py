@@ -67,12 +67,12 @@ class CallKeys:
         self._name = name
         self._signature = inspect.signature(function)
         self._parameters = tuple(self._signature.parameters)
-        self._ignored = frozenset((ignore,) if isinstance(ignore, str) else ignore)
-        for ignored in self._ignored.difference(self._parameters):
+        self.ignored = frozenset((ignore,) if isinstance(ignore, str) else ignore)
+        for ignored in self.ignored.difference(self._parameters):
             raise ValueError(
                 f"ignore: {ignored!r} is no parameter of {name}(); {nearest(ignored, self._parameters)}"
             )
-        if self._ignored and key is not None:
+        if self.ignored and key is not None:
             raise ValueError("give ignore= or key=: what key= does not name is left out already")
         if key is not None and not callable(key) and not isinstance(key, str):
             raise TypeError(f"key must be a callable or a template, not {key!r}; write '{{parameter}}'")
@@ -103,7 +103,7 @@ class CallKeys:
 
     def _argument(self, name: str, value: object) -> str:
         value = behind_proxy(value)
-        if name in self._ignored or is_uncounted(value):
+        if name in self.ignored or is_uncounted(value):
             return ""
         try:
             text = ValueText(self._name, ignorable=name).of(value, f"argument {name!r}")

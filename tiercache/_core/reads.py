@@ -13,7 +13,16 @@ from math import inf
 from typing import Any, Final
 
 from tiercache._core.commands import Hit, KeyAsk, Mode, Touch, Unlock, Wait
-from tiercache._core.flights import ABANDONED, Flight, Landing, Load, ahead_of, may_take, running_load
+from tiercache._core.flights import (
+    ABANDONED,
+    Flight,
+    Landing,
+    Load,
+    ahead_of,
+    audit_around,
+    may_take,
+    running_load,
+)
 from tiercache._core.l1 import Entry, deps_of
 from tiercache._core.loads import ask_l2, file_alias, load_and_fill, load_away, load_for_l1, take_hit
 from tiercache._core.plan import TIMED_OUT, Join, Plan, Tell, ask
@@ -41,13 +50,16 @@ def read(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Any]:
     LoadTimeout when another's load takes longer than `load_timeout`, L2Unavailable under
     `on_lapse="raise"`.
     """
-    if tiers.core.bypassed(deps_named(want.tags, (want.key,))):
-        return (yield from _past_the_tiers(want))
+    audit = audit_around(tiers.core)
+    if audit is not None or tiers.core.bypassed(deps_named(want.tags, (want.key,))):
+        return (yield from _past_the_tiers(want, audit))
     if want.l1 and not want.renew:
         entry = look(tiers, want, running_load(), tiers.clock())
         if entry is not None:
             want.counts.l1_hits += 1
             file_alias(tiers, want, entry)
+            if want.audit is not None:
+                want.audit(want, entry, "L1")
             return entry.take()
     if want.call is None:
         return (yield from peek(tiers, want, blocking=blocking))
@@ -142,10 +154,12 @@ def _nothing() -> Plan[None]:
     yield
 
 
-def _past_the_tiers(want: Want) -> Plan[Any]:
-    """A read under a write of the truth: from the source, or a miss."""
+def _past_the_tiers(want: Want, audit: Load | None) -> Plan[Any]:
+    """A read under a write of the truth, or within an audit: from the source, or a miss."""
     if want.call is None:
         want.counts.misses += 1
+        if audit is not None:
+            audit.unsourced = True
         return MISS
     want.counts.loads += 1
     return (yield want.call)
@@ -191,6 +205,8 @@ def _second_look(tiers: Tiers, want: Want, now: float) -> tuple[Landing, Any] | 
     if entry is None:
         return None
     want.counts.l1_hits += 1
+    if want.audit is not None:
+        want.audit(want, entry, "L1")
     deps = deps_of(entry.key, entry.deps)
     return Landing(entry, deps, stand, now, entry.vouched, entry.vouched), entry.take()
 
@@ -222,6 +238,8 @@ def _fetch(
                 found = take_hit(tiers, want, answer, stand, head)
                 if found is not None:
                     want.counts.l2_hits += 1
+                    if want.audit is not None:
+                        want.audit(want, found[0].entry, "L2")
                     return found
                 mode = "renew"
             elif isinstance(answer, Wait):

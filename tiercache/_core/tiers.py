@@ -136,6 +136,7 @@ class Want:
     l1: bool = True
     l2: bool = True
     share: bool = False  # hand out the one object to everybody
+    audit: Callable[[Want, Entry, str], None] | None = None  # told what a hit gave, and of which tier
     renew: bool = False  # load, whatever is stored
     table: dict[Any, Entry] | None = None  # of `caller` at the call; it may have got another since
     caller: Filed | None = None  # the function whose call this is
