@@ -42,6 +42,7 @@ from tiercache._core.keys import CallKeys
 from tiercache._core.l1 import Entry
 from tiercache._core.plan import Call, Join, Plan, Step
 from tiercache._core.tiers import Tiers, Want
+from tiercache._settings import Settings
 
 log = logging.getLogger("tiercache")
 
@@ -72,13 +73,14 @@ class Cached(Protocol):
 class Auditor:
     """Counts by function and ending in `counts`; made only where `audit` is set."""
 
+    @classmethod
+    def of(cls, settings: Settings, tiers: Tiers, perform: Callable[[Step], Any]) -> Auditor | None:
+        if settings.audit is None:
+            return None
+        return cls(tiers, perform, rate=settings.audit, max_staleness=settings.max_staleness)
+
     def __init__(
-        self,
-        tiers: Tiers,
-        perform: Callable[[Step], Any],
-        *,
-        rate: float,
-        max_staleness: float,
+        self, tiers: Tiers, perform: Callable[[Step], Any], *, rate: float, max_staleness: float
     ) -> None:
         self._tiers, self._perform, self._rate = tiers, perform, rate
         self._wait = max_staleness * (1 + RHO) / (1 - RHO)
@@ -121,7 +123,7 @@ class Auditor:
             return {name: Counter(endings) for name, endings in self.counts.items()}
 
     def stop(self) -> None:
-        """Begin nothing any more; what is under way ends without a verdict."""
+        """Begin nothing any more; what is under way ends without a verdict, counted nowhere."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
@@ -162,8 +164,9 @@ class Auditor:
                 return
             new.plan = audit(self._tiers, new.served, self._wait, self._asleep)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="tiercache-audit", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="tiercache-audit", daemon=True)
+                thread.start()
+                self._thread = thread
             self._keys.add(key)
             heapq.heappush(self._due, (-inf, next(self._serial), new))
             self._changed.notify_all()
@@ -175,6 +178,7 @@ class Auditor:
                     # In short turns: the clock may be one that a test drives.
                     self._changed.wait(TURN if self._due else None)
                 if self._stopping:
+                    self._due.clear()
                     return
                 under_way = heapq.heappop(self._due)[2]
             self._advance(under_way)

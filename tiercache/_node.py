@@ -90,14 +90,13 @@ class Node:
             self._prober = Blocking(
                 address.with_timeout(patience), self.names, self.breaker, clock, pool_size=1, prober=True
             )
-        self.auditor: Auditor | None = None
-        self.hit_clock = clock  # what hit paths ask; an auditor's draws its samples by the way
-        if settings.audit is not None:
-            self.auditor = Auditor(
-                self.tiers, self._perform, rate=settings.audit, max_staleness=settings.max_staleness
-            )
-            self.hit_clock = self.auditor.clock
+        self.auditor = Auditor.of(settings, self.tiers, self._perform)
         _nodes.add(self)
+
+    @property
+    def hit_clock(self) -> Clock:
+        """What hit paths ask for the time: an auditor's clock draws its samples by the way."""
+        return self.clock if self.auditor is None else self.auditor.clock
 
     def run(self, plan: Plan[T]) -> T:
         """Drive *plan* on the calling thread."""

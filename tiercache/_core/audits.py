@@ -194,9 +194,10 @@ def _report(tiers: Tiers, served: Served, cached: Any, source: Any) -> str:
     age = stand.at - (stand.lease - core.max_staleness)
     lease = f"lease {age:.3f} s old" if age == age else "a lease without end"
     old, new = shown(repr(_restored(tiers, cached)), repr(_restored(tiers, source)))
+    tags = ", ".join(dep.removeprefix("t:") for dep in entry.deps) or "none"
     return (
-        f"key {entry.key!r}, tags {', '.join(d.removeprefix('t:') for d in entry.deps) or 'none'}, was served from "
-        f"{served.tier}: vouched for at V={entry.vouched} of head={stand.seen}, {lease}; "
+        f"key {entry.key!r}, tags {tags}, was served from {served.tier}: "
+        f"vouched for at V={entry.vouched} of head={stand.seen}, {lease}; "
         f"the tiers still give {old}, the source gives {new}. No record named what it depends on meanwhile: "
         "a write forgot to invalidate one of them, or came to it late"
     )
