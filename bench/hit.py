@@ -73,11 +73,11 @@ async def awaiting(cache: TierCache, rounds: int) -> Table:
     return against("L1 hit, async def", times, calls=CALLS, unit="ns")
 
 
-async def timed(function: Callable[[int], Awaitable[str]]) -> float:
+async def timed(function: Callable[[int], Awaitable[str]], calls: int = CALLS) -> float:
     gc.disable()  # as timeit does
     try:
         begun = time.perf_counter()
-        for _ in range(CALLS):
+        for _ in range(calls):
             await function(7)
         return time.perf_counter() - begun
     finally:

@@ -8,6 +8,7 @@ import logging
 import os
 import threading
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -488,7 +489,9 @@ def audits_of_parent_and_child() -> tuple[dict[str, int], dict[str, int]]:
 
     parent = audited_once()
     reading, writing = os.pipe()
-    child = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # that other threads run
+        child = os.fork()
     if child == 0:
         try:
             # One hit in L2, drawn as every other; none in L1, which is empty after a fork.

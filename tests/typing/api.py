@@ -7,6 +7,7 @@ An ignored line is an error that a user must get: both checkers complain of an i
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any, assert_type
@@ -193,12 +194,14 @@ def settings_are_known_by_name_and_type() -> None:
         pool_size=4,
         listen=False,
         assume_no_failover_loss=True,
+        audit=1e-5,
         private=True,
         clock=lambda: 0.0,
     )
     TierCache(l1_maxsise=10)  # type: ignore[call-arg]
     TierCache(l1_maxsize="10")  # type: ignore[arg-type]
     TierCache(on_lapse="explode")  # type: ignore[arg-type]
+    TierCache(audit="1e-5")  # type: ignore[arg-type]
     TierCache(max_staleness=None)  # type: ignore[arg-type]
     TierCache.from_env({"TIERCACHE_URL": "memory://"}, l1maxsize=10)  # type: ignore[call-arg]
     TierCache.embedded(pool_sise=4)  # type: ignore[call-arg]
@@ -223,6 +226,7 @@ async def verbs_are_awaited(token: Token) -> None:
     assert_type(await cache.token(), Token)
     assert_type(await cache.health(), Health)
     assert_type(cache.stats(), Stats)
+    assert_type(cache.stats().audit, dict[str, Counter[str]])
     async with cache.invalidating(tags="users") as block:
         assert_type(block.written, Written | None)
     async with TierCache("memory://") as own:
