@@ -11,6 +11,7 @@ cache.sync.invalidate_tags("user:7")        # or, in a coroutine: await cache.in
 """
 
 from tiercache._cache import TierCache
+from tiercache._core.collect import Collected
 from tiercache._core.keys import register_uncounted
 from tiercache._core.writes import Token, Written
 from tiercache._decorator import cached
@@ -32,6 +33,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CacheInfo",
+    "Collected",
     "Health",
     "L2Refused",
     "L2Unavailable",

@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, TypeVar, Unpack, overload
 import anyio.to_thread
 
 from tiercache import _decorator, _registry, _report
+from tiercache._core.collect import Collected
 from tiercache._core.tags import check_tags
 from tiercache._core.writes import Token, Written
 from tiercache._errors import SettingError
@@ -235,6 +236,14 @@ class TierCache:
         """
         return Invalidating(self._node, check_tags(tags), tuple(by_stored(keys)), on_outage, fence_ttl, wait)
 
+    def collect_token(self) -> Collected:
+        """`with` around code that may write: `token` is then the newest record it made, for `at_least`.
+
+        Of this context, and the tasks and threads that have a copy of it; None where nothing was written, or
+        what was is pending. Asks nobody.
+        """
+        return Collected(self._node.tiers.core)
+
     # ---- functions
 
     @overload
@@ -261,6 +270,11 @@ class TierCache:
         return decorator if function is None else decorator(function)
 
     # ---- itself
+
+    @property
+    def max_staleness(self) -> float:
+        """D, in seconds: a read reflects every invalidation that ran longer ago."""
+        return self._node.settings.max_staleness
 
     def register(
         self,

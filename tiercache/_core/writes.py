@@ -9,6 +9,7 @@ from math import inf
 from typing import NamedTuple
 
 from tiercache._core.coherence import Stand
+from tiercache._core.collect import note
 from tiercache._core.commands import MAX_READ, Clear, Invalidate, Recorded, Set
 from tiercache._core.l1 import Entry
 from tiercache._core.plan import Ask, Plan
@@ -97,7 +98,7 @@ def _send(tiers: Tiers, deps: list[str], raise_if_away: bool, fence: str = "") -
             replies = yield Ask((command,))
             record: Recorded = replies[0]
             core.own_record(record, part, tiers.clock())
-            token = Token(record.epoch, record.number)
+            token = note(core, Token(record.epoch, record.number))
             sent += len(part)
     except L2Unavailable:
         core.pend(deps[sent:], serial)
@@ -153,7 +154,7 @@ def _put_slice(
             for one, record in zip(left, replies, strict=True):
                 place = Token(record.epoch, record.number)
                 if record.status in ("ok", "full"):
-                    last = place
+                    last = note(core, place)
                     _take_set(tiers, one, record, stand)
                 else:
                     refused.append(one)
