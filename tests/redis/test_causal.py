@@ -125,6 +125,7 @@ def test_a_request_sees_what_the_one_before_it_wrote_in_another_process(
     here, there = peers
     browser = Browser(kind)
     for version in range(1, 6):
+        assert browser.ask(there, "GET", "/read", folder=source.folder) == str(version - 1)
         browser.ask(here, "POST", "/write", folder=source.folder, version=version)
         assert browser.ask(there, "GET", "/read", folder=source.folder) == str(version)
         here, there = there, here
