@@ -38,6 +38,7 @@ from tiercache._audit_calls import (
     start_on_thread,
 )
 from tiercache._core.audits import Served, Verdict, audit
+from tiercache._core.coherence import CLOCKS
 from tiercache._core.keys import CallKeys
 from tiercache._core.l1 import Entry
 from tiercache._core.plan import Call, Join, Plan, Step
@@ -49,7 +50,6 @@ log = logging.getLogger("tiercache")
 MAX_AUDITS = 16  # under way at once; each holds the arguments and the value of its hit
 TURN = 0.05  # seconds a wait takes at most, and so a stop
 STOPPING_PATIENCE = 1.0  # seconds `stop` waits for the thread
-RHO = 0.001  # how far a clock's rate may be off
 
 Observer = Callable[[Want, Entry, str], None]
 
@@ -83,7 +83,7 @@ class Auditor:
         self, tiers: Tiers, perform: Callable[[Step], Any], *, rate: float, max_staleness: float
     ) -> None:
         self._tiers, self._perform, self._rate = tiers, perform, rate
-        self._wait = max_staleness * (1 + RHO) / (1 - RHO)
+        self._wait = max_staleness * CLOCKS
         self._load_timeout = tiers.load_timeout
         self.clock = sampling(tiers.clock, rate)
         self.forget()

@@ -31,7 +31,6 @@ from tiercache import Collected, SettingError, TierCache, Token, default_cache
 
 COOKIE = "tiercache"
 HEADER = "X-Tiercache-Token"
-MAX_LENGTH = 40  # characters of a token
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # a token of RFC 9110, as names of headers and cookies are
 
 Message = MutableMapping[str, Any]
@@ -97,8 +96,6 @@ class _Carrier:
 
 
 def _parsed(text: str) -> Token | None:
-    if len(text) > MAX_LENGTH:
-        return None
     try:
         return Token.parse(text)
     except ValueError:

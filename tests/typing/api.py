@@ -12,8 +12,11 @@ from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any, assert_type
 
+from starlette.applications import Starlette
+
 import tiercache
-from tiercache import CacheInfo, Health, Stats, SyncCache, TierCache, Token, Written, cached
+from tiercache import CacheInfo, Collected, Health, Stats, SyncCache, TierCache, Token, Written, cached
+from tiercache.causal import CausalTokens, WSGIApp, WSGICausalTokens
 
 
 class User:
@@ -225,6 +228,10 @@ async def verbs_are_awaited(token: Token) -> None:
     assert_type(await cache.clear(), Written)
     assert_type(await cache.token(), Token)
     assert_type(await cache.health(), Health)
+    assert_type(cache.max_staleness, float)
+    with cache.collect_token() as collected:
+        assert_type(collected, Collected)
+        assert_type(collected.token, Token | None)
     assert_type(cache.stats(), Stats)
     assert_type(cache.stats().audit, dict[str, Counter[str]])
     async with cache.invalidating(tags="users") as block:
@@ -267,3 +274,13 @@ def results_say_what_happened(written: Written) -> None:
     assert_type(written.pending, bool)
     assert_type(written.stored, bool)
     written.token = None  # type: ignore[misc]
+
+
+def middleware_goes_where_middleware_goes(wsgi: WSGIApp) -> None:
+    app = Starlette()
+    app.add_middleware(CausalTokens, cache=cache)
+    app.add_middleware(CausalTokens, cache=cache, cookie=None, header="X-Shop-Token", secure=True, max_age=60)
+    CausalTokens(app, cache, secure=True)
+    WSGICausalTokens(wsgi, cache, cookie="shop")
+    CausalTokens(app, cookie_name="shop")  # type: ignore[call-arg]
+    WSGICausalTokens(app, max_age="1h")  # type: ignore[arg-type]
