@@ -23,6 +23,7 @@ from tests.peers import Peer
 from tests.servers import RedisServer
 from tests.source import Source
 from tiercache import SettingError, TierCache, Token, cached, default_cache
+from tiercache._core.collect import note
 from tiercache.causal import CausalTokens, WSGICausalTokens
 
 NewNode = Callable[..., TierCache]
@@ -267,6 +268,25 @@ def test_each_collects_its_own_cache_and_context_alone(cache: TierCache, new_nod
     assert (inner.token, of_other.token) == (None, None)
 
 
+def test_the_newest_record_is_kept_in_whatever_order_threads_note_them(cache: TierCache) -> None:
+    core = cache._node.tiers.core
+    with cache.collect_token() as collected:
+        for number in (2, 3, 1):
+            note(core, Token(7, number))
+        assert collected.token == Token(7, 3)
+        note(core, Token(8, 1))
+    assert collected.token == Token(8, 1), "of a new epoch"
+
+
+def test_what_was_collected_stays_when_it_is_entered_again(cache: TierCache) -> None:
+    with cache.collect_token() as collected:
+        first = cache.sync.delete("k").token
+    with collected:
+        assert collected.token == first
+        second = cache.sync.delete("k").token
+    assert collected.token == second
+
+
 def test_middleware_of_the_framework_between_does_not_keep_the_token(cache: TierCache) -> None:
     async def passed_on(request: Request, call_next: Any) -> Response:
         return await call_next(request)
@@ -488,6 +508,23 @@ def test_a_generator_that_writes_before_its_first_part_is_carried(cache: TierCac
     assert body == b"ab"
     assert closed == [True]
     assert Token.parse(headers["X-Tiercache-Token"])
+
+
+def test_a_client_that_goes_away_ends_a_late_body(cache: TierCache) -> None:
+    closed: list[bool] = []
+
+    def application(environ: Any, start_response: Any) -> Iterator[bytes]:
+        try:
+            start_response("200 OK", [])
+            yield b"a"
+            yield b"b"
+        finally:
+            closed.append(True)
+
+    body: Any = WSGICausalTokens(application, cache)({}, lambda *_: None)
+    assert next(body) == b"a"
+    body.close()
+    assert closed == [True]
 
 
 def test_a_body_that_is_ready_is_handed_on_as_it_is(cache: TierCache) -> None:
