@@ -240,9 +240,9 @@ class Auditor:
             if left < 0:
                 give_up()
                 raise TimeoutError(f"the loader took longer than {self._load_timeout} s")
-            if self._stopping or (loop is not None and loop.is_closed()):
+            if self._stopping or (loop is not None and not loop.is_running()):
                 give_up()
-                raise NoVerdict("dropped", "the cache, or the loop of the call, was closed")
+                raise NoVerdict("dropped", "the cache was closed, or the loop of the call has stopped")
         return loaded.result()
 
 

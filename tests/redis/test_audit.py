@@ -6,6 +6,7 @@ import ast
 import asyncio
 import logging
 import os
+import random
 import threading
 import time
 import warnings
@@ -21,7 +22,7 @@ from tests.peers import Peer
 from tests.servers import RedisServer, eventually
 from tests.source import Source
 from tests.world import Tasks, World
-from tiercache import SettingError, TierCache, default_cache, register_uncounted
+from tiercache import SettingError, TierCache, cached, default_cache, register_uncounted
 from tiercache._audit import MAX_AUDITS
 
 D = 0.2
@@ -134,6 +135,44 @@ def test_a_hit_that_is_found_by_the_key_of_its_call_is_looked_into(audited: Tier
     length([1, 2])
     assert length(of=[1, 2]) == 2
     ended(audited, same=1)
+
+
+@cached(tags=["thing:{name}"])
+def thing(folder: str, name: str) -> int:
+    return Source(folder).load(name)
+
+
+@cached(tags=["thing:{name}", "pairs"])
+async def pair(folder: str, name: str) -> list[int]:
+    return [await asyncio.to_thread(thing, folder, name), Source(folder).load(name)]
+
+
+def write_and_read(folder: str, seconds: float, seed: int) -> dict[str, int]:
+    """Commit, invalidate and read at random for a while; how the audits of this process ended."""
+    chance, source, cache = random.Random(seed), Source(folder), default_cache()
+    loop = asyncio.new_event_loop()
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        name = chance.choice("abcd")
+        if chance.random() < 0.02:
+            source.commit(chance.randrange(3), name)  # the same values again and again, as flags have
+            cache.sync.invalidate_tags(f"thing:{name}")
+        elif chance.random() < 0.2:
+            loop.run_until_complete(pair(folder, name))
+        else:
+            thing(folder, name)
+    loop.close()
+    return dict(endings(cache))
+
+
+def test_writes_that_are_invalidated_are_never_a_finding(redis_server: RedisServer, source: Source) -> None:
+    """Two processes that hear nothing of each other but by syncs, so that hits are as old as they may be."""
+    settings: dict[str, Any] = {"max_staleness": D, "listen": False, "audit": 1}
+    with Peer(redis_server.url(), **settings) as one, Peer(redis_server.url(), **settings) as other:
+        begun = [peer.start(write_and_read, source.folder, 3.0, n) for n, peer in enumerate((one, other))]
+        counted = sum((Counter(each.result(30)) for each in begun), Counter[str]())
+    assert counted["stale_within_D"] > 0, f"nothing was put to the test: {counted}"
+    assert counted["stale_beyond_D"] == counted["unstable"] == 0, counted
 
 
 def test_off_there_is_no_thread_and_no_figure(redis_server: RedisServer, new_node: NewNode) -> None:
@@ -454,6 +493,30 @@ def test_an_audit_whose_loop_has_ended_is_dropped(audited: TierCache) -> None:
 
     asyncio.run(body())
     ended(audited, dropped=1)
+
+
+def test_an_audit_whose_loop_has_stopped_is_dropped_and_loads_nothing_later(audited: TierCache) -> None:
+    """As in a worker that runs its loop for one task at a time."""
+    source, loads = {"k": 1}, [0]
+
+    async def load() -> int:
+        loads[0] += 1
+        return source["k"]
+
+    async def two_reads() -> None:
+        await audited.get_or_load("k", load)
+        source["k"] = 2
+        await audited.get_or_load("k", load)
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(two_reads())
+    ended(audited, dropped=1)
+    loads_before = loads[0]
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.run_until_complete(asyncio.sleep(0))
+    assert loads[0] == loads_before
+    loop.run_until_complete(audited._node.close_loop())
+    loop.close()
 
 
 def test_close_ends_the_audits_with_the_cache(redis_server: RedisServer) -> None:
