@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from contextvars import Context
@@ -88,7 +88,7 @@ def _is_shared(cls: type) -> bool:
 
 
 def _parts(value: Any) -> Iterator[object]:
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):  # and no other mapping, which may have to ask somebody for its values
         yield from list(value.values())[:MAX_LOOKED_AT]
     elif isinstance(value, (list, tuple, set, frozenset)):
         yield from list(value)[:MAX_LOOKED_AT]

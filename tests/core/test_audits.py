@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import dataclass
 
 import pytest
 
@@ -74,6 +75,23 @@ def test_a_warning_says_what_to_look_for(a: Node, server: SimServer) -> None:
     vouched, head = a.core.l1.entries["k"].vouched, a.core.seen
     for part in ("'k'", "tags t", "from L1", f"V={vouched}", f"head={head}", "1.500 s", "'old'", "'new'"):
         assert part in why
+
+
+@dataclass
+class Shy:
+    number: int
+
+    def __repr__(self) -> str:
+        raise AttributeError("not fetched")
+
+
+def test_a_value_that_cannot_be_shown_is_a_finding_all_the_same(a: Node) -> None:
+    a.load("k", Shy(1), ["t"])
+
+    verdict = drive(a, start(a), *[Shy(2)] * 4)
+
+    assert verdict.outcome == "stale_beyond_D"
+    assert "Shy" in verdict.why
 
 
 def test_a_value_that_l2_still_gives_after_l1_let_it_go_is_stale_beyond_d(a: Node) -> None:

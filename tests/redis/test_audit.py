@@ -183,6 +183,22 @@ def test_off_there_is_no_thread_and_no_figure(redis_server: RedisServer, new_nod
     assert threads_of_audits() == []
 
 
+def test_off_a_hit_asks_the_clock_itself(redis_server: RedisServer, new_node: NewNode) -> None:
+    """The whole price of an auditor to who has none: no look at a setting, no function in between."""
+
+    def clock_of(cache: TierCache) -> object:
+        @cache.cached
+        def answer() -> int:
+            return 42
+
+        assert [answer(), answer()] == [42, 42]
+        cells: Any = dict(zip(answer.__code__.co_freevars, answer.__closure__, strict=True))
+        return cells["clock"].cell_contents
+
+    assert clock_of(new_node(redis_server.url())) is time.monotonic
+    assert clock_of(new_node(redis_server.url(), audit=1e-5)) is not time.monotonic
+
+
 def test_at_a_small_rate_hardly_any_hit_is_looked_into(new_node: NewNode) -> None:
     cache = new_node("memory://", audit=1e-9)
 

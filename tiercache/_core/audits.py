@@ -193,7 +193,7 @@ def _report(tiers: Tiers, served: Served, cached: Any, source: Any) -> str:
     core, stand, entry = tiers.core, served.stand, served.entry
     age = stand.at - (stand.lease - core.max_staleness)
     lease = f"lease {age:.3f} s old" if age == age else "a lease without end"
-    old, new = shown(repr(_restored(tiers, cached)), repr(_restored(tiers, source)))
+    old, new = shown(_text(_restored(tiers, cached)), _text(_restored(tiers, source)))
     tags = ", ".join(dep.removeprefix("t:") for dep in entry.deps) or "none"
     return (
         f"key {entry.key!r}, tags {tags}, was served from {served.tier}: "
@@ -203,11 +203,19 @@ def _report(tiers: Tiers, served: Served, cached: Any, source: Any) -> str:
     )
 
 
+def _text(value: Any) -> str:
+    try:
+        return repr(value)
+    except Exception as error:  # of the user's
+        return f"<{type(value).__name__}, whose repr raises {type(error).__name__}>"
+
+
 def shown(old: str, new: str) -> tuple[str, str]:
     """Both texts cut to where they first differ."""
-    first = next(
+    same = next(
         (i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new))
     )
+    first = 0 if old == new else same
     begin = max(0, first - SHOWN // 4)
     return _cut(old, begin), _cut(new, begin)
 
