@@ -22,11 +22,11 @@ from bench.tables import Table, against
 from tiercache import TierCache, embedded
 from tiercache._core.coherence import ANY_EPOCH
 
-DRAWN = CALLS // 20  # calls a round of the slow candidate
+DRAWN = CALLS // 100  # calls a round of the slow candidate
 
 
 def measure(*, quick: bool) -> list[Table]:
-    rounds = 5 if quick else 25
+    rounds = 3 if quick else 15
     with embedded.start() as server:
         caches = {
             name: TierCache(server.url, namespace=f"bench{i}", audit=audit)

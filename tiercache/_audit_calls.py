@@ -143,6 +143,8 @@ def start_on_loop(loop: asyncio.AbstractEventLoop, step: Call, loaded: Future[An
     tasks: list[asyncio.Task[None]] = []
 
     async def work() -> None:
+        if not loaded.set_running_or_notify_cancel():
+            return  # given up before the loop came to it
         try:
             result = await awaiting.call(step)
         except asyncio.CancelledError:
@@ -157,7 +159,8 @@ def start_on_loop(loop: asyncio.AbstractEventLoop, step: Call, loaded: Future[An
         tasks.append(loop.create_task(work(), context=Context()))
 
     def cancel() -> None:
-        loaded.cancel()
+        if not loaded.cancel():
+            _land(loaded, error=NoVerdict("dropped", "given up"))  # its loop may never run again
         with suppress(RuntimeError):  # closed
             loop.call_soon_threadsafe(lambda: [task.cancel() for task in tasks])
 
