@@ -210,11 +210,11 @@ class Auditor:
 
     def _end(self, under_way: _Audit, ending: Ending, why: str = "") -> None:
         under_way.plan.close()
+        level = logging.WARNING if ending == "stale_beyond_D" else logging.DEBUG
+        log.log(level, "audit: %s: %s: %s", ending, under_way.name, why)
         with self._changed:
             self._keys.discard(under_way.served.want.key)
             self._count(under_way.name, ending)
-        level = logging.WARNING if ending == "stale_beyond_D" else logging.DEBUG
-        log.log(level, "audit: %s: %s: %s", ending, under_way.name, why)
 
     def _count(self, name: str, ending: Ending) -> None:
         with self._changed:
