@@ -334,7 +334,7 @@ class Coherence:
             self.recent[dep] = max(self.recent.get(dep, 0), number)
         if len(self.recent) > MAX_RECENT:
             # A hung load must not make it grow for ever: forget, and keep no reply older than this.
-            self.recent_floor = max(self.recent.values())
+            self.recent_floor = max(self.recent_floor, *self.recent.values())
             self.recent.clear()
 
     def _drop(self, deps: Iterable[str]) -> None:

@@ -17,7 +17,7 @@ if call('ZCOUNT', KEYS[1], '-inf', 0) > 4096 then                  -- most are o
   for _, name in ipairs(call('ZRANGEBYSCORE', KEYS[1], '-inf', 0, 'LIMIT', 4089, -1)) do
     if string.sub(name, 1, 2) == '\1n' and name ~= '\1n' .. ARGV[7] then
       call('ZREM', KEYS[1], name)
-      call('ZINCRBY', KEYS[1], -1, '\1x')                           -- and one of them may not be dead
+      call('ZADD', KEYS[1], '-' .. ARGV[1], '\1x')       -- and one may not be dead; no two times look alike
       break
     end
   end
