@@ -6,9 +6,10 @@ from __future__ import annotations
 import encodings.idna  # noqa: F401
 import inspect
 import re
+import ssl
 from collections.abc import Mapping
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import redis
 import redis.asyncio.connection as awaiting
@@ -52,6 +53,14 @@ _OURS = (
     "socket_timeout",
     "timeout",
 )
+# What a text can say of a connection. Others of redis-py's options are objects: as text they fail at each call.
+_IN_A_URL = frozenset(
+    (
+        "client_name db lib_name lib_version password path socket_keepalive socket_read_size username "
+        "ssl_ca_certs ssl_ca_data ssl_ca_path ssl_cert_reqs ssl_certfile ssl_check_hostname ssl_ciphers "
+        "ssl_exclude_verify_flags ssl_include_verify_flags ssl_keyfile ssl_min_version ssl_password"
+    ).split()
+).union(_OURS)
 
 
 class Identity(NamedTuple):
@@ -99,31 +108,33 @@ class Address:
         try:
             parts = urlsplit(url)
             _ = parts.port
+            options = parse_qs(parts.query)
             kwargs = dict(blocking.parse_url(url))
         except ValueError as error:
-            if "@" in url and "@" not in re.split("[/?#]", url.partition("://")[2])[0]:
-                # Not from the error: it quotes what it took for a port, the password's beginning.
-                raise SettingError(
-                    f"cannot read the URL {redacted(url)!r}: a '/', '?' or '#' in a password is written "
-                    "%2F, %3F or %23"
-                ) from None
-            raise SettingError(f"cannot read the URL {redacted(url)!r}: {error}") from error
-        path = parts.path.strip("/")
+            raise _unreadable(url, url, f"cannot read the URL {redacted(url)!r}: {error}") from None
+        path, beyond = parts.path.strip("/"), f"{parts.path}{parts.query}{parts.fragment}"
         if scheme == "unix" and not path:
-            raise SettingError(f"{url!r} names no socket; write it as in unix:///run/redis.sock?db=0")
+            raise SettingError(
+                f"{redacted(url)!r} names no socket; write it as in unix:///run/redis.sock?db=0"
+            )
         if any(c.isspace() for c in parts.netloc):
             raise SettingError(f"the URL {redacted(url)!r} has white space in it")
         if scheme != "unix" and path and not path.isdecimal():
-            raise SettingError(
-                f"{redacted(url)!r} names the database {path!r}; it must be a number, as in redis://host:6379/0"
+            raise _unreadable(
+                url,
+                beyond,
+                f"{redacted(url)!r} names the database {path!r}; it must be a number, as in redis://host:6379/0",
             )
         try:
+            if unknown := options.keys() - _IN_A_URL:
+                raise TypeError(f"a URL takes no {', '.join(sorted(unknown))}")
             address = cls(kwargs.pop("connection_class", blocking.Connection), kwargs, timeout)
             address.connection()
-        except (TypeError, redis.RedisError) as error:
-            raise SettingError(
-                f"the URL {redacted(url)!r} has an option redis-py refuses: {error}"
-            ) from error
+            _check_tls(kwargs)
+        except (TypeError, ValueError, AttributeError, OSError, redis.RedisError) as error:
+            raise _unreadable(
+                url, beyond, f"the URL {redacted(url)!r} has an option redis-py refuses: {error}"
+            ) from None
         return address
 
     @classmethod
@@ -220,6 +231,27 @@ class Address:
             return f"unix://{host}?db={database}"
         scheme = "rediss" if issubclass(self._blocking, blocking.SSLConnection) else "redis"
         return f"{scheme}://{host}:{port}/{database}"
+
+
+def _check_tls(options: Mapping[str, Any]) -> None:
+    """Raise an error for *options* of a URL that redis-py would look at no sooner than with each connection."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if "ssl_min_version" in options:
+        context.minimum_version = ssl.TLSVersion(options["ssl_min_version"])
+    if "ssl_ciphers" in options:
+        context.set_ciphers(options["ssl_ciphers"])
+    if "ssl_ca_data" in options:
+        context.load_verify_locations(cadata=options["ssl_ca_data"])
+
+
+def _unreadable(url: str, quoted: str, why: str) -> SettingError:
+    """An error that says *why*, unless *quoted*, which it may quote, may hold a part of a password."""
+    if "@" in quoted:
+        return SettingError(
+            f"cannot read the URL {redacted(url)!r}: in a user's name or password '/', '?', '#', '[' and ']' are "
+            "written %2F, %3F, %23, %5B and %5D, and a port is a number"
+        )
+    return SettingError(why)
 
 
 def redacted(url: str) -> str:

@@ -1,0 +1,326 @@
+"""What bytes from outside may do to a decoder: give a value of ours, or the one answer it has for others.
+
+Each target takes any bytes and raises AssertionError, or whatever escaped the decoder, where its
+promise is broken. hypothesis plays them briefly in the suite (test_targets.py), atheris for as
+long as it is told (`make fuzz SECONDS=3600`, run.py).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, Flag
+from math import inf
+from typing import Any, NamedTuple
+
+from redis.exceptions import ResponseError
+
+from tiercache._core import records
+from tiercache._core.coherence import MAX_RECENT, Coherence
+from tiercache._core.commands import (
+    Clear,
+    Command,
+    Fill,
+    Invalidate,
+    KeyAsk,
+    Read,
+    Recorded,
+    Set,
+    Sync,
+    Synced,
+    Touch,
+    Unlock,
+)
+from tiercache._core.l1 import L1, Entry
+from tiercache._core.scripts import Names
+from tiercache._core.values import ENVELOPED, PLAIN, Unreadable, Values
+from tiercache._errors import L2Refused, SettingError, Unstorable
+from tiercache._transport.address import Address
+from tiercache._transport.replies import Request
+
+NODE = "a" * 32
+EPOCH = 271828182845904
+PASSWORD = "s3cr3t-PaSs"
+# What a byte of an entry may come to in memory: "[]," is three bytes and a list of 56 and a pointer.
+BYTES_FOR_A_BYTE = 64
+SMALL_CHANGE = 8_192
+
+
+class Taker:
+    """Parts of some bytes, in turn; where they end, the parts are empty."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data, self._at = data, 0
+
+    def take(self, size: int) -> bytes:
+        part = self._data[self._at : self._at + size]
+        self._at += size
+        return part
+
+    def byte(self) -> int:
+        return self.take(1)[0] if self.left else 0
+
+    def part(self) -> bytes:
+        """As many bytes as the next byte says."""
+        return self.take(self.byte())
+
+    @property
+    def left(self) -> int:
+        return max(0, len(self._data) - self._at)
+
+    def rest(self) -> bytes:
+        return self.take(self.left)
+
+
+class Colour(Enum):
+    RED = 1
+    GREEN = 2
+
+
+class Right(Flag):
+    READ = 1
+    WRITE = 2
+
+
+class Point(NamedTuple):
+    x: Any
+    y: Any
+
+
+@dataclass
+class Order:
+    id: Any
+    lines: Any
+
+
+class Odd:
+    """Comes back by functions of the user's."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+def values() -> Values:
+    made = Values()
+    for cls in (Colour, Right, Point, Order):
+        made.register(cls)
+    made.register(Odd, lambda odd: odd.value, Odd)
+    return made
+
+
+VALUES = values()
+
+
+# ---- entries
+
+
+def entry(data: bytes) -> None:
+    """Any bytes under any key."""
+    taker = Taker(data)
+    key = taker.part().decode("utf-8", "replace")
+    check_entry(records.parse_entry(taker.rest(), key))
+
+
+def checked_entry(data: bytes) -> None:
+    """Bytes whose check is right, as somebody makes them who knows the format."""
+    taker = Taker(data)
+    key = taker.part().decode("utf-8", "replace")
+    head = [taker.part() for _ in range(5)]
+    tags, payload = taker.part(), taker.rest()
+    size = taker.part() if data[:1] == b"\xff" else str(len(tags)).encode()
+    try:
+        named = tuple(tags.decode().split("\0")) if tags else ()
+    except UnicodeDecodeError:
+        named = ()
+    head[3] = records.check_of(key, named, payload).encode()
+    check_entry(records.parse_entry(b"|".join((b"1", *head, size)) + b"|" + tags + payload, key))
+
+
+def check_entry(parsed: records.StoredEntry | None) -> None:
+    if parsed is not None:
+        assert len(parsed.tags) <= records.MAX_ENTRY_TAGS
+        assert len(str(parsed.token)) <= 4_300  # more digits, and each time it is shown is an error
+        try:
+            VALUES.decode(parsed.payload)
+        except Unreadable:
+            pass
+
+
+# ---- hints
+
+
+def hint(data: bytes) -> None:
+    """Any message on the channel, heard by a node with something in its L1."""
+    core = coherence()
+    for _ in range(2):
+        parsed = records.parse_hint(data)
+        if parsed is not None:
+            hear(core, parsed)
+
+
+def next_hint(data: bytes) -> None:
+    """A message that claims to be the next record."""
+    core = coherence()
+    for number in (2, 3):
+        parsed = records.parse_hint(b"1|%d|%d|" % (EPOCH, number) + data)
+        if parsed is not None:
+            hear(core, parsed)
+    reply = Synced(EPOCH, 1, 1, 1, True, 1, ())
+    _, stand = core.sync(2.0)
+    assert core.prove(stand, reply)
+    assert (core.applied, core.seen, core.proved) == (1, 1, 1), "a lie outlived the sync"
+
+
+def hear(core: Coherence, told: records.Hint) -> None:
+    before = core.applied
+    said = core.hear(told)
+    assert (core.applied == before + 1) == (said == "applied")
+    assert (core.seen, core.proved, core.lease) == (1, 1, 6.0), "a message moved what only a reply may"
+    assert len(core.recent) <= MAX_RECENT
+
+
+def coherence() -> Coherence:
+    core = Coherence(L1(100), max_staleness=5.0, node=NODE)
+    _, stand = core.sync(1.0)
+    assert core.prove(stand, Synced(EPOCH, 1, 1, 1, True, 1, None))
+    for key, tags in (("a", ("t:users",)), ("b", ("t:users", "t:user:7")), ("c", ())):
+        core.l1.put(Entry(key, key, None, deadline=inf, deps=tags, vouched=1), 1.0)
+    return core
+
+
+# ---- values
+
+
+def value(data: bytes) -> None:
+    """Any payload."""
+    decoded(data)
+
+
+def enveloped(data: bytes) -> None:
+    decoded(ENVELOPED + data)
+
+
+def plain(data: bytes) -> None:
+    decoded(PLAIN + data)
+
+
+def decoded(data: bytes) -> None:
+    try:
+        came = VALUES.decode(data)
+    except Unreadable:
+        return
+    assert weight(came) <= BYTES_FOR_A_BYTE * len(data) + SMALL_CHANGE, "bytes that grow"
+    try:
+        again = VALUES.encode(came)
+    except Unstorable:
+        return  # deeper than encode() writes
+    VALUES.decode(again)
+
+
+def weight(whole: Any) -> int:
+    """Bytes of *whole* and all it holds, as if nothing were shared."""
+    total, todo = 0, [whole]
+    while todo:
+        part = todo.pop()
+        total += sys.getsizeof(part)
+        if isinstance(part, dict):
+            todo += [*part.keys(), *part.values()]
+        elif isinstance(part, list | tuple | set | frozenset):
+            todo += part
+        elif isinstance(part, Order | Odd):
+            todo.append(vars(part))
+    return total
+
+
+# ---- replies of Redis
+
+NAMES = Names("shop", 0)
+ASKS = (KeyAsk("k", "lead", NODE + ":0"), KeyAsk("other", "get", ""))
+COMMANDS: tuple[Command[Any], ...] = (
+    Sync(EPOCH, 1, NODE),
+    Read(EPOCH, 1, ASKS),
+    Read(EPOCH, 1, ASKS[:1]),
+    Fill(EPOCH, 1, NODE + ":0", 1_000, "k", "00000000", 0, b"", ()),
+    Set(None, 0, 1_000, "k", "00000000", b"", (), 100),
+    Invalidate(("t",), ("k",), 100, 100),
+    Clear(),
+    Unlock("k", NODE + ":0"),
+    Touch(EPOCH, "k", 1_000),
+)
+WORDS = (b"ok", b"full", b"stale", b"hit", b"miss", b"lead", b"wait", b"again", b"records", b"flush", b"new")
+
+
+def reply(data: bytes) -> None:
+    """Any reply to any command: typed, or a refusal."""
+    taker = Taker(data)
+    command = COMMANDS[taker.byte() % len(COMMANDS)]
+    request = Request((command,), NAMES)
+    (result,) = request.results([said(taker)])
+    assert isinstance(result, L2Refused | Recorded | int) or type(result).__module__.endswith("commands")
+    if isinstance(result, Synced):
+        core = coherence()
+        _, stand = core.sync(2.0)
+        core.prove(stand, result)
+    if isinstance(result, Recorded):
+        coherence().own_record(result, ("t:users",))
+
+
+def said(taker: Taker, depth: int = 0) -> Any:
+    """Something a server can say."""
+    kind = taker.byte() % 8
+    if kind == 0 and depth < 20:
+        return [said(taker, depth + 1) for _ in range(taker.byte() % 24)]
+    if kind == 1:
+        return int.from_bytes(taker.take(8), "big", signed=True)
+    if kind == 2:
+        return None
+    if kind == 3:
+        return ResponseError(taker.part().decode("latin-1"))
+    if kind == 4:
+        return WORDS[taker.byte() % len(WORDS)]
+    if kind == 5:
+        return str(int.from_bytes(taker.take(1 + taker.byte() % 8), "big")).encode()
+    return taker.part()
+
+
+# ---- addresses
+
+
+def address(data: bytes) -> None:
+    """Any text in the place of a URL: an Address, or a SettingError that tells no password."""
+    url = data.decode("utf-8", "surrogateescape")
+    try:
+        made = Address.of_url(url, 1.0)
+    except SettingError as error:
+        told: BaseException | None = error
+        while told is not None:
+            assert PASSWORD not in str(told)
+            told = told.__cause__
+        return
+    assert PASSWORD not in str(made)
+    assert made.connection().retry.get_retries() == 0
+    made.async_connection()
+
+
+def address_with_password(data: bytes) -> None:
+    """A URL whose password is known, so that it can be looked for in what is said."""
+    taker = Taker(data)
+    user, host = (part.decode("utf-8", "replace").replace(":", "") for part in (taker.part(), taker.part()))
+    scheme = ("redis", "rediss", "redis", "redids")[taker.byte() % 4]
+    rest = taker.rest().decode("utf-8", "replace")
+    address(f"{scheme}://{user}:{PASSWORD}@{host}{rest}".encode())
+
+
+TARGETS: tuple[Callable[[bytes], None], ...] = (
+    entry,
+    checked_entry,
+    hint,
+    next_hint,
+    value,
+    enveloped,
+    plain,
+    reply,
+    address,
+    address_with_password,
+)
