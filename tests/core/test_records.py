@@ -7,6 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tiercache._core.records import (
+    MAX_DEP_BYTES,
     MAX_DEPS,
     MAX_ENTRY_TAGS,
     MAX_HINT_BYTES,
@@ -24,6 +25,8 @@ KEY = "profile:7"
 PAYLOAD = b'{"a":1}|\0|\xff'
 # Any text a key or a tag may be: no NUL.
 text = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1)
+
+name = text.filter(lambda name: len(name.encode()) <= 512)
 
 
 def stored(
@@ -114,7 +117,7 @@ def test_no_bytes_at_all_make_an_entry_fail(raw: bytes) -> None:
     assert parse_entry(raw, KEY) is None
 
 
-@given(deps=st.lists(text.map(tag_dep) | text.map(key_dep), min_size=1).map(tuple))
+@given(deps=st.lists(name.map(tag_dep) | name.map(key_dep), min_size=1).map(tuple))
 def test_a_hint_names_what_was_packed(deps: tuple[str, ...]) -> None:
     assert parse_hint(hint(pack_deps(deps))) == Hint(271828182845904, 42, deps)
 
@@ -123,6 +126,17 @@ def test_a_hint_may_name_as_many_dependencies_as_a_record_has() -> None:
     deps = tuple("t:" + "x" * 508 + f"{n:04}" for n in range(MAX_DEPS))
 
     assert parse_hint(hint(pack_deps(deps))) == Hint(271828182845904, 42, deps)
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "鍵"])
+def test_a_dependency_longer_than_any_of_ours_makes_a_hint_none(letter: str) -> None:
+    """Each that is heard of is remembered for a while: ten thousand of a megabyte would be ten gigabytes."""
+    size = len(letter.encode())
+    longest = "t:" + letter * (512 // size) + "y" * (512 % size)
+    assert len(longest.encode()) == MAX_DEP_BYTES
+
+    assert parse_hint(hint(pack_deps(("t:a", longest)))) == Hint(271828182845904, 42, ("t:a", longest))
+    assert parse_hint(hint(pack_deps(("t:a", longest + "y")))) is None
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,7 @@ def test_a_waiter_whose_subscription_is_cut_does_not_wait_for_the_wake_up_it_can
     own_redis: RedisServer, deaf_user: str, holder: Peer, source: Source
 ) -> None:
     with Peer(deaf_user) as waiter:
+        waiter.call(shorten_locks, LOCK_MS)
         assert waiter.do("get", "anything") is None
         assert eventually(lambda: waiter.do("health").listening)
         leading = holder.start(it, source.folder)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.redis.domain import ME, OTHER, Domain
-from tiercache._core.commands import Hit
+from tiercache._core.commands import LOCK_MS, Hit
 from tiercache._core.records import parse_entry
 
 Plant = Callable[[Any, str], object]
@@ -181,6 +181,15 @@ def test_a_lock_with_an_owner_of_nobody_is_waited_for_until_its_end(domain: Doma
     assert answer not in ("lead", "miss")
 
 
+def test_a_lock_that_lives_longer_than_any_of_ours_keeps_nobody_waiting(domain: Domain) -> None:
+    """Its waiters would give up with a LoadTimeout, when the key could have been loaded."""
+    domain.client.hset(domain.names.lock("b"), "owner", OTHER + ":0")
+    domain.client.pexpire(domain.names.lock("b"), LOCK_MS + 5_000)
+
+    assert domain.answer("b", "lead", ME + ":0") == "lead"
+    assert domain.client.pttl(domain.names.lock("b")) <= LOCK_MS
+
+
 # ---- the domain's own keys
 
 
@@ -305,6 +314,19 @@ def test_a_planted_dependency_that_is_no_text_costs_misses_and_no_sync(domain: D
 
     assert domain.sync(proved=domain.head()).epoch == domain.epoch
     assert domain.holds("a")
+
+
+@pytest.mark.parametrize("table", [0, 1])
+def test_a_planted_dependency_longer_than_any_of_ours_is_not_brought_to_the_nodes(
+    domain: Domain, table: int
+) -> None:
+    head = domain.head()
+    domain.client.zadd(domain.names.domain[table], {b"t:" + b"x" * 512: head, b"k:" + b"x" * 100_000: head})
+
+    records = domain.sync(proved=head - 1).records
+    assert records is not None
+    assert ("t:" + "x" * 512, head) in records
+    assert max(len(dep) for dep, _ in records) == 514
 
 
 def test_a_hint_is_never_written_where_a_channel_is_a_key(domain: Domain) -> None:

@@ -40,6 +40,7 @@ class _Miss:
 MISS: Final = _Miss()
 
 MAX_JOINS = 2  # flights a caller waits for in turn; then it loads on its own
+TRUE_RINGS = 3  # wake-ups in a row that left a waiter waiting, and are no reason for doubt
 FIRST_LOOK = 0.02  # seconds; how soon a waiter looks again where no wake-up can reach it
 
 
@@ -224,7 +225,7 @@ def _fetch(
     dep = key_dep(want.key)
     bell: Future[None] | None = None
     mode: Mode = "renew" if want.renew else "lead"
-    looks, give_up = 0, now + tiers.load_timeout
+    looks, rings, give_up = 0, 0, now + tiers.load_timeout
     try:
         while True:
             asked = yield from ask_l2(tiers, (KeyAsk(want.key, mode, owner),), blocking=blocking)
@@ -248,9 +249,10 @@ def _fetch(
                     if tiers.clock() >= give_up:
                         raise too_long(tiers, want)
                     patience = patience_for(tiers, answer.left, looks)
-                    yield Join(bell, min(patience, give_up - tiers.clock()))
+                    yield from _wait(bell, min(patience, give_up - tiers.clock()), rings)
                     looks += 1
                 if bell is None or bell.done():
+                    rings += bell is not None
                     bell = tiers.bells.hang(dep)
     finally:
         if bell is not None:
@@ -260,8 +262,19 @@ def _fetch(
 def patience_for(tiers: Tiers, left: float, looks: int) -> float:
     """How long to wait for a wake-up before looking again, *left* seconds before the lock ends."""
     if not tiers.wakes_arrive():
-        return min(left + 0.001, FIRST_LOOK * (1 << min(looks, 10)))
+        return min(left + 0.001, FIRST_LOOK * (1 << min(looks, 6)))
     return left / 4 if looks == 0 else left / 2 if looks == 1 else left + 0.001
+
+
+def _wait(bell: Future[None], patience: float, rings: int) -> Plan[None]:
+    """Wait for *bell*, having been woken *rings* times for nothing.
+
+    A load that fails wakes all, and one of them leads the next. More than some, and somebody makes them
+    up: each would be a round trip, so this waiter is deaf for a while.
+    """
+    if rings > TRUE_RINGS:
+        yield Join(Future(), min(patience, FIRST_LOOK * (1 << min(rings - TRUE_RINGS, 6))))
+    yield Join(bell, patience)
 
 
 def touch(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[bool]:

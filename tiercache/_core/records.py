@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 EVERYTHING = "*"
 MAX_DEPS = 2_000  # a record; more are sent in slices
+MAX_DEP_BYTES = 514  # "t:" and a tag, or "k:" and a key as stored
 MAX_HINT_BYTES = MAX_DEPS * 520 + 64
 MAX_ENTRY_TAGS = 129  # 128 of the user's, and the function's own
 
@@ -85,8 +86,12 @@ def parse_hint(raw: object) -> Hint | None:
     fields = raw.split(b"|", 3)
     if len(fields) != 4 or fields[0] != b"1" or len(fields[1]) > 16 or len(fields[2]) > 16:
         return None
+    # Each that is heard of is remembered for a while: ten thousand of a megabyte would be too much.
+    named = fields[3].split(b"\0", MAX_DEPS)
+    if len(named) > MAX_DEPS or max(map(len, named)) > MAX_DEP_BYTES:
+        return None
     try:
         hint = Hint(int(fields[1]), int(fields[2]), tuple(fields[3].decode().split("\0")))
     except ValueError:
         return None
-    return hint if hint.number > 0 and len(hint.deps) <= MAX_DEPS else None
+    return hint if hint.number > 0 else None

@@ -57,11 +57,13 @@ class Bells:
             self._bells.setdefault(dep, []).append(bell)
         return bell
 
-    def ring(self, dep: str) -> None:
+    def ring(self, dep: str) -> bool:
+        """Let those who wait for *dep* look; whether there was one."""
         with self._lock:
             bells = self._bells.pop(dep, [])
         for bell in bells:
             bell.set_result(None)
+        return bool(bells)
 
     def ring_all(self) -> None:
         """Let all who wait look again: wake-ups were lost, or cannot arrive."""

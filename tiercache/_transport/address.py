@@ -53,14 +53,13 @@ _OURS = (
     "socket_timeout",
     "timeout",
 )
-# What a text can say of a connection. Others of redis-py's options are objects: as text they fail at each call.
-_IN_A_URL = frozenset(
-    (
-        "client_name db lib_name lib_version password path socket_keepalive socket_read_size username "
-        "ssl_ca_certs ssl_ca_data ssl_ca_path ssl_cert_reqs ssl_certfile ssl_check_hostname ssl_ciphers "
-        "ssl_exclude_verify_flags ssl_include_verify_flags ssl_keyfile ssl_min_version ssl_password"
-    ).split()
-).union(_OURS)
+# What a text can say of a connection. The other options are objects: as text they would fail at each call.
+_SAID_IN_A_URL = """
+    client_name db password path socket_keepalive socket_read_size username
+    ssl_ca_certs ssl_ca_data ssl_ca_path ssl_cert_reqs ssl_certfile ssl_check_hostname ssl_ciphers
+    ssl_exclude_verify_flags ssl_include_verify_flags ssl_keyfile ssl_min_version ssl_password
+"""
+_IN_A_URL = {*_SAID_IN_A_URL.split(), *_OURS} - {"connection_class"}
 
 
 class Identity(NamedTuple):
@@ -234,7 +233,7 @@ class Address:
 
 
 def _check_tls(options: Mapping[str, Any]) -> None:
-    """Raise an error for *options* of a URL that redis-py would look at no sooner than with each connection."""
+    """Raise an error for *options* of a URL that redis-py would look at with each connection, and not now."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if "ssl_min_version" in options:
         context.minimum_version = ssl.TLSVersion(options["ssl_min_version"])
@@ -248,8 +247,8 @@ def _unreadable(url: str, quoted: str, why: str) -> SettingError:
     """An error that says *why*, unless *quoted*, which it may quote, may hold a part of a password."""
     if "@" in quoted:
         return SettingError(
-            f"cannot read the URL {redacted(url)!r}: in a user's name or password '/', '?', '#', '[' and ']' are "
-            "written %2F, %3F, %23, %5B and %5D, and a port is a number"
+            f"cannot read the URL {redacted(url)!r}: in a user's name or password '/', '?', '#', '[' and ']' "
+            "are written %2F, %3F, %23, %5B and %5D, and a port is a number"
         )
     return SettingError(why)
 

@@ -5,6 +5,10 @@ another process's load, and syncs three times within `max_staleness`: what the c
 comes with the next sync. Correctness never needs it: without it a lease lapses, and the next
 read syncs in line.
 
+The channel is open to whoever may publish on it. What it says is heard for no more than a sync
+every tenth of `max_staleness`, once it was caught lying; and under a flood it is not heard at
+all for a while, which costs nothing but speed.
+
 A subscription can die without a sign (a half-open path). Each sync is accompanied by a PING
 on it, and one that was not answered by the sync after next is closed and made anew.
 """
@@ -30,6 +34,7 @@ from tiercache._errors import L2Unavailable
 from tiercache._transport.address import Address
 from tiercache._transport.blocking import FAILURES
 from tiercache._transport.breaker import PROBE_EVERY
+from tiercache._transport.flood import Flood
 
 log = logging.getLogger("tiercache")
 
@@ -37,6 +42,9 @@ TURN = 0.1  # seconds a wait on the socket takes at most, and so a stop
 RECONNECT_EVERY = 0.25  # seconds between two attempts to subscribe
 MAX_QUESTIONS = 32  # barriers that wait for this node at once; the rest find its next sync
 LOOK_EVERY = 1.0  # seconds between two looks at whether another server is the primary now
+DEAF = 10.0  # seconds without a subscription after a flood on the channel
+TRUSTED, LIED, FOREIGN = 0.01, 0.1, 0.1  # parts of D between a sync and one that a hint asks for
+ASKED, ASKED_BY_A_LIAR = 0.002, 0.2  # parts of D between two rounds of acknowledgements
 
 SLEEP_NOTICED = 0.05  # seconds
 
@@ -72,8 +80,12 @@ class Listener:
         self._last_served = -1
         self._questions: dict[str, Question] = {}  # by who asks; the last of each
         self._next_answer = 0.0
+        self._told = 0, 0  # epoch and number of the last acknowledgement
         self._unanswered = 0  # PINGs
         self._complaint: str | None = None  # logged once for each cause
+        self._gap = 0  # the highest hint since the last sync that came after a gap
+        self._trust = TRUSTED  # in the next one
+        self._flood = Flood()
         self.subscribed = False
         self._thread = threading.Thread(target=self._run, name="tiercache-listener", daemon=True)
         self._thread.start()
@@ -145,43 +157,75 @@ class Listener:
         match message:
             case [b"message", bytes(channel), bytes(data)]:
                 if channel.decode("utf-8", "replace") == self._wake_channel:
-                    tiers.bells.ring(data.decode("utf-8", "replace"))
+                    if not tiers.bells.ring(data.decode("utf-8", "replace")):
+                        self._count()
                     return
+                self._count()
                 hint = parse_hint(data)
                 if hint is None:
                     self._hear_question(data)
                     return
                 tiers.events["hints"] += 1
-                # A flood of forged hints must not become a flood of syncs: spaced by parts of D.
-                spacing = {"gap": 0.01, "foreign": 0.1}.get(tiers.core.hear(hint))
-                if spacing is not None:
-                    spaced = self._last_sync + spacing * tiers.core.max_staleness
-                    self._next_sync = min(self._next_sync, spaced)
+                match tiers.core.hear(hint):
+                    case "gap":
+                        self._gap = max(self._gap, hint.number)
+                        self._ask_for_sync(self._trust)
+                    case "foreign":
+                        self._ask_for_sync(FOREIGN)
             case [b"subscribe", _, 2]:
                 # What was published while nobody listened is only found by a sync.
                 self.subscribed = True
                 self._complaint = None
+                self._flood.begin(self._tiers.clock(), tiers.core.epoch, tiers.core.proved)
                 self._next_sync = 0.0
                 # 1. A reader is told to wait.  2. The load ends; nobody here hears its wake-up.
                 # 3. Subscribed.  4. The reader waits, and long, since wake-ups arrive.
                 tiers.bells.ring_all()
 
     def _hear_question(self, data: bytes) -> None:
-        question = parse_question(data)
+        core, question = self._tiers.core, parse_question(data)
         if question is None:
             self._tiers.events["foreign_messages"] += 1
-        elif question.waiter != self._tiers.core.node and len(self._questions) < MAX_QUESTIONS:
-            self._questions[question.waiter] = question
+        elif question.waiter != core.node and len(self._questions) < MAX_QUESTIONS:
+            # What the server was told once, it need not be told again, however often somebody asks.
+            if question.epoch == core.epoch and question > (*self._told, ""):
+                self._questions[question.waiter] = question
 
     def _answer(self, now: float) -> None:
-        """Acknowledge what was asked, spaced as syncs that messages ask for are."""
-        self._next_answer = now + 0.002 * self._tiers.core.max_staleness
-        questions, self._questions = self._questions, {}
+        """Acknowledge what was asked: the first question in order syncs for all that are true."""
+        core, spacing = self._tiers.core, ASKED
+        questions, self._questions = sorted(self._questions.values()), {}
         try:
-            for question in questions.values():
-                run(acknowledge(self._tiers, question), self._perform)
+            for question in questions:
+                # Twice: the first sync may be one that was under way before.
+                if not any(run(acknowledge(self._tiers, question), self._perform) for _ in range(2)):
+                    spacing = ASKED_BY_A_LIAR  # the rest are further ahead, or it is not told yet: let it come
+                    break
+                self._told = core.epoch, core.proved
         except L2Unavailable:
             pass  # whoever asked looks again, and waits no longer than a lease
+        self._next_answer = now + spacing * core.max_staleness
+
+    def _count(self) -> None:
+        """A message that nobody here waited for: if there are too many, a sync will tell."""
+        self._flood.heard()
+        if self._flood.is_suspected:
+            self._ask_for_sync(LIED)
+
+    def _ask_for_sync(self, spacing: float) -> None:
+        """Sync soon, but not sooner than *spacing* parts of D after the last one: any hint may be forged."""
+        spaced = self._last_sync + spacing * self._tiers.core.max_staleness
+        self._next_sync = min(self._next_sync, spaced)
+
+    def _judge(self, now: float, gap: int) -> None:
+        """Judge what was heard by a good sync: no true hint has a number above the head it brought."""
+        core = self._tiers.core
+        self._trust = LIED if gap > core.proved else TRUSTED
+        if self._flood.is_certain(now, core.epoch, core.proved):
+            self._tiers.events["floods"] += 1
+            self._flood.begin(now, core.epoch, core.proved)
+            self._next_connect = now + DEAF
+            raise ConnectionError("the channel is flooded with messages that no record stands for")
 
     def _sync(self, now: float) -> None:
         tiers = self._tiers
@@ -192,9 +236,13 @@ class Listener:
         if served != self._last_served:
             self._last_served, self._active = served, now
         # A node that served nothing for a while lets its lease lapse; what is pending is still sent.
-        if now - self._active <= tiers.core.max_staleness or tiers.core.pending:
+        wanted = tiers.core.pending or self._flood.is_suspected
+        if wanted or now - self._active <= tiers.core.max_staleness:
+            gap, self._gap = self._gap, 0
             good, _ = run(sync(tiers, blocking=True), self._perform)
-            if not good:
+            if good:
+                self._judge(now, gap)
+            else:
                 self._next_sync = now + PROBE_EVERY
         if self._connection is not None and self.subscribed:
             if self._unanswered >= 2:

@@ -31,7 +31,7 @@ local function lead(lock, me)
   local owner = attempt('HGET', lock, 'owner')
   if type(owner) == 'string' and string.match(owner, '^%x*') ~= node then
     local left = call('PTTL', lock)
-    if left > 0 then
+    if left > 0 and left <= n(ARGV[3]) then      -- one that lives longer is not one of ours
       attempt('HSET', lock, 'w' .. node, 1)    -- wake me on my own channel
       return {'wait', left}
     end
