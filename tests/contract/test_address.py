@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import socket
 import ssl
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -18,6 +16,7 @@ import fakeredis
 import pytest
 import redis
 import redis.asyncio as redis_async
+import trustme
 
 from tests.contract.commands import sync
 from tests.contract.worlds import NAMES
@@ -275,26 +274,10 @@ def test_what_is_no_client_is_refused(what: object) -> None:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for localhost that signs itself, and its key, in one file."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("openssl makes the certificate")
-    folder = tmp_path_factory.mktemp("tls")
-    key, made = folder / "key.pem", folder / "certificate.pem"
-    kind: list[str] = [
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-nodes",
-        "-days",
-        "2",
-    ]
-    name = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-    command = [openssl, "req", *kind, *name, "-keyout", str(key), "-out", str(made)]
-    subprocess.run(command, check=True, capture_output=True)
-    made.write_text(made.read_text() + key.read_text())
+    """A certificate for localhost, its key, and who signed it, in one file."""
+    authority, made = trustme.CA(), tmp_path_factory.mktemp("tls") / "certificate.pem"
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(made)
+    authority.cert_pem.write_to_path(made, append=True)
     return made
 
 

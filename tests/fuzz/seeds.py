@@ -105,8 +105,8 @@ BY_TARGET: dict[str, Any] = {
 WORDS = """
     !tuple !set !frozenset !dict !bytes !bytearray !int !float !complex !Decimal !UUID !datetime !date !time
     !timedelta !str !class nan inf -inf 0x1p0 1E+999999999 1970-01-01 Europe/Paris UTC ../ registered
-    flag enum RED redis:// rediss:// unix:// ?db= &ssl_cert_reqs=none &ssl_ca_certs= &ssl_ca_path= &ssl_certfile=
-    &ssl_keyfile= &ssl_check_hostname= &ssl_min_version= &username= &password= &protocol= &retry= &host=
+    flag enum RED redis:// rediss:// unix:// &ssl_cert_reqs=none &ssl_ca_certs= &ssl_ca_path= &ssl_certfile=
+    ?db= &ssl_keyfile= &ssl_check_hostname= &ssl_min_version= &username= &password= &protocol= &retry= &host=
     &port= &credential_provider= &redis_connect_func= &socket_read_size= &socket_type= &path= &driver_info=
     &client_name= &lib_name= &encoding= &encoding_errors= &command_packer= &ssl_include_verify_flags=
     %00 %0d%0a records flush hit miss lead wait again

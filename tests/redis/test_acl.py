@@ -15,12 +15,16 @@ PAGE = Path(__file__).parents[2] / "docs/howto/operate.md"
 SAID_BY_REDIS_PY = {"client", "client|setinfo"}  # and refused without harm
 
 
-@pytest.fixture
-def rule() -> list[str]:
+def printed_rule() -> list[str]:
     """The words of the rule as it is printed, after the user's name."""
     printed = re.search(r"^ACL SETUSER shop (.*)$", PAGE.read_text(), re.MULTILINE)
     assert printed is not None, f"{PAGE} has no rule any more"
     return printed[1].split()
+
+
+@pytest.fixture
+def rule() -> list[str]:
+    return printed_rule()
 
 
 @pytest.fixture
