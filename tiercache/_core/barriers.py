@@ -13,6 +13,8 @@ what a sync proved, never what a hint said.
 
 from __future__ import annotations
 
+import re
+from concurrent.futures import Future
 from dataclasses import dataclass
 from math import inf
 from typing import Any, NamedTuple
@@ -27,6 +29,7 @@ from tiercache._core.writes import Token, Written
 from tiercache._errors import L2Unavailable
 
 FIRST_LOOK = 0.01  # seconds; how soon a waiter looks again, twice as long each time: acknowledgements wake it
+TRUE_RINGS = 3  # wake-ups that left somebody behind, and are no reason for doubt
 BELL = "barrier"
 
 
@@ -143,7 +146,7 @@ def barrier(tiers: Tiers, token: Token) -> Plan[None]:
     """
     patience = tiers.core.longest_lease()
     mark = f"-{(nonce() + 1) / 2.0**49!r}"
-    asked, since, pause = None, inf, FIRST_LOOK
+    asked, since, pause, rings = None, inf, FIRST_LOOK, 0
     while True:
         bell = tiers.bells.hang(BELL)
         try:
@@ -158,7 +161,9 @@ def barrier(tiers: Tiers, token: Token) -> Plan[None]:
                 give_up = min(give_up, _settled(tiers.core, token, behind, now) + patience)
             if now >= give_up:
                 break
-            yield Join(bell, min(give_up - now, pause))
+            # Woken for nothing again and again, it is deaf: each look is a round trip.
+            yield Join(bell if rings <= TRUE_RINGS else Future(), min(give_up - now, pause))
+            rings += bell.done()
         finally:
             tiers.bells.take_down(BELL, bell)
         pause *= 2
@@ -197,7 +202,8 @@ def _forget(tiers: Tiers, asked: Behind, behind: Behind) -> Plan[None]:
 
 def _longest(member: str) -> float:
     _, _, lease_ms = member.rpartition(":")
-    return int(lease_ms) / 1000 * CLOCKS if lease_ms.isdecimal() else 0.0
+    # A longer one was planted: nobody waits for it.
+    return int(lease_ms) / 1000 * CLOCKS if re.fullmatch("[0-9]{1,7}", lease_ms) else 0.0
 
 
 def acknowledge(tiers: Tiers, question: Question) -> Plan[bool]:

@@ -186,9 +186,10 @@ class Listener:
         core, question = self._tiers.core, parse_question(data)
         if question is None:
             self._tiers.events["foreign_messages"] += 1
-        elif question.waiter != core.node and len(self._questions) < MAX_QUESTIONS:
-            # What the server was told once, it need not be told again, however often somebody asks.
-            if question.epoch == core.epoch and question > (*self._told, ""):
+        elif question.epoch == core.epoch and question.waiter != core.node:
+            # What the server was told once it need not be told again, however often somebody asks.
+            told = self._told[1] if self._told[0] == core.epoch else 0
+            if question.number > told and len(self._questions) < MAX_QUESTIONS:
                 self._questions[question.waiter] = question
 
     def _answer(self, now: float) -> None:
@@ -199,7 +200,9 @@ class Listener:
             for question in questions:
                 # Twice: the first sync may be one that was under way before.
                 if not any(run(acknowledge(self._tiers, question), self._perform) for _ in range(2)):
-                    spacing = ASKED_BY_A_LIAR  # the rest are further ahead, or it is not told yet: let it come
+                    spacing = (
+                        ASKED_BY_A_LIAR  # the rest are further ahead, or it is not told yet: let it come
+                    )
                     break
                 self._told = core.epoch, core.proved
         except L2Unavailable:

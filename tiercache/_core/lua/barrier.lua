@@ -10,7 +10,7 @@ local reply = {m[4] and '1' or '0', m[3] or '0'}
 local behind = call('ZRANGEBYSCORE', KEYS[1], '(-' .. ARGV[2], 0, 'WITHSCORES')
 for i = 1, #behind, 2 do
   local name, score = behind[i], behind[i + 1]
-  if string.sub(name, 1, 2) == '\1n' and not string.find(name, ARGV[3], 3, true) then
+  if #name <= 64 and string.find(name, '^\1n%w+:%d+$') and not string.find(name, ARGV[3], 3, true) then
     if ARGV[4] ~= '' and n(score) % 1 == 0 then
       call('ZADD', KEYS[1], ARGV[4], name)
       score = call('ZMSCORE', KEYS[1], name)[1]

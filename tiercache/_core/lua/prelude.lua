@@ -22,6 +22,9 @@ local function scores(key, ...)                                    -- a key of a
   error(said)
 end
 
+-- From 2^53 on adding one changes nothing: a head that somebody planted there would stand still.
+local function sound(x) return x >= 1 and x < 2^53 and x % 1 == 0 end
+
 local function now_ms()
   local t = call('TIME')
   return t[1] * 1000 + math.floor(t[2] / 1000)
@@ -100,16 +103,17 @@ local function open(nonce, channel)
   local e, s, f, q
   if m[1] and m[2] and m[3] and m[4] and m[5] and (t == 0 or -m[4] == t) then
     e, s, f, q = -m[1], -m[2], -m[3], -m[5]
-    if q ~= 0 and (attempt('ZCARD', KEYS[3]) ~= q or attempt('HLEN', KEYS[4]) == 0) then e = nil end
+    local fenced = q == 0 or attempt('HLEN', KEYS[4])
+    if q ~= 0 and (attempt('ZCARD', KEYS[3]) ~= q or type(fenced) ~= 'number' or fenced == 0) then e = nil end
   end
-  -- From 2^53 on adding one changes nothing: a head that somebody planted there would stand still.
-  if not e or e >= 2^53 or s >= 2^53 or f > s then
+  -- A register of that many was planted, too: a sync keeps it at half of it.
+  if not (e and sound(e) and sound(s) and sound(f)) or f > s or call('ZCOUNT', KEYS[1], '-inf', 0) > 8192 then
     e, s, f, q = n(nonce), 1, 1, 0
     call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4])
     call('ZADD', KEYS[1], whole(-e), '\1e', -1, '\1s', -1, '\1f', whole(-t), '\1r', 0, '\1q')
   end
   local k = scores(KEYS[2], '\1e', '\1f')
-  local kf = k[1] and k[2] and -k[1] == e and -k[2] <= s and -k[2]
+  local kf = k[1] and k[2] and -k[1] == e and sound(-k[2]) and -k[2] <= s and -k[2]
   if not kf then
     call('DEL', KEYS[2])                                           -- what it knew is lost: its floor is the head
     call('ZADD', KEYS[2], whole(-e), '\1e', whole(-s), '\1f')

@@ -24,7 +24,13 @@ if call('ZCOUNT', KEYS[1], '-inf', 0) > 4096 then                  -- most are o
 end
 local reply = {whole(e), whole(s), whole(f), whole(kf), t > 0 and 1 or 0, call('ZCARD', KEYS[5]), 'new', {}}
 if scores(KEYS[1], '\1q')[1] ~= '0' then
-  reply[8] = call('HLEN', KEYS[4]) > 1000 and {'*'} or call('HKEYS', KEYS[4])
+  if call('HLEN', KEYS[4]) > 1000 then
+    reply[8] = {'*'}
+  else
+    for _, dep in ipairs(call('HKEYS', KEYS[4])) do
+      if #dep <= 514 then reply[8][#reply[8] + 1] = dep end        -- as below
+    end
+  end
 end
 if not same then return reply end
 local proved, limit = n(ARGV[4]), n(ARGV[5])
