@@ -10,6 +10,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from tests.fuzz.targets import (
+    COMMANDS,
     EPOCH,
     PASSWORD,
     TARGETS,
@@ -76,7 +77,7 @@ def hints() -> Iterator[bytes]:
 
 
 def replies() -> Iterator[bytes]:
-    for number in range(9):
+    for number in range(len(COMMANDS)):
         yield bytes((number, 0, 7, 5, 5)) + EPOCH.to_bytes(6, "big") + bytes((5, 0, 1, 5, 0, 1, 5, 0, 1))
         yield bytes((number, 0, 3, 4, 0, 5, 0, 1, 5, 0, 2))
         yield bytes((number, 0, 2, 5, 0, 1, 0, 3, 4, 3)) + bytes((6, 2)) + b"1|" + bytes((1,)) + bytes(8)
@@ -87,6 +88,7 @@ BY_TARGET: dict[str, Any] = {
     "checked_entry": checked_entries,
     "hint": hints,
     "next_hint": lambda: iter((b"t:users", b"*", b"t:user:7\0k:a", b"*\0*", b"")),
+    "question": lambda: iter((b"2|%d|5|%s" % (EPOCH, b"a" * 32), b"5|" + b"b" * 32, b"%d|5|c" % EPOCH)),
     "value": lambda: map(VALUES.encode, SAMPLES),
     "enveloped": lambda: (VALUES.encode(sample)[1:] for sample in SAMPLES),
     "plain": lambda: iter((b'{"a":[1,2.5,null,true]}', b"[[[]]]")),

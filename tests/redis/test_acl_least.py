@@ -118,7 +118,7 @@ def writes_at_once(one: TierCache, other: TierCache) -> bool:
 
 
 def fences(one: TierCache, other: TierCache) -> bool:
-    """Whether what is loaded inside a block is not stored, all else is, and the block ends without a trace."""
+    """Whether what is loaded inside a block is not stored, and all else is, and the block leaves no trace."""
 
     def unfilled(key: str, tag: str) -> int:
         before = other.stats().events

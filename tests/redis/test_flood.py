@@ -34,6 +34,11 @@ def claims(cache: TierCache, number: int, deps: bytes, *, epoch: int = 0) -> byt
     return b"1|%d|%d|" % (epoch or core.epoch, number) + deps
 
 
+def asks(cache: TierCache, number: int, n: int) -> bytes:
+    """A barrier's question, of one waiter or another."""
+    return b"2|%d|%d|%032x" % (cache._node.tiers.core.epoch, number, n % 100)
+
+
 def ahead(cache: TierCache, n: int) -> int:
     """A number that is soon the next one, whatever was heard meanwhile."""
     return cache._node.tiers.core.applied + 1 + n % 50
@@ -51,6 +56,8 @@ FORGED: dict[str, Forge] = {
         cache, ahead(cache, n), b"\0".join(b"t:%0400d" % (2000 * n + i) for i in range(2000))
     ),
     "known numbers": lambda cache, n: claims(cache, 1, b"t:it"),
+    "questions about far records": lambda cache, n: asks(cache, 10**9 + n, n),
+    "questions about the last record": lambda cache, n: asks(cache, cache._node.tiers.core.seen, n),
 }
 
 
@@ -191,18 +198,20 @@ def test_a_flood_on_the_channel_costs_a_few_syncs_and_no_read_its_bound(
     assert cost["epochs"] == cost["flushes"] == 0
 
 
-@pytest.mark.parametrize("kind", ["far numbers", "another epoch"])
-def test_forged_hints_ask_for_a_sync_each_tenth_of_the_bound_at_most(
+@pytest.mark.parametrize("kind", [kind for kind in FORGED if kind.startswith(("far", "another", "quest"))])
+def test_forged_hints_and_questions_make_a_node_ask_ten_times_within_the_bound_at_most(
     redis_server: RedisServer, reader: TierCache, kind: str
 ) -> None:
     """Too few of them for a flood: a sync shows that the first had lied."""
     cost = Cost(reader)
+    redis_server.cli("CONFIG", "RESETSTAT")
     with Attacker(redis_server, reader._node.names.channel, lambda n: FORGED[kind](reader, n)) as drip:
         drip.pause = 0.005
         read_for(SECONDS, reader)
 
+    calls = redis_server.cli("INFO", "commandstats")["cmdstat_evalsha"]["calls"]
     assert drip.sent > 100
-    assert cost["syncs"] <= 10 * cost["seconds"] / BOUND + 4
+    assert calls <= 14 * cost["seconds"] / BOUND + 6, "ten, and those of its own schedule"
     assert cost["floods"] == 0
 
 
@@ -271,3 +280,34 @@ def test_forged_wake_ups_make_nobody_look_more_than_now_and_then(
         assert leading.result(10) == 7
         assert waiting.result(10) == 7
     assert calls <= 60, "syncs of two nodes, and a look now and then"
+
+
+def test_forged_wake_ups_make_a_barrier_look_no_more_than_now_and_then(
+    redis_server: RedisServer, reader: TierCache, new_node: Callable[..., TierCache]
+) -> None:
+    silent = new_node(redis_server.url(), namespace="shop", max_staleness=SECONDS, listen=False)
+    silent.sync.get("it")
+    wake = reader._node.names.wake + reader._node.tiers.core.node
+    redis_server.cli("CONFIG", "RESETSTAT")
+    begun = time.monotonic()
+    with Attacker(redis_server, wake, lambda n: b"barrier"):
+        reader.sync.invalidate_tags("it", wait=True)
+
+    waited = time.monotonic() - begun
+    calls = redis_server.cli("INFO", "commandstats")["cmdstat_evalsha"]["calls"]
+    assert SECONDS * 0.9 < waited < SECONDS + MARGIN, "for the lease of the node that does not answer"
+    assert calls <= 40
+
+
+def test_a_barrier_is_answered_at_once_while_forged_questions_come(
+    redis_server: RedisServer, reader: TierCache, new_node: Callable[..., TierCache]
+) -> None:
+    writer = new_node(redis_server.url(), namespace="shop", max_staleness=30)
+    forged = FORGED["questions about the last record"]
+    with Attacker(redis_server, reader._node.names.channel, lambda n: forged(reader, n)) as drip:
+        drip.pause = 0.01
+        begun = time.monotonic()
+        for _ in range(5):
+            writer.sync.invalidate_tags("it", wait=True)
+
+    assert time.monotonic() - begun < 5 * BOUND
