@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types examples bench check format clean
+.PHONY: demo test lint types examples bench fuzz check format clean
 .DELETE_ON_ERROR:
 
 demo: .venv/for-use
@@ -26,6 +26,14 @@ types: .venv/for-work
 
 examples: .venv/for-work
 	$(BIN)/pytest tests/test_readme.py
+
+# Needs atheris, which has wheels for some Pythons on Linux only, and so is not among what the suite needs.
+# What it learns is kept in build/fuzz; an input that breaks a promise is written there, too.
+SECONDS ?= 600
+fuzz: .venv/for-work
+	$(PIP) install atheris
+	mkdir -p build/fuzz
+	$(BIN)/python -m tests.fuzz.run build/fuzz/corpus -max_total_time=$(SECONDS) -max_len=20000 -artifact_prefix=build/fuzz/
 
 bench: .venv/for-work
 	$(BIN)/python -m bench.run

@@ -44,7 +44,7 @@ def test_what_is_no_redis_is_unavailable_and_its_connection_not_used_again(
         b"*-1\r\n",
         b"*0\r\n",
         b"*1\r\n:1\r\n",
-        b"*1\r\n" * 100 + b":1\r\n",
+        b"*1\r\n" * 990 + b":1\r\n",
         b"$8\r\nwhatever\r\n",
         b"*2\r\n$1\r\n1\r\n-ERR inside\r\n",
         b"*8\r\n:1\r\n:1\r\n:1\r\n:1\r\n:1\r\n:1\r\n$7\r\nrecords\r\n$3\r\nt:a\r\n",

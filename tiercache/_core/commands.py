@@ -8,6 +8,7 @@ ValueError: whoever answers there does not run our scripts.
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
@@ -53,7 +54,7 @@ def member_of(node: str, lease_ms: int) -> str:
 def fields_of(raw: Any) -> list[Any]:
     """The fields of a reply. A string would unpack as well, into numbers."""
     if not isinstance(raw, list):
-        raise TypeError(f"not the answer of a script: {raw!r}")
+        raise TypeError(f"not the answer of a script: {reprlib.repr(raw)}")
     return raw
 
 
@@ -185,7 +186,7 @@ def _answer(raw: list[Any]) -> Answer:
             return "lead"
         case [b"again"]:
             return "again"
-    raise ValueError(f"not the answer of a read: {raw!r}")
+    raise ValueError(f"not the answer of a read: {reprlib.repr(raw)}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -63,7 +64,9 @@ class Request:
             except (ValueError, TypeError, AttributeError, OverflowError) as error:
                 self.keeps = False
                 results.append(
-                    _refused(f"Redis gave a {act} an answer that is not our script's: {reply!r:.200}", error)
+                    _refused(
+                        f"Redis gave a {act} an answer that is not our script's: {reprlib.repr(reply)}", error
+                    )
                 )
         return results
 
