@@ -279,7 +279,7 @@ def reply(data: bytes) -> None:
         _, stand = core.sync(2.0)
         core.prove(stand, result, 2.0)
     if isinstance(result, Recorded):
-        coherence().own_record(result, ("t:users",))
+        coherence().own_record(result, ("t:users",), 2.0)
 
 
 def said(taker: Taker, depth: int = 0) -> Any:
