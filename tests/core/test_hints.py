@@ -7,7 +7,7 @@ from math import inf
 
 import pytest
 
-from tests.core.hands import Node, bump
+from tests.core.hands import Clock, Node, bump
 from tests.core.sim_server import SimServer
 from tiercache._core.l1 import Entry
 from tiercache._core.reads import MISS
@@ -88,9 +88,10 @@ def test_a_forged_hint_never_raises_the_head_a_read_asks_for(a: Node, server: Si
 
 @pytest.mark.parametrize("dep", ["*", "t:all"])
 def test_a_hint_that_names_one_dependency_again_and_again_costs_no_more_than_naming_it_once(
-    a: Node, dep: str
+    server: SimServer, clock: Clock, dep: str
 ) -> None:
     """A message of 4 KB held the core's lock for 20 s before."""
+    a = Node(server, clock, l1_maxsize=50_000).synced()
     for n in range(50_000):
         newer = a.core.applied + 9  # so that it stays, and is looked at each time
         a.core.l1.put(Entry(str(n), n, None, deadline=inf, deps=("t:all",), vouched=newer), 1.0)

@@ -290,6 +290,29 @@ def test_a_state_with_numbers_too_large_to_count_on_is_a_new_epoch(
     assert domain.fill("a", domain.lead("a")).status == "ok"
 
 
+def test_a_register_of_more_nodes_than_a_sync_keeps_is_a_new_epoch(domain: Domain) -> None:
+    """Each sync and each barrier would go through all of them, and a sync takes off one."""
+    before = domain.epoch
+    for start in range(0, 9_000, 1_000):
+        nodes = {f"\1n{n:032x}:5000": 0 for n in range(start, start + 1_000)}
+        domain.client.zadd(domain.names.state, nodes)
+
+    assert domain.sync().epoch != before
+    assert domain.client.zcount(domain.names.state, "-inf", 0) < 10
+
+
+@pytest.mark.parametrize("number", [0, 0.5, 2.5, -1, float("-inf")])
+@pytest.mark.parametrize("special", [b"\1e", b"\1s", b"\1f"])
+def test_a_state_with_numbers_that_count_nothing_is_a_new_epoch(
+    domain: Domain, special: bytes, number: float
+) -> None:
+    before = domain.epoch
+    domain.client.zadd(domain.names.state, {special: -number})
+
+    assert domain.sync().epoch not in (before, 0)
+    assert domain.fill("a", domain.lead("a")).status == "ok"
+
+
 @pytest.mark.parametrize("number", [1e300, float("inf")])
 def test_a_planted_floor_of_the_keys_is_no_floor(domain: Domain, number: float) -> None:
     domain.client.zadd(domain.names.domain[1], {b"\1f": -number})
