@@ -36,6 +36,7 @@ URLS = (
     "rediss://cache:1/2?ssl_ca_certs=ca.pem&ssl_cert_reqs=required&ssl_check_hostname=true",
     "unix:///run/redis.sock?db=0&password=x",
     "redis://[::1]:6379/0?client_name=shop&encoding=latin-1&socket_keepalive=1&lib_name=x",
+    "redis+sentinel://user:s3cret@one:26379,[::1]/service/2?sentinel_username=u&sentinel_password=p",
     "redis://cache?protocol=3&socket_timeout=1&max_connections=2&retry_on_error=x&driver_info=x",
     "rediss://cache?ssl_min_version=771&ssl_ciphers=x&ssl_keyfile=k&ssl_certfile=c&ssl_ca_data=x",
 )
@@ -89,6 +90,9 @@ BY_TARGET: dict[str, Any] = {
     "hint": hints,
     "next_hint": lambda: iter((b"t:users", b"*", b"t:user:7\0k:a", b"*\0*", b"")),
     "question": lambda: iter((b"2|%d|5|%s" % (EPOCH, b"a" * 32), b"5|" + b"b" * 32, b"%d|5|c" % EPOCH)),
+    "sentinel": lambda: iter(
+        (b"\0\2\6\x099.9.9.9.9\6\x046379\0\2\6\x0cconfig-epoch\6\x013", b"\2\2", b"\0\1\6\1x\0\0")
+    ),
     "value": lambda: map(VALUES.encode, SAMPLES),
     "enveloped": lambda: (VALUES.encode(sample)[1:] for sample in SAMPLES),
     "plain": lambda: iter((b'{"a":[1,2.5,null,true]}', b"[[[]]]")),
@@ -98,6 +102,8 @@ BY_TARGET: dict[str, Any] = {
         (
             part(b"user") + part(b"cache") + b"\0:6379/0",
             part(b"") + part(b"") + b"\1?ssl_ca_certs=x",
+            part(b"u") + part(b"one,two:1") + b"\2/service/1?sentinel_password=x",
+            part(b"a@b/c") + part(b"one") + b"\2/service",
             part(b"u") + part(b"[::1]") + b"\0/x#?@" + PASSWORD[:3].encode(),
         )
     ),

@@ -14,7 +14,7 @@ from enum import Enum, Flag
 from math import inf
 from typing import Any, NamedTuple
 
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from tiercache._core import records
 from tiercache._core.barriers import Ack, Barrier, Forget, parse_question
@@ -40,6 +40,7 @@ from tiercache._core.values import ENVELOPED, PLAIN, Unreadable, Values
 from tiercache._errors import SettingError, Unstorable
 from tiercache._transport.address import Address
 from tiercache._transport.replies import Request
+from tiercache._transport.sentinel import _named
 
 NODE = "a" * 32
 EPOCH = 271828182845904
@@ -300,6 +301,17 @@ def said(taker: Taker, depth: int = 0) -> Any:
     return taker.part()
 
 
+def sentinel(data: bytes) -> None:
+    """Anything in the place of a sentinel's two answers: a place, or an error of redis-py's kind."""
+    taker = Taker(data)
+    try:
+        named = _named(said(taker), said(taker))
+    except RedisError:
+        return
+    assert isinstance(named.where.port, int)
+    assert isinstance(named.term, int)
+
+
 # ---- addresses
 
 
@@ -323,7 +335,7 @@ def address_with_password(data: bytes) -> None:
     """A URL whose password is known, so that it can be looked for in what is said."""
     taker = Taker(data)
     user, host = (part.decode("utf-8", "replace").replace(":", "") for part in (taker.part(), taker.part()))
-    scheme = ("redis", "rediss", "redis", "redids")[taker.byte() % 4]
+    scheme = ("redis", "rediss", "redis+sentinel", "redids")[taker.byte() % 4]
     rest = taker.rest().decode("utf-8", "replace")
     address(f"{scheme}://{user}:{PASSWORD}@{host}{rest}".encode())
 
@@ -340,4 +352,5 @@ TARGETS: tuple[Callable[[bytes], None], ...] = (
     address,
     address_with_password,
     question,
+    sentinel,
 )

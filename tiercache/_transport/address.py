@@ -7,7 +7,7 @@ import encodings.idna  # noqa: F401
 import inspect
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
@@ -125,11 +125,9 @@ class Address:
                 f"{redacted(url)!r} names the database {path!r}; it must be a number, as in redis://host:6379/0",
             )
         try:
-            if unknown := options.keys() - _IN_A_URL:
-                raise TypeError(f"a URL takes no {', '.join(sorted(unknown))}")
+            check_options(options)
             address = cls(kwargs.pop("connection_class", blocking.Connection), kwargs, timeout)
             address.connection()
-            _check_tls(kwargs)
         except (TypeError, ValueError, AttributeError, OSError, redis.RedisError) as error:
             raise _unreadable(
                 url, beyond, f"the URL {redacted(url)!r} has an option redis-py refuses: {error}"
@@ -232,15 +230,17 @@ class Address:
         return f"{scheme}://{host}:{port}/{database}"
 
 
-def _check_tls(options: Mapping[str, Any]) -> None:
-    """Raise an error for *options* of a URL that redis-py would look at with each connection, and not now."""
+def check_options(options: Mapping[str, Sequence[str]]) -> None:
+    """Raise an error for those *options* of a URL that would be one no sooner than with each connection."""
+    if unknown := options.keys() - _IN_A_URL:
+        raise TypeError(f"a URL takes no {', '.join(sorted(unknown))}")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    if "ssl_min_version" in options:
-        context.minimum_version = ssl.TLSVersion(options["ssl_min_version"])
-    if "ssl_ciphers" in options:
-        context.set_ciphers(options["ssl_ciphers"])
-    if "ssl_ca_data" in options:
-        context.load_verify_locations(cadata=options["ssl_ca_data"])
+    for version in options.get("ssl_min_version", ()):
+        context.minimum_version = ssl.TLSVersion(int(version))
+    for ciphers in options.get("ssl_ciphers", ()):
+        context.set_ciphers(ciphers)
+    for data in options.get("ssl_ca_data", ()):
+        context.load_verify_locations(cadata=data)
 
 
 def _unreadable(url: str, quoted: str, why: str) -> SettingError:

@@ -18,19 +18,20 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import reprlib
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import parse_qsl, quote, unquote
+from urllib.parse import parse_qs, parse_qsl, quote, unquote
 
 import redis.asyncio.connection as awaiting
 import redis.connection as blocking
-from redis.exceptions import RedisError
+from redis.exceptions import InvalidResponse, RedisError
 
 from tiercache._core.plan import run, run_async
 from tiercache._errors import SettingError
 from tiercache._nearest import nearest
-from tiercache._transport.address import Address, Identity, redacted
+from tiercache._transport.address import Address, Identity, check_options, redacted
 from tiercache._transport.primary import Inquire, Known, Leave, Named, Reach, Step, Where, search, shown
 from tiercache._transport.replies import packed
 
@@ -67,13 +68,14 @@ class SentinelAddress(Address):
         authority, *path = where.split("/")
         credentials, at, hosts = authority.rpartition("@")
         try:
-            if "#" in rest or (not at and "@" in rest):
+            if "#" in rest or "@" in "".join(path) or (not at and "@" in rest):
                 raise ValueError(
                     "a '/', '?', '#' or '@' in a name or password is written %2F, %3F, %23 or %40"
                 )
             places = [_place(host) for host in hosts.split(",")]
             service, database = _service(path)
             own, options = _own_options(query)
+            check_options(parse_qs(options))
             kwargs = {**blocking.parse_url(f"{scheme}://primary/{database}?{options}"), **_user(credentials)}
             del kwargs["host"]
             connection_class = kwargs.pop("connection_class", blocking.Connection)
@@ -83,7 +85,7 @@ class SentinelAddress(Address):
             ]
             address = cls(service, sentinels, connection_class, kwargs, timeout)
             address.connection()
-        except (ValueError, TypeError, RedisError) as error:
+        except (ValueError, TypeError, AttributeError, OSError, RedisError) as error:
             # Not `from error`: it may quote a part of the URL that is a password's.
             raise SettingError(
                 f"cannot read the URL {redacted(url)!r}: {error}; write it as in {FORM}"
@@ -249,8 +251,11 @@ def _own_options(query: str) -> tuple[dict[str, str], str]:
 
 
 def _named(where: Any, state: Any) -> Named:
-    term = int(state[state.index(b"config-epoch") + 1])
-    return Named(Where(where[0].decode(), int(where[1])), term)
+    try:
+        term = int(state[state.index(b"config-epoch") + 1])
+        return Named(Where(where[0].decode(), int(where[1])), term)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise InvalidResponse(f"a sentinel gave an answer that is not one: {reprlib.repr(where)}") from error
 
 
 def _says_primary(info: bytes) -> bool:
