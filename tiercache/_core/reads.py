@@ -249,10 +249,9 @@ def _fetch(
                     if tiers.clock() >= give_up:
                         raise too_long(tiers, want)
                     patience = patience_for(tiers, answer.left, looks)
-                    yield from _wait(bell, min(patience, give_up - tiers.clock()), rings)
+                    rings += yield from _wait(bell, min(patience, give_up - tiers.clock()), rings)
                     looks += 1
                 if bell is None or bell.done():
-                    rings += bell is not None
                     bell = tiers.bells.hang(dep)
     finally:
         if bell is not None:
@@ -266,8 +265,8 @@ def patience_for(tiers: Tiers, left: float, looks: int) -> float:
     return left / 4 if looks == 0 else left / 2 if looks == 1 else left + 0.001
 
 
-def _wait(bell: Future[None], patience: float, rings: int) -> Plan[None]:
-    """Wait for *bell*, having been woken *rings* times for nothing.
+def _wait(bell: Future[None], patience: float, rings: int) -> Plan[bool]:
+    """Wait for *bell*, having been woken *rings* times for nothing; whether it rang.
 
     A load that fails wakes all, and one of them leads the next. More than some, and somebody makes them
     up: each would be a round trip, so this waiter is deaf for a while.
@@ -275,6 +274,7 @@ def _wait(bell: Future[None], patience: float, rings: int) -> Plan[None]:
     if rings > TRUE_RINGS:
         yield Join(Future(), min(patience, FIRST_LOOK * (1 << min(rings - TRUE_RINGS, 6))))
     yield Join(bell, patience)
+    return bell.done()
 
 
 def touch(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[bool]:
