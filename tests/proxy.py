@@ -16,6 +16,8 @@ class Proxy:
         self._entrance = socket.create_server(("127.0.0.1", 0))
         self._sockets: list[socket.socket] = []  # changed by the accepting thread alone
         self._silent: set[socket.socket] = set()
+        self._open = threading.Event()
+        self._open.set()
         self.subscriptions: list[socket.socket] = []  # the client's end of each connection that subscribed
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -27,7 +29,27 @@ class Proxy:
         """Let the subscriptions there are fall silent in both directions; new ones are heard."""
         self._silent.update(self.subscriptions)
 
+    def fall_silent(self) -> None:
+        """Let nothing through any more, on connections there are and on new ones, until `speak`."""
+        self._open.clear()
+
+    def speak(self, *, late: bool) -> None:
+        """Let through what comes from now on; *late* also what was held back, else those connections stay silent."""
+        if not late:
+            self._silent.update(self._sockets)
+        self._open.set()
+
+    def lead_to(self, port: int) -> None:
+        """Cut all connections; new ones go to *port*."""
+        self._to = ("127.0.0.1", port)
+        for each in list(self._sockets):
+            try:
+                each.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # it has ended before
+
     def close(self) -> None:
+        self._open.set()
         for each in (self._entrance, *self._sockets):
             each.close()
 
@@ -35,9 +57,13 @@ class Proxy:
         while True:
             try:
                 client, _ = self._entrance.accept()
-                server = socket.create_connection(self._to)
             except OSError:
                 return
+            try:
+                server = socket.create_connection(self._to)
+            except OSError:
+                client.close()  # nobody is there to be led to
+                continue
             self._sockets += (client, server)
             for source, sink in ((client, server), (server, client)):
                 threading.Thread(target=self._pass_on, args=(source, sink, client), daemon=True).start()
@@ -47,6 +73,7 @@ class Proxy:
             while data := source.recv(65536):
                 if source is client and b"SUBSCRIBE" in data:
                     self.subscriptions.append(client)
+                self._open.wait()
                 if client not in self._silent:
                     sink.sendall(data)
             sink.shutdown(socket.SHUT_WR)

