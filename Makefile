@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types examples bench fuzz check format clean
+.PHONY: demo test lint types examples bench fuzz chaos chaos-short check format clean
 .DELETE_ON_ERROR:
 
 demo: .venv/for-use
@@ -37,6 +37,14 @@ fuzz: .venv/for-work
 
 bench: .venv/for-work
 	$(BIN)/python -m bench.run
+
+# Real processes under real faults: the tables and the picture of docs/explanation/chaos.md; ten minutes.
+chaos: .venv/for-work
+	$(BIN)/python -m tests.chaos --out docs/explanation/chaos.md
+
+# The same faults within two minutes.
+chaos-short: .venv/for-work
+	$(BIN)/python -m tests.chaos --short
 
 check: test lint types examples
 

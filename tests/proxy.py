@@ -34,7 +34,7 @@ class Proxy:
         self._open.clear()
 
     def speak(self, *, late: bool) -> None:
-        """Let through what comes from now on; *late* also what was held back, else those connections stay silent."""
+        """Let through what comes; *late* also what was held back, else those connections stay silent."""
         if not late:
             self._silent.update(self._sockets)
         self._open.set()

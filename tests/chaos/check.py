@@ -16,11 +16,11 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from itertools import accumulate, groupby
+from itertools import accumulate, pairwise
 from math import inf
 from typing import NamedTuple
 
-from tests.chaos.history import PAST_L1, History, Load, Run, Write
+from tests.chaos.history import PAST_L1, History, Run, Write
 
 CLOCK_RATES = 1.002  # D' / D: two clocks that each run 0.1 % wrong at most
 
@@ -128,18 +128,18 @@ class _Judge:
             if guarantee == "G1":
                 self._verdict.worst = max(self._verdict.worst, stale)
             if stale > bound:
-                words = f"{_words(run)}; a later one had counted for {stale:.3f} s, {bound:.3f} s are allowed"
+                words = f"{_words(run)}; a later one had counted for {stale:.3f} s of {bound:.3f} s"
                 self._break(guarantee, stale - bound, words)
 
     def _single_flight(self) -> None:
-        """No two loads at once with one token: nothing had happened in between that would ask for the second."""
+        """No two loads at once with one token: nothing had happened that would ask for the second."""
         if not self._terms.locks:
             return
         led = [load for load in self._history.loads.values() if load.token is not None]
         self._count("G5", len(led))
         for loads in _grouped(led, lambda load: (load.row, load.token)).values():
             loads.sort(key=lambda load: load.began)
-            for first, second in zip(loads, loads[1:], strict=False):
+            for first, second in pairwise(loads):
                 ended = first.began if first.ended == inf else first.ended  # it died, who knows when
                 late = min(ended, first.began + self._terms.lock) - second.began
                 if late > 0:
@@ -158,7 +158,9 @@ class _Judge:
                 for run in runs:
                     late = run.last_invoked - since(run.version)
                     if late > 0:
-                        words = f"{_words(run)}; {node} had seen later of row {row} {late:.3f} s before ({how})"
+                        words = (
+                            f"{_words(run)}; {node} had seen later of row {row} {late:.3f} s before ({how})"
+                        )
                         self._break("G6", late, words)
 
     def _reflected_by_number(self) -> Callable[[Run], int]:

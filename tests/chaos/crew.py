@@ -1,4 +1,4 @@
-"""The processes of a run: two that read and two that write as well, one of each in threads and one in tasks."""
+"""The processes of a run: two that read, two that also write; of each one in threads and one in tasks."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Crew:
                 assert future.result(6 * TIMEOUT) is not None
 
     def again(self, name: str) -> None:
-        """Kill the process, unless it is dead, and start another in its place; returns when that one works."""
+        """Kill the process and start another in its place; returns when that one works."""
         member = self.members[name]
         member.peer.kill()
         for where in ("a load", "the gap"):
@@ -85,7 +85,7 @@ class Crew:
         member.children.append(member.peer.start(worker.fork_and_work, replace(member.job, name=child)))
 
     def hold(self, name: str, where: str, *, within: float) -> bool:
-        """Let the process stay at a place of its work once it comes there; whether it came *within* so long."""
+        """Let the process stay at a place of its work; whether it came there *within* so many seconds."""
         self._flag(name, f"hold in {where}").set()
         return eventually(self._flag(name, f"is in {where}").is_set, within=within)
 

@@ -99,9 +99,7 @@ def collect(lines: Iterable[tuple[str, list[Any]]]) -> History:
     return history
 
 
-def _add(
-    runs: dict[tuple[str, int, str], Run], node: str, row: int, value: str, times: list[float]
-) -> None:
+def _add(runs: dict[tuple[str, int, str], Run], node: str, row: int, value: str, times: list[float]) -> None:
     """Merge the runs of one load over the whole history of its node."""
     version, load = value.split(" ", 1)
     count, first_invoked, first_returned, last_invoked, last_returned = times

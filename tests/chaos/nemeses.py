@@ -134,7 +134,7 @@ NEMESES = (
         "Sentinel: kill -9 of the primary",
         sentinels.kill_primaries,
         _with_sentinel,
-        terms={"keeps_history": False, "answers": False, "locks": False, "split": 2.0 * sentinels.MAX_LAG},
+        terms={"keeps_history": False, "answers": False, "locks": False, "split": sentinels.SPLIT},
         longest=6.0,
     ),
     Nemesis(
@@ -142,7 +142,7 @@ NEMESES = (
         "Sentinel: SENTINEL FAILOVER, the old primary lives on",
         sentinels.fail_over_by_hand,
         _with_sentinel,
-        terms={"keeps_history": False, "answers": False, "locks": False, "split": 2.0 * sentinels.MAX_LAG},
+        terms={"keeps_history": False, "answers": False, "locks": False, "split": sentinels.SPLIT},
         longest=6.0,
     ),
     Nemesis("fork", "a warm, busy reader forks, both go on", on_processes.fork_readers, _alone),

@@ -110,7 +110,9 @@ def block_loops(world: World) -> None:
 def compare_clocks(world: World) -> None:
     """They are wrong from the beginning."""
     here = time.time()
-    clocks = {round((member.peer.call(worker.wall_clock) - here) / 60) for member in world.crew.members.values()}
+    clocks = {
+        round((member.peer.call(worker.wall_clock) - here) / 60) for member in world.crew.members.values()
+    }
     world.struck(len(clocks) - 1)
     while world.goes_on(0.5 * world.d):
         pass

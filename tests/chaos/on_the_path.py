@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import closing
 from itertools import cycle
 
 from tests.chaos.crew import READERS
 from tests.chaos.world import OneServer, World
-from tests.servers import eventually
 from tiercache import TierCache
 
 
@@ -64,13 +64,11 @@ def overflow_a_slow_subscriber(world: World) -> None:
             peer = world.crew.members[name].peer
             peer.stop()
             before = _subscriptions(world)
-            cut = eventually(lambda: flood.invalidate_tags(tags) and _cut(world, before, peer.pid), within=5)
+            give_up = time.monotonic() + 5
+            while not (cut := before - _subscriptions(world)) and time.monotonic() < give_up:
+                flood.invalidate_tags(tags)
             peer.resume()
-            world.struck(int(cut))
-
-
-def _cut(world: World, before: set[str], pid: int) -> bool:
-    return bool(before - _subscriptions(world))
+            world.struck(len(cut))
 
 
 def _subscriptions(world: World) -> set[str]:

@@ -1,4 +1,4 @@
-"""The truth: numbered rows in one SQLite file in WAL mode, each with a version that every write raises by one."""
+"""The truth: numbered rows in one SQLite file in WAL mode; every write raises the version of some by one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ class Rows:
     def new(cls, folder: Path | str) -> Rows:
         made = cls(folder)
         with made._transaction("EXCLUSIVE") as db:
-            db.execute("CREATE TABLE rows (row INTEGER PRIMARY KEY, version INT, token TEXT, token_version INT)")
+            db.execute(
+                "CREATE TABLE rows (row INTEGER PRIMARY KEY, version INT, token TEXT, token_version INT)"
+            )
             db.executemany("INSERT INTO rows VALUES (?, 1, '', 0)", ((row,) for row in range(ROWS)))
         return made
 
@@ -61,7 +63,9 @@ class Rows:
     def token(self, row: int) -> tuple[str, int]:
         """The last token handed over for *row*, and the version it stands for; "" before the first."""
         with self._transaction("DEFERRED") as db:
-            token, version = db.execute("SELECT token, token_version FROM rows WHERE row = ?", (row,)).fetchone()
+            token, version = db.execute(
+                "SELECT token, token_version FROM rows WHERE row = ?", (row,)
+            ).fetchone()
             return str(token), int(version)
 
     @contextmanager

@@ -61,7 +61,7 @@ def run(
     seed: int = 1,
     sabotage: Callable[[], None] | None = None,
 ) -> Result:
-    """Hurt the processes for so many *seconds* by each in turn, let them go on for 2 D', and judge all they saw.
+    """Hurt the processes by each in turn for *seconds*, let them go on for 2 D', and judge what they saw.
 
     The nemeses must ask for the same site, settings and terms.
     """

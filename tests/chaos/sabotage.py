@@ -1,4 +1,4 @@
-"""Rules that are switched off from outside, in every process of a run: the checker must see what they were for."""
+"""Rules switched off from outside, in every process of a run: the checker must see what they were for."""
 
 from __future__ import annotations
 

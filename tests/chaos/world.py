@@ -9,10 +9,10 @@ from pathlib import Path
 from random import Random
 from typing import Any, Protocol
 
+from tests import servers
 from tests.chaos.crew import Crew
 from tests.chaos.worker import Job
 from tests.proxy import Proxy
-from tests import servers
 from tests.servers import RedisServer
 
 
