@@ -17,7 +17,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
+from tests import servers
 from tests.chaos import sabotage
 from tests.chaos.nemeses import NEMESES
 from tests.chaos.report import Report, line
@@ -37,9 +39,15 @@ SHOWN = 5  # violations of a run that are told in words
 def main() -> int:
     told = _arguments()
     report = Report(told.seconds, told.max_staleness, [], [])
+    how: dict[str, Any] = {
+        "seconds": told.seconds,
+        "d": told.max_staleness,
+        "seed": told.seed,
+        "binary": servers.oldest_supported() if told.oldest else servers.newest(),
+    }
     failures: list[str] = []
     for several in _runs([BY_NAME[name] for name in told.only or BY_NAME], together=told.short):
-        result = run(several, seconds=told.seconds, d=told.max_staleness, seed=told.seed)
+        result = run(several, **how)
         print(line(result), flush=True)
         _tell(result)
         report.results.append(result)
@@ -49,9 +57,7 @@ def main() -> int:
         failures += _unchecked(report.results)
     for what, off, name in SABOTAGED:
         if not told.only or name in told.only:
-            result = run(
-                [BY_NAME[name]], seconds=told.seconds, d=told.max_staleness, seed=told.seed, sabotage=off
-            )
+            result = run([BY_NAME[name]], sabotage=off, **how)
             print(f"{what}: {line(result)}", flush=True)
             report.sabotaged.append((what, result))
             if not result.verdict.violations:
@@ -99,6 +105,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--short", action="store_true", help="for CI: nemeses that ask for the same in one run"
     )
+    parser.add_argument("--oldest", action="store_true", help="on a 6.2 instead of the newest server found")
     parser.add_argument("--seed", type=int, default=1, help="of what is chosen by chance (%(default)s)")
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="a .md file for the tables; a picture beside it"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from tests import servers
 from tests.chaos import on_processes, on_the_path, on_the_server, sentinels
 from tests.chaos.crew import READERS, WRITERS
 from tests.chaos.world import Nemesis, OneServer, Site
@@ -10,20 +9,16 @@ from tests.chaos.world import Nemesis, OneServer, Site
 LOCK = 0.8  # seconds, where processes die: what they were about to load waits for the end of their lock
 
 
-def _alone() -> Site:
-    return OneServer(binary=servers.newest())
+def _alone(binary: str) -> Site:
+    return OneServer(binary)
 
 
-def _half_behind_a_proxy() -> Site:
-    return OneServer(binary=servers.newest(), through_proxy=(READERS[0], WRITERS[1]))
+def _half_behind_a_proxy(binary: str) -> Site:
+    return OneServer(binary, through_proxy=(READERS[0], WRITERS[1]))
 
 
-def _as_a_user() -> Site:
-    return OneServer(binary=servers.newest(), user="app")
-
-
-def _with_sentinel() -> Site:
-    return sentinels.WithSentinel(servers.newest())
+def _as_a_user(binary: str) -> Site:
+    return OneServer(binary, user="app")
 
 
 NEMESES = (
@@ -133,7 +128,7 @@ NEMESES = (
         "sentinel-kill",
         "Sentinel: kill -9 of the primary",
         sentinels.kill_primaries,
-        _with_sentinel,
+        sentinels.WithSentinel,
         terms={"keeps_history": False, "answers": False, "locks": False, "split": sentinels.SPLIT},
         longest=6.0,
     ),
@@ -141,7 +136,7 @@ NEMESES = (
         "sentinel-failover",
         "Sentinel: SENTINEL FAILOVER, the old primary lives on",
         sentinels.fail_over_by_hand,
-        _with_sentinel,
+        sentinels.WithSentinel,
         terms={"keeps_history": False, "answers": False, "locks": False, "split": sentinels.SPLIT},
         longest=6.0,
     ),

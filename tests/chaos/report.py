@@ -35,7 +35,7 @@ class Report:
         versions = sorted({result.server for result in self.results})
         made = (
             f"{time.strftime('%Y-%m-%d', time.gmtime())}, {_machine()}, Python {platform.python_version()}, "
-            f"server {', '.join(versions)}, tiercache {tiercache.__version__}. "
+            f"{', '.join(versions)}, tiercache {tiercache.__version__}. "
             f"D = {self.d:g} s, {self.seconds:g} s a nemesis and more where one takes long."
         )
         table = [

@@ -58,6 +58,7 @@ def run(
     *,
     seconds: float,
     d: float,
+    binary: str,
     seed: int = 1,
     sabotage: Callable[[], None] | None = None,
 ) -> Result:
@@ -71,7 +72,7 @@ def run(
     Rows.new(folder)
     strikes, begun = [], time.monotonic()
     plan = _plan(first, nemeses, folder, d, seed, sabotage)
-    with closing(first.site()) as site:
+    with closing(first.site(binary)) as site:
         plan.url = site.url
         with Crew(plan) as crew:
             crew.await_ready()
@@ -88,10 +89,10 @@ def run(
             time.sleep(2 * terms.bound)
             world.over("the reading")
             crew.await_end()
-        version = site.server.version
+        server = f"{Path(binary).name} {site.server.version}"
     told = history.collect(lines(folder))
     events: Counter[str] = sum((Counter(each) for each in told.counters.values()), Counter())
-    result = Result(nemeses, lasted, strikes, judge(told, terms), version, events)
+    result = Result(nemeses, lasted, strikes, judge(told, terms), server, events)
     if not result.verdict.violations:
         shutil.rmtree(folder)
     elif sabotage is None:

@@ -74,7 +74,7 @@ class Nemesis:
     name: str
     does: str  # for the table
     hurt: Callable[[World], None]  # until `world.until`; then all is well again
-    site: Callable[[], Site]
+    site: Callable[[str], Site]  # of a server binary
     settings: dict[str, Any] = field(default_factory=dict)  # of the cache
     terms: dict[str, Any] = field(default_factory=dict)
     lock: float = 10.0  # seconds that locks live
@@ -85,9 +85,9 @@ class Nemesis:
 class OneServer:
     """A server, and a path to it that can fall silent, for those whose names say so."""
 
-    def __init__(self, *extra: str, binary: str, user: str = "", through_proxy: tuple[str, ...] = ()) -> None:
+    def __init__(self, binary: str, *, user: str = "", through_proxy: tuple[str, ...] = ()) -> None:
         may_debug = ("--enable-debug-command", "yes") if servers.version_of(binary) >= (7,) else ()
-        self.server = RedisServer(binary, extra=(*may_debug, *extra))
+        self.server = RedisServer(binary, extra=may_debug)
         self.user, self.through_proxy = user, through_proxy
         if user:
             self.server.cli("ACL", "SETUSER", user, "on", ">secret", "~*", "&*", "+@all")
