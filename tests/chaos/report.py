@@ -69,7 +69,8 @@ class Report:
         axes.set_yticks(range(len(bars)), [name for name, *_ in reversed(bars)])
         axes.set_xscale("log")
         axes.set_xlim(FLOOR / 1.3, max(30.0, 2 * max(worst for _, worst, *_ in bars)))
-        axes.set_xlabel("seconds after an invalidation, on a logarithmic scale;  o worst read,  | bound")
+        axes.set_xticks([0.001, 0.01, 0.1, 1, 10], ["1 ms or less", "10 ms", "0.1 s", "1 s", "10 s"])
+        axes.set_xlabel("the stalest read (dot) and the bound (bar), after the return of an invalidation")
         axes.grid(axis="x", alpha=0.3)
         figure.savefig(path, metadata={"Date": None})
 
