@@ -170,7 +170,7 @@ def set_wall_clock(seconds: float) -> None:
 
 def _serve(pipe: Connection) -> None:
     loop = asyncio.new_event_loop()
-    turning = threading.Thread(target=loop.run_forever)
+    turning = threading.Thread(target=loop.run_forever, daemon=True)  # not longer than its parent
     turning.start()
     sending = threading.Lock()
 

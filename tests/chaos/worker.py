@@ -58,12 +58,13 @@ class Station:
         self.random = Random(job.seed)
         self.log = Log(job.folder, job.name)
         self.rows = Rows(job.folder)
+        self._parent = os.getppid()
         self._reading, self._writing = job.over("the reading"), job.over("the writing")
         self._loads = itertools.count()
         self._writes = itertools.count()
 
     def reads_on(self) -> bool:
-        return not self._reading.is_set()
+        return not self._reading.is_set() and os.getppid() == self._parent
 
     def writes_on(self) -> bool:
         return not self._writing.is_set()
@@ -201,7 +202,7 @@ def work(job: Job) -> int:
     if job.is_writer:
         parts.append(lambda: _write(me))
     errors: list[BaseException] = []
-    threads = [threading.Thread(target=_kept, args=(part, errors)) for part in parts]
+    threads = [threading.Thread(target=_kept, args=(part, errors), daemon=True) for part in parts]
     for thread in threads:
         thread.start()
     for thread in threads:
