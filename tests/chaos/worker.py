@@ -21,7 +21,7 @@ from typing import Any
 
 from tests.chaos.history import PAST_L1
 from tests.chaos.log import Log
-from tests.chaos.rows import GROUPS, ROWS, Rows, Versions, rows_of, tags_of
+from tests.chaos.rows import BUSY, GROUPS, ROWS, Rows, Versions, rows_of, tags_of
 from tests.peers import Flag
 from tests.source import Source
 from tiercache import L2Unavailable, TierCache, Token, Written, cached, default_cache
@@ -98,9 +98,12 @@ class Station:
     def flag(self, name: str) -> Flag:
         return Source(self.job.folder).flag(f"{name} {self.job.name}")
 
+    def is_awaited(self, where: str) -> bool:
+        return self.flag(f"hold in {where}").is_set()
+
     def is_held(self, where: str) -> bool:
         """Whether this process is wanted at this place; says so there, and stays while it is."""
-        if not self.flag(f"hold in {where}").is_set():
+        if not self.is_awaited(where):
             return False
         self.flag(f"is in {where}").set()
         return True
@@ -109,7 +112,10 @@ class Station:
 
     def plan(self) -> Plan:
         """What to write next, and how to say so."""
-        kind, row = self.random.random(), self.pick()
+        if self.is_awaited("the gap"):
+            row = self.random.randrange(BUSY, ROWS)
+            return Plan([row], [f"row:{row}"], guarded=True)
+        kind, row = self.random.random(), self.random.randrange(BUSY)
         if kind < 0.2:
             group = self.random.randrange(GROUPS)
             return Plan(rows_of(group), [f"group:{group}"])
