@@ -22,8 +22,12 @@ class Proxy:
         threading.Thread(target=self._accept, daemon=True).start()
 
     @property
+    def port(self) -> int:
+        return int(self._entrance.getsockname()[1])
+
+    @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self._entrance.getsockname()[1]}/0"
+        return f"redis://127.0.0.1:{self.port}/0"
 
     def silence_subscriptions(self) -> None:
         """Let the subscriptions there are fall silent in both directions; new ones are heard."""
@@ -76,6 +80,7 @@ class Proxy:
                 self._open.wait()
                 if client not in self._silent:
                     sink.sendall(data)
+            self._open.wait()  # the end is a message, too
             sink.shutdown(socket.SHUT_WR)
         except OSError:
             return  # one of the two has been closed
