@@ -43,6 +43,9 @@ class Proxy:
             self._silent.update(self._sockets)
         self._open.set()
 
+    def leads_to(self, port: int) -> bool:
+        return self._to[1] == port
+
     def lead_to(self, port: int) -> None:
         """Cut all connections; new ones go to *port*."""
         self._to = ("127.0.0.1", port)

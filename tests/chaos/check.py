@@ -31,6 +31,7 @@ class Terms:
 
     max_staleness: float  # D
     split: float = 0.0  # seconds two primaries may take writes at once (A3)
+    one_side: bool = True  # and no two clients are at different ones
     keeps_history: bool = True  # no record that was made is ever lost
     answers: bool = True  # Redis can be reached all the time
     locks: bool = True  # and keeps the locks it gave
@@ -100,13 +101,16 @@ class _Judge:
         exact = 0.0 if terms.keeps_history else terms.bound
         self._bounded("G3", past_l1, history.writes, lambda write: write.done, exact)
         barriers = [write for write in history.writes if write.waited]
-        self._bounded("G4", history.runs, barriers, lambda write: write.returned, 0.0)
+        # Across a split nobody can wait for the other side; who changes sides may go back until it is told.
+        reach = 0.0 if terms.one_side else terms.bound
+        self._bounded("G4", history.runs, barriers, lambda write: write.returned, reach)
         self._single_flight()
-        self._no_going_back()
         if terms.keeps_history:
             fenced = [write for write in history.writes if write.fenced]
             self._bounded("G7", history.runs, fenced, lambda write: write.committed, terms.bound)
-        self._causal()
+        if terms.one_side:
+            self._no_going_back()
+            self._causal()
 
     def _bounded(
         self,

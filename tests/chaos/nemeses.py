@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.chaos import on_processes, on_the_path, on_the_server, sentinels
+from tests.chaos import on_processes, on_the_path, on_the_server, sentinels, split
 from tests.chaos.crew import READERS, WRITERS
 from tests.chaos.world import Nemesis, OneServer, Site
 
@@ -129,7 +129,7 @@ NEMESES = (
         "Sentinel: kill -9 of the primary",
         sentinels.kill_primaries,
         sentinels.WithSentinel,
-        terms={"keeps_history": False, "answers": False, "locks": False, "split": sentinels.SPLIT},
+        terms={"keeps_history": False, "answers": False, "locks": False},
         longest=6.0,
     ),
     Nemesis(
@@ -139,6 +139,20 @@ NEMESES = (
         sentinels.WithSentinel,
         terms={"keeps_history": False, "answers": False, "locks": False, "split": sentinels.SPLIT},
         longest=6.0,
+    ),
+    Nemesis(
+        "split",
+        "a primary is cut off and replaced, half of the processes stay with it",
+        split.split,
+        split.TwoSides,
+        terms={
+            "keeps_history": False,
+            "answers": False,
+            "locks": False,
+            "split": float(split.MAX_LAG),
+            "one_side": False,
+        },
+        longest=2.0,
     ),
     Nemesis("fork", "a warm, busy reader forks, both go on", on_processes.fork_readers, _alone),
     Nemesis("blocked-loop", "event loops blocked for 0.3 D or 1.5 D", on_processes.block_loops, _alone),

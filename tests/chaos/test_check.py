@@ -106,6 +106,16 @@ def test_g4_is_broken_by_a_read_of_anybody_after_a_barrier() -> None:
     assert broken(write(2, 10.0), read(1, 10.02)) == {}
 
 
+def test_g4_g6_and_g8_are_not_promised_across_a_split() -> None:
+    split = replace(TERMS, one_side=False)
+
+    assert broken(write(2, 10.0, waited=True), read(1, 10.02), terms=split) == {}
+    assert broken(write(2, 10.0, waited=True), read(1, 12.0), terms=split) == {"G1": 1, "G4": 1}
+    assert broken(read(1, 1.0), Causal("p", 1, required=3, version=2), terms=split) == {}
+    went_back = (write(2, 10.0), read(2, 10.5, load="second"), read(1, 10.6))
+    assert broken(*went_back, terms=split, second=load(10.2, 2)) == {}
+
+
 def test_g5_is_broken_by_two_loads_at_once_with_one_token() -> None:
     assert broken(read(1, 1.0), a=load(10.0, 5, ended=10.2), b=load(10.1, 5, process="q")) == {"G5": 1}
 
