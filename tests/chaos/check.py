@@ -145,7 +145,7 @@ class _Judge:
             loads.sort(key=lambda load: load.began)
             for first, second in pairwise(loads):
                 ended = first.began if first.ended == inf else first.ended  # it died, who knows when
-                late = min(ended, first.began + self._terms.lock) - second.began
+                late = min(ended, first.asked + self._terms.lock) - second.began
                 if late > 0:
                     words = f"row {first.row} was loaded twice at once, {late:.3f} s: {first} and {second}"
                     self._break("G5", late, words)

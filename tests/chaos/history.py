@@ -13,6 +13,7 @@ class Load(NamedTuple):
 
     process: str
     row: int
+    asked: float  # the call of the read that runs it: its lock was not taken before
     began: float
     token: tuple[int, int] | None  # epoch and number of its leave; None: without Redis, or past the tiers
     ended: float = inf  # inf: its process did not live to see it
@@ -78,8 +79,8 @@ def collect(lines: Iterable[tuple[str, list[Any]]]) -> History:
             case "reads", [several]:
                 for node, row, value, *times in several:
                     _add(runs, process + node, row, value, times)
-            case "load", [name, row, began, token]:
-                history.loads[name] = Load(process, row, began, token and tuple(token))
+            case "load", [name, row, asked, began, token]:
+                history.loads[name] = Load(process, row, asked, began, token and tuple(token))
             case "loaded", [name, ended]:
                 history.loads[name] = history.loads[name]._replace(ended=ended)
             case "commit", [name, versions, committed, fenced]:

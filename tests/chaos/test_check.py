@@ -28,9 +28,8 @@ def write(version: int, at: float, *, node: str = "w", **what: Any) -> Write:
 
 
 def load(began: float, token: int | None = None, *, ended: float | None = None, process: str = "p") -> Load:
-    return Load(
-        process, 1, began, None if token is None else (EPOCH, token), began if ended is None else ended
-    )
+    leave = None if token is None else (EPOCH, token)
+    return Load(process, 1, began, began, leave, began if ended is None else ended)
 
 
 def history(*seen: Run | Write | Causal, **loads: Load) -> History:
@@ -176,7 +175,7 @@ def test_a_version_is_past_from_the_earliest_instant_of_any_later_one() -> None:
 def test_what_was_logged_in_parts_is_one_history() -> None:
     told = collect(
         [
-            ("w-1", ["load", "w-1.0", 1, 0.5, [EPOCH, 4]]),
+            ("w-1", ["load", "w-1.0", 1, 0.4, 0.5, [EPOCH, 4]]),
             ("w-1", ["loaded", "w-1.0", 0.6]),
             ("w-1", ["commit", "w-1.0", {"1": 2}, 1.0, True]),
             ("w-1", ["reads", [["", 1, "1 w-1.0", 3, 0.5, 0.6, 0.9, 1.0]]]),
@@ -187,4 +186,4 @@ def test_what_was_logged_in_parts_is_one_history() -> None:
 
     assert told.runs == [Run("w-1", 1, 1, "w-1.0", 5, 0.5, 0.6, 1.3, 1.4)]
     assert told.writes == [Write("w-1", {1: 2}, 1.0, True, 1.1, 1.2, 1.3, (EPOCH, 5), False)]
-    assert told.loads == {"w-1.0": Load("w-1", 1, 0.5, (EPOCH, 4), 0.6)}
+    assert told.loads == {"w-1.0": Load("w-1", 1, 0.4, 0.5, (EPOCH, 4), 0.6)}

@@ -15,6 +15,7 @@ import threading
 import time
 import warnings
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
@@ -80,7 +81,7 @@ class Station:
         leave = running_load()
         token = None if leave is None or leave.token == float("inf") else (leave.epoch, int(leave.token))
         name = f"{self.job.name}-{os.getpid()}.{next(self._loads)}"
-        self.log.note("load", name, row, began, token)
+        self.log.note("load", name, row, asked.get(), began, token)
         return f"{self.rows.version(row)} {name}", name
 
     def dawdle(self) -> float:
@@ -153,6 +154,7 @@ class Plan:
     wait: bool = False
 
 
+asked: ContextVar[float] = ContextVar("asked")  # the instant at which the read under way was called
 _station: Station | None = None  # of this process; a forked child takes another
 
 
@@ -238,7 +240,7 @@ def _read(me: Station) -> None:
     while me.reads_on():
         for _ in range(BURST):
             number = me.pick()
-            invoked = time.monotonic()
+            asked.set(invoked := time.monotonic())
             value = row(number)
             me.log.read("", number, value, invoked, time.monotonic())
         time.sleep(PAUSE)
@@ -248,7 +250,7 @@ def _read_past_l1(me: Station, cache: TierCache) -> None:
     alone, _ = _made(cache.cached(ttl=3600, tags=tags_of, l1=False))
     while me.reads_on():
         number = me.pick()
-        invoked = time.monotonic()
+        asked.set(invoked := time.monotonic())
         value = alone(number)
         me.log.read(PAST_L1, number, value, invoked, time.monotonic())
         time.sleep(PAST_L1_EVERY)
@@ -260,6 +262,7 @@ def _read_causally(me: Station) -> None:
         token, version = me.rows.token(number)
         if token:
             default_cache().sync.at_least(Token.parse(token))
+            asked.set(time.monotonic())
             me.log.note("causal", number, version, int(row(number).split(" ")[0]))
         time.sleep(CAUSAL_EVERY)
 
@@ -340,7 +343,7 @@ async def _read_awaiting(me: Station) -> None:
     while me.reads_on():
         for _ in range(BURST):
             number = me.pick()
-            invoked = time.monotonic()
+            asked.set(invoked := time.monotonic())
             value = await row_awaited(number)
             me.log.read("", number, value, invoked, time.monotonic())
         await asyncio.sleep(PAUSE)
@@ -350,7 +353,7 @@ async def _read_past_l1_awaiting(me: Station, cache: TierCache) -> None:
     _, alone = _made(cache.cached(ttl=3600, tags=tags_of, l1=False))
     while me.reads_on():
         number = me.pick()
-        invoked = time.monotonic()
+        asked.set(invoked := time.monotonic())
         value = await alone(number)
         me.log.read(PAST_L1, number, value, invoked, time.monotonic())
         await asyncio.sleep(PAST_L1_EVERY)
@@ -362,6 +365,7 @@ async def _read_causally_awaiting(me: Station) -> None:
         token, version = me.rows.token(number)
         if token:
             await default_cache().at_least(Token.parse(token))
+            asked.set(time.monotonic())
             me.log.note("causal", number, version, int((await row_awaited(number)).split(" ")[0]))
         await asyncio.sleep(CAUSAL_EVERY)
 
