@@ -47,7 +47,7 @@ def main() -> int:
         "binary": servers.oldest_supported() if told.oldest else servers.newest(),
     }
     failures: list[str] = []
-    for several in _runs([BY_NAME[name] for name in told.only or BY_NAME], together=told.short):
+    for several in runs_of([BY_NAME[name] for name in told.only or BY_NAME], together=told.short):
         result = run(several, **how)
         print(line(result), flush=True)
         _tell(result)
@@ -69,7 +69,7 @@ def main() -> int:
     return 1 if failures else 0
 
 
-def _runs(nemeses: list[Nemesis], *, together: bool) -> Iterator[list[Nemesis]]:
+def runs_of(nemeses: list[Nemesis], *, together: bool) -> Iterator[list[Nemesis]]:
     """Which nemeses make one run: each by itself, or *together* all that ask for the same."""
     if not together:
         yield from ([nemesis] for nemesis in nemeses)
