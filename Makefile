@@ -38,11 +38,11 @@ fuzz: .venv/for-work
 bench: .venv/for-work
 	$(BIN)/python -m bench.run
 
-# Real processes under real faults: the tables and the picture of docs/explanation/chaos.md; ten minutes.
+# Real processes under real faults: the tables and the picture of docs/explanation/chaos.md; a quarter of an hour.
 chaos: .venv/for-work
 	$(BIN)/python -m tests.chaos --out docs/explanation/chaos.md
 
-# The same faults within two minutes.
+# The same faults in about two minutes, several in one run.
 chaos-short: .venv/for-work
 	$(BIN)/python -m tests.chaos --short
 
