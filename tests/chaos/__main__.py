@@ -1,7 +1,7 @@
 """`python -m tests.chaos`: real processes under real faults, every read judged.
 
     python -m tests.chaos                              every nemesis for 20 s, D = 1 s; a quarter of an hour
-    python -m tests.chaos --short                      the same ones for 2 s, D = 0.5 s, several in one run; two minutes
+    python -m tests.chaos --short                      the same for 2 s, D = 0.5 s, several in one run
     python -m tests.chaos --only half-open --seconds 60
     python -m tests.chaos --out docs/explanation/chaos.md
 

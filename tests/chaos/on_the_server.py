@@ -9,7 +9,8 @@ import redis
 
 from tests.chaos.world import OneServer, World
 
-FILLER = b"x" * 1_000
+FILLER = b"x" * 10_000
+ROOM = 100 * len(FILLER)  # few enough that the state is evicted several times a second
 
 
 def flush(world: World) -> None:
@@ -24,10 +25,10 @@ def evict(world: World) -> None:
     server.cli("CONFIG", "SET", "maxmemory-policy", "allkeys-random")
     known = world.epoch()
     with redis.Redis(port=server.port, socket_timeout=10) as client:
-        server.cli("CONFIG", "SET", "maxmemory", client.info("memory")["used_memory"] + 1_000_000)
+        server.cli("CONFIG", "SET", "maxmemory", client.info("memory")["used_memory"] + ROOM)
         fill = client.pipeline(transaction=False)
         number = 0
-        while world.goes_on(0.02 * world.d):
+        while world.goes_on(0.02):
             for _ in range(20):
                 number += 1
                 fill.set(f"filler {number}", FILLER)
