@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tests.chaos import worker
-from tests.chaos.worker import Job
+from tests.chaos import in_tasks, in_threads
+from tests.chaos.station import Job, wall_clock
 from tests.peers import Flag, Peer
 from tests.servers import TIMEOUT, eventually
 from tests.source import Source
@@ -58,7 +58,7 @@ class Crew:
 
     def await_ready(self) -> None:
         for member in self.members.values():
-            member.peer.call(worker.wall_clock)
+            member.peer.call(wall_clock)
 
     def begin(self) -> None:
         """Let all begin to work; `await_end` returns when they are done."""
@@ -82,7 +82,7 @@ class Crew:
 
     def fork(self, name: str, child: str) -> None:
         member = self.members[name]
-        member.children.append(member.peer.start(worker.fork_and_work, replace(member.job, name=child)))
+        member.children.append(member.peer.start(in_threads.fork_and_work, replace(member.job, name=child)))
 
     def hold(self, name: str, where: str, *, within: float) -> bool:
         """Let the process stay at a place of its work; whether it came there *within* so many seconds."""
@@ -105,5 +105,5 @@ class Crew:
 
     def _start(self, member: Member) -> None:
         self._plan.prepare(member.peer)
-        work = worker.work_awaiting if "tasks" in member.job.name else worker.work
+        work = in_tasks.work if "tasks" in member.job.name else in_threads.work
         member.done = member.peer.start(work, member.job)  # type: ignore[arg-type]  # the peer awaits it

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from itertools import cycle
 
-from tests.chaos import worker
+from tests.chaos import in_tasks
 from tests.chaos.crew import NAMES, READERS, WRITERS
+from tests.chaos.station import wall_clock
 from tests.chaos.world import World
 
 
@@ -103,16 +104,14 @@ def block_loops(world: World) -> None:
     ):
         if not world.goes_on(0.3 * world.d):
             break
-        world.crew.members[name].peer.call(worker.block_loop, part * world.d)
+        world.crew.members[name].peer.call(in_tasks.block_loop, part * world.d)
         world.struck()
 
 
 def compare_clocks(world: World) -> None:
     """They are wrong from the beginning."""
     here = time.time()
-    clocks = {
-        round((member.peer.call(worker.wall_clock) - here) / 60) for member in world.crew.members.values()
-    }
+    clocks = {round((member.peer.call(wall_clock) - here) / 60) for member in world.crew.members.values()}
     world.struck(len(clocks) - 1)
     while world.goes_on(0.5 * world.d):
         pass

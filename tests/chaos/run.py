@@ -5,10 +5,9 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
@@ -18,7 +17,7 @@ from tests.chaos.check import Terms, Verdict, judge
 from tests.chaos.crew import NAMES, Crew, Plan
 from tests.chaos.log import lines
 from tests.chaos.rows import Rows
-from tests.chaos.worker import Job
+from tests.chaos.station import Job
 from tests.chaos.world import Nemesis, World
 from tests.peers import Peer
 
@@ -33,7 +32,6 @@ class Result:
     strikes: list[int]
     verdict: Verdict
     server: str
-    events: Counter[str] = field(default_factory=Counter)
 
     @property
     def name(self) -> str:
@@ -70,7 +68,7 @@ def run(
     terms = Terms(d, lock=first.lock, **first.terms)
     folder = Path(tempfile.mkdtemp(prefix="tiercache-chaos-"))
     Rows.new(folder)
-    strikes, begun = [], time.monotonic()
+    strikes = []
     plan = _plan(first, nemeses, folder, d, seed, sabotage)
     with closing(first.site(binary)) as site:
         plan.url = site.url
@@ -90,14 +88,12 @@ def run(
             world.over("the reading")
             crew.await_end()
         server = f"{Path(binary).name} {site.server.version}"
-    told = history.collect(lines(folder))
-    events: Counter[str] = sum((Counter(each) for each in told.counters.values()), Counter())
-    result = Result(nemeses, lasted, strikes, judge(told, terms), server, events)
-    if not result.verdict.violations:
+    verdict = judge(history.collect(lines(folder)), terms)
+    if not verdict.violations:
         shutil.rmtree(folder)
     elif sabotage is None:
         print(f"  the logs are in {folder}")
-    return result
+    return Result(nemeses, lasted, strikes, verdict, server)
 
 
 def _plan(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
 from tests.chaos.__main__ import runs_of
@@ -16,7 +15,7 @@ SOUND = Verdict(1.002, reads=5_000, writes=200, worst=0.25)
 
 
 def result(verdict: Verdict, strikes: int = 3) -> Result:
-    return Result([NEMESES[0]], SECONDS, [strikes], verdict, "valkey-server 9.1.2", Counter())
+    return Result([NEMESES[0]], SECONDS, [strikes], verdict, "valkey-server 9.1.2")
 
 
 def test_a_run_with_enough_of_everything_has_nothing_to_complain_of() -> None:

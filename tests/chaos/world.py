@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from tests import servers
 from tests.chaos.crew import Crew
-from tests.chaos.worker import Job
+from tests.chaos.station import Job
 from tests.proxy import Proxy
 from tests.servers import RedisServer
 
