@@ -34,6 +34,7 @@ SABOTAGED: tuple[tuple[str, Callable[[], None], str], ...] = (
     ("fence off", sabotage.no_fence, "kill-writer"),
 )
 GUARANTEES = ("G1", "G2", "G3", "G4", "G5", "G6", "G7", "G8")
+ENOUGH = 4.0  # seconds after which what is switched off has shown
 SHOWN = 5  # violations of a run that are told in words
 
 
@@ -58,7 +59,8 @@ def main() -> int:
         failures += _unchecked(report.results)
     for what, off, name in SABOTAGED:
         if not told.only or name in told.only:
-            result = run([BY_NAME[name]], sabotage=off, **how)
+            longer = {**how, "seconds": max(told.seconds, ENOUGH)}
+            result = run([BY_NAME[name]], sabotage=off, **longer)
             print(f"{what}: {line(result)}", flush=True)
             report.sabotaged.append((what, result))
             if not result.verdict.violations:
