@@ -7,14 +7,13 @@ hurt: a test evicts by deleting, flushes with `flush`, and fails over with `fail
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, field
 from itertools import count
 from math import inf
 from typing import Any
 
+from tests.core.sim_state import HEADER, UP_TO_ITS_END, Domain, Lock, State, Table, node_of
 from tiercache._core.barriers import Ack, Barrier, Behind, Forget, Question
 from tiercache._core.commands import (
     LOCK_MS,
@@ -40,63 +39,8 @@ from tiercache._core.commands import (
 from tiercache._core.fences import Fence, Unfence
 from tiercache._core.records import EVERYTHING, Hint, key_dep, tag_dep
 
-HEADER = re.compile(rb"1\|(\d+)\|(\d+)\|\d+\|[0-9a-fA-F]+\|[0-9a-fA-F]+\|(\d+)\|")
-UP_TO_ITS_END = re.compile(rb"(1\|(\d+)\|\d+\|)\d+(?=\|)")
-NODE = re.compile("[0-9a-fA-F]*")
 
-
-@dataclass
-class Table:
-    """Numbers of the last records, a dependency each, in one epoch."""
-
-    epoch: int
-    floor: int
-    versions: dict[str, int] = field(default_factory=dict)
-
-    def note(self, number: int, deps: Iterable[str], cap: float = inf) -> None:
-        named = dict.fromkeys(deps, number)
-        self.versions.update(named)
-        if cap == inf:
-            return
-        trimmed = int(min(len(self.versions) - cap, 64 + 2 * len(named)))
-        if named and 0 < trimmed <= len(self.versions):
-            self.floor = sorted(self.versions.values())[trimmed - 1]
-            self.versions = {dep: n for dep, n in self.versions.items() if n > self.floor}
-
-    def since(self, number: int) -> list[tuple[str, int]]:
-        later = sorted((n, dep) for dep, n in self.versions.items() if n > number)
-        return [(dep, n) for n, dep in later[: REPLAY_LIMIT + 1]]
-
-
-@dataclass
-class State(Table):
-    head: int = 1
-    tenure: int = 0
-    fences: int = 0  # live ones
-    register: dict[str, float] = field(default_factory=dict)  # member -> its score
-    left_out: int = 0
-    settled: bool = False
-
-
-@dataclass
-class Lock:
-    owner: str
-    ends: float
-    waiters: set[str] = field(default_factory=set)
-
-
-@dataclass
-class Domain:
-    """All that a server holds of one domain, and so all that a failover or an eviction may lose."""
-
-    state: State | None = None
-    keys: Table | None = None
-    entries: dict[str, bytes] = field(default_factory=dict)
-    ends: dict[str, float] = field(default_factory=dict)  # of entries, in ms
-    locks: dict[str, Lock] = field(default_factory=dict)
-    members: dict[str, float] = field(default_factory=dict)
-    fences: dict[tuple[str, tuple[str, ...]], float] = field(default_factory=dict)  # when it runs out, in ms
-    fenced: dict[str, int] = field(default_factory=dict)  # dependency -> live fences on it
+__all__ = ["HEADER", "Domain", "SimServer", "State", "Table"]
 
 
 class SimServer:
@@ -127,7 +71,7 @@ class SimServer:
     def perform(self, command: Command[Any], *, blind: bool = False) -> Any:
         """The reply to *command*; of a *blind* user, who may not read the tenure."""
         for key in [k for k, end in self.domain.ends.items() if end <= self._now_ms()]:
-            self._unlink(key)
+            self.domain.unlink(key)
         match command:
             case Sync():
                 return self._sync(command, blind)
@@ -164,10 +108,6 @@ class SimServer:
 
     def _now_ms(self) -> float:
         return self._clock() * 1000
-
-    def _unlink(self, key: str) -> None:
-        self.domain.entries.pop(key, None)
-        self.domain.ends.pop(key, None)
 
     def _open(self, blind: bool) -> tuple[State, Table]:
         domain, tenure = self.domain, 0 if blind else self.tenure
@@ -220,7 +160,7 @@ class SimServer:
                 self.domain.fenced[dep] = self.domain.fenced.get(dep, 0) + 1
         self.domain.fences[fence] = self._now_ms() + command.ttl_ms
         for key in command.keys:
-            self._unlink(key)
+            self.domain.unlink(key)
         return self._record(state, keys, command.deps, command.cap, command.key_cap)
 
     def _barrier(self, command: Barrier) -> Behind | None:
@@ -228,7 +168,7 @@ class SimServer:
         if state is None or state.epoch != command.epoch or state.head < command.number:
             return None
         behind = {}
-        for member, score in self._behind(command.number, command.node):
+        for member, score in state.behind(command.number, command.node):
             if command.mark and score % 1 == 0:
                 score = state.register[member] = float(command.mark)
             behind[member] = f"{score:.17g}"
@@ -236,18 +176,13 @@ class SimServer:
             self.questions.append(Question(command.epoch, command.number, command.node))
         return Behind(state.settled, str(-state.left_out), behind)
 
-    def _behind(self, number: int, waiter: str) -> list[tuple[str, float]]:
-        assert self.domain.state is not None
-        register = self.domain.state.register
-        return [(m, score) for m, score in register.items() if score > -number and waiter not in m]
-
     def _ack(self, command: Ack) -> bool:
         state = self.domain.state
         if state is None or state.epoch != command.epoch or command.member not in state.register:
             return False
         register = state.register
         register[command.member] = min(register[command.member], -command.proved)
-        if self._behind(command.number, command.waiter):
+        if state.behind(command.number, command.waiter):
             return False
         self.wakes.append((command.waiter, "barrier"))
         return True
@@ -318,11 +253,11 @@ class SimServer:
         return Answers(state.head, tuple(found))
 
     def _lead(self, ask: KeyAsk) -> Answer:
-        node, now = _node(ask.owner), self._now_ms()
+        node, now = node_of(ask.owner), self._now_ms()
         lock = self.domain.locks.get(ask.key)
         if lock is None or lock.ends <= now:
             lock = self.domain.locks[ask.key] = Lock(ask.owner, now + LOCK_MS)
-        elif _node(lock.owner) != node:
+        elif node_of(lock.owner) != node:
             lock.waiters.add(node)
             return Wait((lock.ends - now) / 1000)
         lock.owner, lock.ends = ask.owner, now + LOCK_MS
@@ -373,7 +308,7 @@ class SimServer:
         self._record(state, keys, (key_dep(command.key),), key_cap=command.key_cap)
         status = self._store(state.epoch, state.head, command, 0)
         if status != "ok":
-            self._unlink(command.key)
+            self.domain.unlink(command.key)
         return Recorded(state.epoch, state.head, status)
 
     def _invalidate(self, command: Invalidate, blind: bool) -> Recorded:
@@ -381,7 +316,7 @@ class SimServer:
         if command.fence:
             self._lift((command.fence, command.deps))
         for key in command.keys:
-            self._unlink(key)
+            self.domain.unlink(key)
         return self._record(state, keys, command.deps, command.cap, command.key_cap)
 
     def _clear(self, blind: bool) -> Recorded:
@@ -410,9 +345,3 @@ class SimServer:
         self.wakes += [(node, key_dep(key)) for node in sorted(lock.waiters)]
         del self.domain.locks[key]
         return 1
-
-
-def _node(owner: str) -> str:
-    match = NODE.match(owner)
-    assert match is not None
-    return match[0]
