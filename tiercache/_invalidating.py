@@ -40,7 +40,7 @@ class _Block:
         self._fence_ttl = seconds(fence_ttl, "fence_ttl")
         self._deps = deps_named(tags, keys)
         self._name = fences.new_name()
-        self._runs_out = inf
+        self._runs_out, self._epoch = inf, 0
         self._discarded = False
         self.written: Written | None = None
         self.fenced = False
@@ -55,7 +55,7 @@ class _Block:
         tiers.core.hold(self._deps)
         try:
             self._runs_out = tiers.clock() + self._fence_ttl
-            yield from fences.put_up(tiers, list(self._deps), self._name, self._fence_ttl)
+            self._epoch = yield from fences.put_up(tiers, list(self._deps), self._name, self._fence_ttl)
             self.fenced = True
         except L2Unavailable:
             if self._on_outage == "abort":
@@ -72,12 +72,18 @@ class _Block:
             if self._discarded:
                 yield from fences.take_down(tiers, list(self._deps), self._name)
                 return
-            if self.fenced and tiers.clock() >= self._runs_out:
-                self.fenced = False
-                tiers.events["guarantee_suspended"] += 1
+            self._check(tiers.clock() < self._runs_out)
             self.written = yield from invalidate(tiers, self._tags, self._keys, fence=self._name)
+            token = self.written.token
+            self._check(token is None or token.epoch == self._epoch)
         finally:
             tiers.core.release(self._deps)
+
+    def _check(self, stood: bool) -> None:
+        """Note that the fence did not stand to the end: it ran out, or Redis lost it with its epoch."""
+        if self.fenced and not stood:
+            self.fenced = False
+            self._node.tiers.events["guarantee_suspended"] += 1
 
     def _reach(self) -> Plan[None]:
         if self._wait and self.written is not None:

@@ -228,7 +228,7 @@ class Node:
     def _leave(self) -> None:
         """End the lease, and tell Redis that no barrier need wait for this node."""
         core = self.tiers.core
-        core.lapse()
+        core.leave()
         if self._prober is None or not core.epoch:
             return
         try:
@@ -243,6 +243,7 @@ class Node:
         self._lock = threading.Lock()
         core.node = _new_id()
         core.disown()
+        core.has_left = False
         core.held.clear()
         core.told.clear()
         core.forget_loads()

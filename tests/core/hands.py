@@ -17,7 +17,8 @@ from contextvars import Context, copy_context
 from typing import Any, Protocol
 
 from tests.core.sim_server import SimServer
-from tiercache._core import batches, fences, syncs, writes
+from tiercache._core import barriers, batches, fences, syncs, writes
+from tiercache._core.barriers import Question
 from tiercache._core.coherence import Coherence
 from tiercache._core.commands import Command, Invalidate
 from tiercache._core.flights import current_load
@@ -26,7 +27,9 @@ from tiercache._core.plan import TIMED_OUT, Ask, Call, Join, Plan, Step, Tell
 from tiercache._core.reads import read
 from tiercache._core.tiers import Counts, Tiers, Want
 from tiercache._core.values import Values
+from tiercache._core.writes import Token
 from tiercache._errors import L2Unavailable
+from tiercache._invalidating import BlockingInvalidating
 
 D = 10.0  # `max_staleness` of every node here, seconds
 ROOM = 100_000  # of the tables in Redis: nothing is trimmed
@@ -186,6 +189,23 @@ class Node:
         deps = list(writes.deps_named(tags, keys))
         return self.start(fences.put_up(self.tiers, deps, name, ttl))
 
+    def block(self, *tags: str, keys: Sequence[str] = (), **options: Any) -> Block:
+        return Block(self, *tags, keys=keys, **options)
+
+    def barrier(self, token: Token) -> Hand:
+        return self.start(barriers.barrier(self.tiers, token))
+
+    def reached(self, *tags: str) -> Hand:
+        """`invalidate_tags(*tags, wait=True)`, asking who is behind."""
+        hand = self.start(barriers.reached(self.tiers, writes.invalidate(self.tiers, tags, ())))
+        return hand.answer()
+
+    def acknowledge(self, question: Question) -> Hand:
+        return self.start(barriers.acknowledge(self.tiers, question))
+
+    def at_least(self, token: Token) -> Hand:
+        return self.start(barriers.at_least(self.tiers, token, blocking=False))
+
     def clear(self) -> Hand:
         return self.start(writes.clear(self.tiers))
 
@@ -235,6 +255,29 @@ class Node:
         """Deliver the hints with these numbers, in this order; what the core made of each."""
         published = {(hint.epoch, hint.number): hint for hint in self.server.hints}
         return [self.core.hear(published[self.core.epoch, number]) for number in numbers]
+
+
+class Block:
+    """An `invalidating` block of *node*, whose beginning and end are plans to be stepped."""
+
+    def __init__(self, node: Node, *tags: str, keys: Sequence[str] = (), **options: Any) -> None:
+        told = {"on_outage": "commit", "fence_ttl": 3 * D, "wait": False, **options}
+        known: Any = node  # all that a block asks of a node is its tiers
+        self.node = node
+        self.itself = BlockingInvalidating(known, tags, tuple(keys), **told)
+
+    def begin(self) -> Hand:
+        return self.node.start(self.itself._begin())
+
+    def end(self) -> Hand:
+        return self.node.start(self.itself._end())
+
+    def open(self) -> Block:
+        self.node.finish(self.begin())
+        return self
+
+    def close(self) -> None:
+        self.node.finish(self.end())
 
 
 def nodes(server: SimServer, clock: Clock, names: Iterable[str] = "ab", **options: Any) -> list[Node]:

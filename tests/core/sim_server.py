@@ -39,7 +39,6 @@ from tiercache._core.commands import (
 from tiercache._core.fences import Fence, Unfence
 from tiercache._core.records import EVERYTHING, Hint, key_dep, tag_dep
 
-
 __all__ = ["HEADER", "Domain", "SimServer", "State", "Table"]
 
 

@@ -31,6 +31,8 @@ from tiercache._errors import L2Unavailable
 FIRST_LOOK = 0.01  # seconds; how soon a waiter looks again, twice as long each time: acknowledgements wake it
 TRUE_RINGS = 3  # wake-ups that left somebody behind, and are no reason for doubt
 BELL = "barrier"
+# Anything else on the register is nobody's, and no lease is longer.
+_MEMBER = re.compile("[0-9A-Za-z]{1,64}:[0-9]{1,7}")
 
 
 class Behind(NamedTuple):
@@ -68,8 +70,9 @@ class Barrier:
         """None: the server does not know the record, or not any more."""
         if not fields_of(raw):
             return None
-        settled, left_out, *rest = (field.decode() for field in raw)
-        return Behind(settled == "1", left_out, dict(zip(rest[::2], rest[1::2], strict=True)))
+        settled, left_out, *rest = (field.decode("utf-8", "replace") for field in raw)
+        found = zip(rest[::2], rest[1::2], strict=True)
+        return Behind(settled == "1", left_out, {m: score for m, score in found if _MEMBER.fullmatch(m)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,15 +205,17 @@ def _forget(tiers: Tiers, asked: Behind, behind: Behind) -> Plan[None]:
 
 def _longest(member: str) -> float:
     _, _, lease_ms = member.rpartition(":")
-    # A longer one was planted: nobody waits for it.
-    return int(lease_ms) / 1000 * CLOCKS if re.fullmatch("[0-9]{1,7}", lease_ms) else 0.0
+    return int(lease_ms) / 1000 * CLOCKS
 
 
 def acknowledge(tiers: Tiers, question: Question) -> Plan[bool]:
     """Tell whoever asked *question* that its record is applied here, after a sync if need be."""
-    core = tiers.core
-    if core.epoch == question.epoch and core.proved < question.number:
-        yield from sync(tiers, blocking=True)
+    core, begun = tiers.core, tiers.clock()
+    for _ in range(2):  # the first may be one that was under way before the record was made
+        if core.epoch == question.epoch and core.proved < question.number:
+            yield from sync(tiers, blocking=True)
+        if core.lease >= begun + core.max_staleness:  # it was sent since
+            break
     with core.lock:
         epoch, proved = core.epoch, core.proved
     if epoch != question.epoch or proved < question.number:

@@ -66,6 +66,7 @@ class Coherence:
         self.applied = self.proved = self.seen = 0
         self.own = 0
         self.tenure_known = False
+        self.has_left = False  # the register: no lease any more
         self.synced: Synced | None = None
         self.recent: dict[str, int] = {}  # dependency -> number of the last record applied on it
         self.recent_floor = 0
@@ -156,7 +157,10 @@ class Coherence:
             if (self.epoch, self.generation) != (stand.epoch, stand.generation):
                 return False
             self.synced, self.tenure_known = reply, reply.tenure_known
-            self.fenced = frozenset(reply.fenced)
+            if reply.epoch != self.epoch or reply.head >= self.proved:
+                # 1. A sync runs.  2. A fence.  3. A second sync runs, and is answered.  4. The first reply
+                # comes: it knows nothing of the fence, and `proved` says that this node does.
+                self.fenced = frozenset(reply.fenced)
             if reply.epoch != self.epoch:
                 self.l1.clear()
                 self.recent.clear()
@@ -181,7 +185,7 @@ class Coherence:
                     self.applied = self.proved
                     self.recent.clear()
                     self.recent_floor = self.seen
-            if reply.tenure_known or self.trust_tenure:
+            if (reply.tenure_known or self.trust_tenure) and not self.has_left:
                 self.lease = max(self.lease, stand.at + self.max_staleness)
             self._fold()
             return True
@@ -215,6 +219,16 @@ class Coherence:
         with self.lock:
             self.lease = self.open_until = -inf
             self.generation += 1
+
+    def leave(self) -> None:
+        """End the lease for good, before this node goes off the register.
+
+        1. The lease ends.  2. A thread that goes on syncs.  3. Off the register.  4. The sync's answer: with
+        that lease, no barrier would wait for this node.
+        """
+        with self.lock:
+            self.has_left = True
+            self.lapse()
 
     def disown(self) -> None:
         """Forget epoch, lease and L1; every reply still under way is void."""

@@ -63,16 +63,20 @@ def new_name() -> str:
     return f"{nonce():x}"
 
 
-def put_up(tiers: Tiers, deps: list[str], name: str, ttl: float) -> Plan[None]:
-    """Fence *deps* for *ttl* seconds of the server's clock; raises L2Unavailable where that is not certain.
+def put_up(tiers: Tiers, deps: list[str], name: str, ttl: float) -> Plan[int]:
+    """Fence *deps* for *ttl* seconds of the server's clock; the epoch whose end is the end of the fence, too.
 
-    One round trip a slice of 2,000. Cut short, the fences that are there run out by themselves.
+    Raises L2Unavailable where it is not certain that all is fenced. One round trip a slice of 2,000. Cut
+    short, the fences that are there run out by themselves.
     """
+    epoch = 0
     for part in slices(deps):
         plain = invalidation_of(tiers, part)
         command = Fence(plain.tags, plain.keys, plain.cap, plain.key_cap, name, max(1, round(ttl * 1000)))
         replies = yield Ask((command,))
         tiers.core.own_record(replies[0], part, tiers.clock())
+        epoch = epoch or replies[0].epoch
+    return epoch
 
 
 def take_down(tiers: Tiers, deps: list[str], name: str) -> Plan[None]:

@@ -43,7 +43,7 @@ class Token(NamedTuple):
         return cls(int(epoch, 16), int(number, 16))
 
 
-_TOKEN = re.compile("[0-9a-f]{1,13}-[0-9a-f]{1,13}")  # numbers below 2^53, as the scripts have them
+_TOKEN = re.compile("[0-9a-f]{1,14}-[0-9a-f]{1,14}")  # numbers below 2^53, as the scripts have them
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,473 @@
+"""Fences: what others may keep while a write of the truth is under way, and after its writer died (G7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.core.hands import Cancelled, Clock, D, Hand, Node, begun
+from tests.core.sim_server import SimServer
+from tiercache._core import writes
+from tiercache._core.commands import Set
+from tiercache._core.fences import Unfence
+from tiercache._core.reads import MISS
+from tiercache._errors import L2Unavailable
+
+FENCE = 3 * D  # seconds, of every block here
+MANY = [f"n{i}" for i in range(4001)]
+
+
+def live(server: SimServer) -> int:
+    """Fences that are up, as the state counts them."""
+    assert server.domain.state is not None
+    return server.domain.state.fences
+
+
+# ---- a writer that dies between its commit and the end
+
+
+@pytest.mark.parametrize("l2", [True, False])
+def test_a_writer_that_dies_after_its_commit_leaves_misses_and_never_the_old_value(
+    a: Node, b: Node, clock: Clock, l2: bool
+) -> None:
+    """R14, with a function of two tiers and with one of L1 alone, whose load began under the fence."""
+    b.load("k", "old", ["t"], l2=l2)
+    a.block("t").open()
+    b.synced()
+    before_the_commit = begun(b, l2=l2)
+    b.finish(before_the_commit, "old")
+
+    clock.advance(D)  # the commit, and A is no more
+
+    assert b.load("k", "new", ["t"], l2=l2) == "new"
+    assert not b.in_l1("k")
+
+
+@pytest.mark.parametrize("l2", [True, False])
+def test_a_load_from_before_a_fence_is_not_kept_under_it(a: Node, b: Node, l2: bool) -> None:
+    loading = begun(b, l2=l2)
+    a.block("t").open()
+
+    b.finish(loading, "old")
+    b.synced()
+
+    assert b.load("k", "new", ["t"], l2=l2) == "new"
+
+
+def test_a_load_under_a_fence_is_not_kept_after_it_ran_out(a: Node, b: Node, clock: Clock) -> None:
+    """Its token is newer than the fence: without the record that the fence becomes, it would be good."""
+    a.block("t").open()
+    b.synced()
+    loading = begun(b)
+    clock.advance(FENCE)
+    b.synced()
+
+    b.finish(loading, "old")
+
+    assert b.load("k", "new", ["t"]) == "new"
+
+
+def test_nothing_is_kept_before_somebody_made_a_record_of_a_fence_that_ran_out(
+    a: Node, b: Node, server: SimServer, clock: Clock
+) -> None:
+    """A fill settles no fence: it would move the head of a primary that lost its records."""
+    a.block("t").open()
+    b.synced()
+    loading = begun(b)
+    clock.advance(FENCE)
+
+    loading.reply("old").answer()
+
+    assert not server.holds("k")
+
+
+@pytest.mark.parametrize("l2", [True, False])
+def test_once_a_fence_ran_out_values_are_kept_again(a: Node, b: Node, clock: Clock, l2: bool) -> None:
+    a.block("t").open()
+    clock.advance(FENCE)
+    b.synced()
+
+    b.load("k", "new", ["t"], l2=l2)
+
+    assert b.get("k") == "new"
+    assert b.in_l1("k")
+
+
+@pytest.mark.parametrize("act", ["sync", "invalidate", "set", "clear", "fence"])
+def test_whoever_comes_first_makes_a_record_of_a_fence_that_ran_out(
+    a: Node, b: Node, server: SimServer, clock: Clock, act: str
+) -> None:
+    a.block("t", keys=["k"]).open()
+    clock.advance(FENCE)
+    acts: dict[str, Callable[[], Hand]] = {
+        "sync": b.sync,
+        "invalidate": lambda: b.invalidate("u"),
+        "set": lambda: b.put("l", 1),
+        "clear": b.clear,
+        "fence": lambda: b.fence("u"),
+    }
+
+    b.finish(acts[act]())
+
+    assert ("t:t", "k:k") in [hint.deps for hint in server.hints[1:]]
+    assert live(server) == (act == "fence")
+
+
+def test_nobody_joins_a_load_from_before_the_commit_later_than_a_lease(
+    a: Node, b: Node, clock: Clock
+) -> None:
+    """The same within one process, for a function of L1 alone."""
+    a.block("t").open()
+    b.synced()
+    loading = begun(b, l2=False)
+    clock.advance(D)
+    b.synced()
+    joining = b.read("k", tags=["t"], l2=False)
+    assert joining.at == ("Join",)
+
+    b.finish(loading, "old")
+
+    assert b.finish(joining, "new") == "new"
+
+
+def test_a_sync_that_arrives_late_does_not_lift_a_fence_that_a_newer_one_told_of(
+    a: Node, b: Node, server: SimServer, clock: Clock
+) -> None:
+    """1. B's first sync runs.  2. The fence.  3. B's second sync runs and is answered.  4. The first reply
+    comes.  5. B loads for L1 alone: what it finds is from before the commit."""
+    (first, stood), (second, stood_next) = b.core.sync(clock()), b.core.sync(clock())
+    early = server.perform(first)
+    a.block("t").open()
+    assert b.core.prove(stood_next, server.perform(second), clock())
+    b.core.prove(stood, early, clock())
+
+    b.load("k", "old", ["t"], l2=False)
+
+    assert not b.in_l1("k")
+
+
+# ---- the block
+
+
+def test_a_block_leaves_no_fence_and_what_is_loaded_after_it_is_kept(
+    a: Node, b: Node, server: SimServer
+) -> None:
+    a.block("t", keys=["l"]).open().close()
+
+    assert live(server) == 0
+    assert (server.domain.fences, server.domain.fenced) == ({}, {})
+    b.synced().load("k", "new", ["t"])
+    assert b.in_l1("k")
+
+
+def test_the_old_value_is_gone_from_the_beginning_of_a_block(a: Node, b: Node, server: SimServer) -> None:
+    """Or D would count from its end."""
+    b.load("k", "old", ["t"])
+
+    a.block("t").open()
+
+    b.hear(server.hints[-1].number)
+    assert not server.holds("k")
+    assert not b.in_l1("k")
+
+
+def test_other_tags_are_kept_as_ever(a: Node, b: Node) -> None:
+    a.block("t").open()
+
+    b.synced().load("other", "v", ["u"])
+    b.load("alone", "v", ["u"], l2=False)
+
+    assert b.in_l1("other")
+    assert b.in_l1("alone")
+
+
+def test_a_write_that_did_not_happen_leaves_no_record_beyond_the_one_of_its_beginning(
+    a: Node, b: Node, server: SimServer
+) -> None:
+    """R19"""
+    block = a.block("t").open()
+    hints = len(server.hints)
+    b.synced()
+    loading = begun(b)
+    block.itself.discard()
+    block.close()
+    b.synced()
+
+    b.finish(loading, "still true")
+
+    assert len(server.hints) == hints
+    assert b.get("k") == "still true"
+    assert (block.itself.written, live(server)) == (None, 0)
+
+
+def test_one_writers_end_does_not_lift_the_fence_of_another(a: Node, b: Node, server: SimServer) -> None:
+    """R20"""
+    one, other = a.block("t", "u").open(), b.block("t").open()
+    one.close()
+    reader = Node(server, a.clock, "c").synced()
+    reader.load("k", "maybe old", ["t"])
+    reader.load("l", "v", ["u"])
+    assert [reader.in_l1(key) for key in "kl"] == [False, True]
+
+    other.close()
+
+    reader.synced().load("k", "new", ["t"])
+    assert reader.in_l1("k")
+
+
+def test_blocks_in_blocks_are_fences_of_their_own(a: Node, b: Node, server: SimServer) -> None:
+    outer = a.block("t").open()
+    inner = a.block("t").open()
+    assert live(server) == 2
+    inner.close()
+    b.synced().load("k", "maybe old", ["t"])
+    assert not b.in_l1("k")
+
+    outer.close()
+
+    assert live(server) == 0
+
+
+def test_a_fence_that_is_sent_twice_is_one(a: Node, server: SimServer) -> None:
+    beginning = a.block("t").begin()
+    server.perform(beginning.commands[0])
+    beginning.answer()
+
+    assert live(server) == 1
+    assert server.domain.fenced == {"t:t": 1}
+
+
+def test_more_than_a_record_takes_is_fenced_and_let_go_in_slices(a: Node, b: Node, server: SimServer) -> None:
+    block = a.block(*MANY, keys=["k"]).open()
+    assert live(server) == 3
+    b.synced().load("l", "maybe old", [MANY[-1]])
+    assert not b.in_l1("l")
+
+    block.close()
+
+    assert live(server) == 0
+    assert block.itself.written is not None
+    assert block.itself.written.token == (a.core.epoch, a.core.seen)
+
+
+def test_what_did_not_happen_is_let_go_in_slices_too(a: Node, server: SimServer) -> None:
+    block = a.block(*MANY).open()
+    block.itself.discard()
+    block.close()
+
+    assert live(server) == 0
+
+
+# ---- cut short
+
+
+def test_a_task_that_is_cancelled_while_it_fences_holds_nothing_back(a: Node, clock: Clock) -> None:
+    beginning = a.block("t").begin().execute()
+    beginning.throw(Cancelled())
+
+    assert not a.core.bypassed(["t:t"])
+    clock.advance(FENCE)
+    a.synced().load("k", "v", ["t"])
+    assert a.in_l1("k")
+
+
+def test_an_end_that_is_cut_short_is_pending_and_its_fence_runs_out(
+    a: Node, b: Node, server: SimServer, clock: Clock
+) -> None:
+    block = a.block("t").open()
+    block.end().throw(Cancelled())
+    assert not a.core.bypassed(["t:t"])
+    b.synced().load("k", "maybe old", ["t"])
+    assert not b.in_l1("k")
+
+    a.synced()
+    assert a.core.pending == {}
+    clock.advance(FENCE)
+    b.synced().load("k", "new", ["t"])
+
+    assert live(server) == 0
+    assert b.in_l1("k")
+
+
+def test_a_fence_that_redis_did_not_answer_to_may_stand_and_runs_out(
+    a: Node, server: SimServer, clock: Clock
+) -> None:
+    a.block("t", on_outage="abort").begin().execute().lose()
+    assert live(server) == 1
+    clock.advance(FENCE)
+
+    a.synced()
+
+    assert live(server) == 0
+
+
+# ---- Redis away
+
+
+def test_without_redis_a_write_goes_on_unfenced_and_that_is_counted(a: Node, b: Node) -> None:
+    block = a.block("t")
+    block.begin().lose()
+    assert not block.itself.fenced
+    assert a.tiers.events["guarantee_suspended"] == 1
+    assert a.core.bypassed(["t:t"])
+
+    block.end().lose()
+
+    assert block.itself.written is not None
+    assert block.itself.written.pending
+    b.load("k", "old", ["t"])
+    a.synced()
+    assert b.synced().get("k") is MISS
+
+
+def test_without_redis_a_write_that_must_not_go_on_unfenced_is_stopped_before_it_begins(a: Node) -> None:
+    beginning = a.block("t", on_outage="abort").begin().lose()
+
+    with pytest.raises(L2Unavailable):
+        _ = beginning.result
+    assert not a.core.bypassed(["t:t"])
+    assert a.tiers.events["guarantee_suspended"] == 0
+    assert a.core.pending == {}
+
+
+def test_a_write_that_took_longer_than_its_fence_says_so(a: Node, clock: Clock) -> None:
+    block = a.block("t").open()
+    assert block.itself.fenced
+    clock.advance(FENCE)
+
+    block.close()
+
+    assert not block.itself.fenced
+    assert a.tiers.events["guarantee_suspended"] == 1
+
+
+def test_a_write_whose_fence_redis_lost_says_so(a: Node, server: SimServer) -> None:
+    """1. The fence.  2. FLUSHALL, or a failover.  3. The commit: somebody may have kept what is old."""
+    block = a.block("t").open()
+    server.flush()
+
+    block.close()
+
+    assert not block.itself.fenced
+    assert a.tiers.events["guarantee_suspended"] == 1
+
+
+def test_a_write_that_redis_heard_all_of_suspends_nothing(a: Node) -> None:
+    block = a.block("t", *MANY).open()
+    block.close()
+
+    assert block.itself.fenced
+    assert a.tiers.events["guarantee_suspended"] == 0
+
+
+def test_a_fence_that_cannot_be_lifted_is_counted_and_runs_out(a: Node, server: SimServer) -> None:
+    block = a.block("t").open()
+    block.itself.discard()
+    ending = block.end()
+    assert isinstance(ending.commands[0], Unfence)
+
+    ending.lose()
+
+    assert ending.result is None
+    assert a.tiers.events["fences_left"] == 1
+    assert live(server) == 1
+    assert not a.core.bypassed(["t:t"])
+
+
+@pytest.mark.parametrize("what", ["fences", "fenced"])
+def test_fences_that_redis_evicted_take_the_epoch_along(
+    a: Node, b: Node, server: SimServer, what: str
+) -> None:
+    """Whoever was to be held back by them cannot be told: nothing of before is good."""
+    b.load("other", "v", ["u"])
+    a.block("t").open()
+    loading = begun(b.synced())
+    getattr(server.domain, what).clear()
+
+    b.finish(loading, "old")
+    b.synced()
+
+    assert not server.holds("k")
+    assert b.get("k") is b.get("other") is MISS
+
+
+# ---- set, under a fence and among others
+
+
+def test_a_set_under_a_fence_stores_nothing_says_so_and_invalidates(a: Node, b: Node) -> None:
+    b.finish(b.put("k", "old", tags=["t"]))
+    a.block("t").open()
+
+    written = b.finish(b.put("k", "maybe old", tags=["t"]))
+
+    assert not written.stored
+    assert written.token is not None
+    assert a.get("k") is b.get("k") is MISS
+
+
+def test_a_set_inside_the_writers_own_block_stores_nothing(a: Node, b: Node) -> None:
+    block = a.block("t").open()
+    assert not a.finish(a.put("k", "new", tags=["t"])).stored
+    block.close()
+
+    assert a.get("k") is b.get("k") is MISS
+
+
+def test_a_set_that_others_came_before_is_sent_again_from_where_redis_is(a: Node, b: Node) -> None:
+    """A hint raises nothing, so a node knows of others' records only what a reply told it."""
+    b.finish(b.put("k", "v1"))
+    putting = a.put("k", "v2")
+    assert putting.answer().at == ("Set",)
+
+    assert putting.answer().result.stored
+    assert b.synced().get("k") == "v2"
+
+
+def test_a_set_that_is_overtaken_at_every_turn_invalidates_and_says_so(a: Node, b: Node) -> None:
+    putting = a.put("k", "mine")
+    while putting.at == ("Set",):
+        b.finish(b.put("k", "other"))
+        putting.answer()
+    assert putting.at == ("Invalidate",)
+
+    written = putting.answer().result
+
+    assert not written.stored
+    assert a.tiers.events["set_refused"] == 1
+    assert a.get("k") is b.synced().get("k") is MISS
+
+
+def test_a_set_that_is_refused_for_its_token_is_not_sent_again(a: Node, b: Node) -> None:
+    token = a.finish(a.invalidate("u")).token
+    b.finish(b.put("k", "newer"))
+
+    putting = a.put("k", "older", token=token).answer()
+
+    assert not putting.result.stored
+    assert b.get("k") == "newer"
+
+
+def test_a_second_turn_that_runs_late_does_not_undo_a_newer_set(a: Node, b: Node, server: SimServer) -> None:
+    """R30, for the set that was sent again."""
+    b.finish(b.put("k", "v0"))
+    stalled = a.put("k", "v1").answer()
+    (late,) = stalled.commands
+    stalled.lose()
+    b.finish(b.put("k", "v2"))
+
+    server.perform(late)
+
+    assert b.synced().get("k") == "v2"
+
+
+def test_of_sets_in_one_round_trip_only_those_that_were_refused_are_sent_again(a: Node, b: Node) -> None:
+    b.finish(b.put("k1", "other"))
+    items = [(a.want(key, call=None), "mine") for key in ("k0", "k1", "k2")]
+    putting = a.start(writes.put(a.tiers, items)).answer()
+
+    (again,) = putting.commands
+    assert isinstance(again, Set)
+    assert again.key == "k1"
+    assert putting.answer().result.stored
+    assert [b.synced().get(key) for key in ("k0", "k1", "k2")] == ["mine"] * 3
