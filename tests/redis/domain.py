@@ -17,7 +17,6 @@ from tiercache._core.commands import (
     Invalidate,
     KeyAsk,
     Mode,
-    Names,
     Read,
     Recorded,
     Set,
@@ -27,6 +26,7 @@ from tiercache._core.commands import (
 )
 from tiercache._core.fences import Fence
 from tiercache._core.records import check_of
+from tiercache._core.scripts import Names
 
 R = TypeVar("R")
 ME, OTHER, THIRD = "a" * 32, "b" * 32, "c" * 32  # nodes

@@ -11,7 +11,9 @@ import redis
 from tests.redis.conftest import client_of
 from tests.redis.domain import ME, OTHER, Domain
 from tests.servers import RedisServer, eventually, newest, oldest_supported
-from tiercache._core.commands import Hit
+from tiercache._core.barriers import Ack, Barrier, Forget
+from tiercache._core.commands import Hit, member_of
+from tiercache._core.fences import Unfence
 
 SHY = "shy"  # a user that may do everything but ask the server about itself
 
@@ -73,6 +75,30 @@ def test_a_full_server_gives_leases(full: Domain) -> None:
     full.invalidate("posts")
 
     assert full.sync(node=OTHER).records == (("t:posts", full.head()),)
+
+
+@pytest.mark.parametrize("act", ["fence", "unfence", "barrier", "ack", "forget"])
+def test_a_full_server_takes_fences_and_acknowledgements(full: Domain, act: str) -> None:
+    """Else each barrier would take as long as a lease, and each fence suspend the guarantee."""
+    full.client.config_set("maxmemory", 0)
+    full.sync(node=OTHER)
+    full.fence("posts", name="g")
+    full.client.config_set("maxmemory", 1)
+    match act:
+        case "fence":
+            assert full.fence("users").number == full.head()
+            assert set(full.sync().fenced) == {"t:users", "t:posts"}
+        case "unfence":
+            assert full.do(Unfence("g", ("t:posts",)))
+        case "barrier":
+            behind = full.do(Barrier(full.epoch, full.head(), ME, "-0.25"))
+            assert behind is not None
+            assert set(behind.members.values()) == {"-0.25"}
+        case "ack":
+            assert full.do(Ack(full.epoch, full.head(), member_of(OTHER, 0), full.head(), ME))
+        case "forget":
+            full.do(Forget(((member_of(OTHER, 0), ""),)))
+            assert full.client.zscore(full.names.state, b"\1n" + member_of(OTHER, 0).encode()) is None
 
 
 def test_a_full_server_opens_a_new_epoch(full: Domain) -> None:

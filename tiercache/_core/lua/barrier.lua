@@ -4,6 +4,7 @@
 -- they sync: that puts a whole number in its place. `left out` counts those whom a full register had no room for,
 -- `settled` says whether the epoch has outlived the leases of the one before.
 local n, call = tonumber, redis.call
+if ARGV[4] ~= '' then redis.pcall('ZREM', KEYS[1], '') end           -- or OOM would refuse the marks (prelude.lua)
 local m = redis.pcall('ZMSCORE', KEYS[1], '\1e', '\1s', '\1x', '\1o')
 if m.err or not m[1] or not m[2] or string.format('%.0f', -m[1]) ~= ARGV[1] or -m[2] < n(ARGV[2]) then return {} end
 local reply = {m[4] and '1' or '0', m[3] or '0'}

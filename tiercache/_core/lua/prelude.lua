@@ -104,7 +104,7 @@ local function open(nonce, channel)
   if m[1] and m[2] and m[3] and m[4] and m[5] and (t == 0 or -m[4] == t) then
     e, s, f, q = -m[1], -m[2], -m[3], -m[5]
     local fenced = q == 0 or attempt('HLEN', KEYS[4])
-    if q ~= 0 and (attempt('ZCARD', KEYS[3]) ~= q or type(fenced) ~= 'number' or fenced == 0) then e = nil end
+    if q ~= 0 and (attempt('ZCARD', KEYS[3]) ~= q or failed(fenced) or fenced == 0) then e = nil end
   end
   -- A register of that many was planted, too: a sync keeps it at half of it.
   if not (e and sound(e) and sound(s) and sound(f)) or f > s or call('ZCOUNT', KEYS[1], '-inf', 0) > 8192 then

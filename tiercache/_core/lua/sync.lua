@@ -14,7 +14,7 @@ local same = whole(e) == ARGV[3]
 call('ZADD', KEYS[1], whole(same and -math.min(ARGV[4], s) or 0), '\1n' .. ARGV[7])
 if same and ARGV[8] == '1' then call('ZADD', KEYS[1], 0, '\1o') end
 if call('ZCOUNT', KEYS[1], '-inf', 0) > 4096 then                  -- most are of nodes that died without a word
-  for _, name in ipairs(call('ZRANGEBYSCORE', KEYS[1], '-inf', 0, 'LIMIT', 4089, -1)) do
+  for _, name in ipairs(call('ZREVRANGEBYSCORE', KEYS[1], 0, '-inf', 'LIMIT', 0, 9)) do
     if string.sub(name, 1, 2) == '\1n' and name ~= '\1n' .. ARGV[7] then
       call('ZREM', KEYS[1], name)
       call('ZADD', KEYS[1], '-' .. ARGV[1], '\1x')       -- and one may not be dead; no two times look alike
