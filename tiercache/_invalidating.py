@@ -40,7 +40,7 @@ class _Block:
         self._fence_ttl = seconds(fence_ttl, "fence_ttl")
         self._deps = deps_named(tags, keys)
         self._name = fences.new_name()
-        self._runs_out, self._epoch = inf, 0
+        self._runs_out, self._epoch, self._writer = inf, 0, ""
         self._discarded = False
         self.written: Written | None = None
         self.fenced = False
@@ -52,6 +52,7 @@ class _Block:
     def _begin(self) -> Plan[None]:
         """Hold back reads of this process, and put up the fence that the others keep to."""
         tiers = self._node.tiers
+        self._writer = tiers.core.node
         tiers.core.hold(self._deps)
         try:
             self._runs_out = tiers.clock() + self._fence_ttl
@@ -68,12 +69,15 @@ class _Block:
 
     def _end(self) -> Plan[None]:
         tiers = self._node.tiers
+        # In a child that was forked inside the block, the fence is the parent's, which still writes.
+        fence = self._name if tiers.core.node == self._writer else ""
         try:
             if self._discarded:
-                yield from fences.take_down(tiers, list(self._deps), self._name)
+                if fence:
+                    yield from fences.take_down(tiers, list(self._deps), fence)
                 return
             self._check(tiers.clock() < self._runs_out)
-            self.written = yield from invalidate(tiers, self._tags, self._keys, fence=self._name)
+            self.written = yield from invalidate(tiers, self._tags, self._keys, fence=fence)
             token = self.written.token
             self._check(token is None or token.epoch == self._epoch)
         finally:

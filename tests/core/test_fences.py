@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
+from typing import Any, cast
 
 import pytest
 
@@ -254,6 +256,26 @@ def test_more_than_a_record_takes_is_fenced_and_let_go_in_slices(a: Node, b: Nod
 def test_what_did_not_happen_is_let_go_in_slices_too(a: Node, server: SimServer) -> None:
     block = a.block(*MANY).open()
     block.itself.discard()
+    block.close()
+
+    assert live(server) == 0
+
+
+@pytest.mark.parametrize("discards", [False, True])
+def test_a_child_that_was_forked_inside_a_block_does_not_lift_its_parents_fence(
+    a: Node, b: Node, server: SimServer, discards: bool
+) -> None:
+    block = a.block("t").open()
+    child = Node(server, a.clock, "child")
+    forked = copy(block.itself)
+    forked._node = cast("Any", child)
+    if discards:
+        forked.discard()
+    child.finish(child.start(forked._end()))
+    assert live(server) == 1
+    b.synced().load("k", "maybe old", ["t"])
+    assert not b.in_l1("k")
+
     block.close()
 
     assert live(server) == 0

@@ -198,11 +198,8 @@ class Listener:
         questions, self._questions = sorted(self._questions.values()), {}
         try:
             for question in questions:
-                # Twice: the first sync may be one that was under way before.
-                if not any(run(acknowledge(self._tiers, question), self._perform) for _ in range(2)):
-                    spacing = (
-                        ASKED_BY_A_LIAR  # the rest are further ahead, or it is not told yet: let it come
-                    )
+                if not run(acknowledge(self._tiers, question), self._perform):
+                    spacing = ASKED_BY_A_LIAR  # the rest are further ahead, or not told yet: let it come
                     break
                 self._told = core.epoch, core.proved
         except L2Unavailable:
