@@ -234,7 +234,9 @@ class TierCache:
         be told, "commit" goes on without the mark and counts `guarantee_suspended`; "abort" raises
         L2Unavailable before the block begins. *wait* as in `invalidate_tags`.
         """
-        return Invalidating(self._node, check_tags(tags), tuple(by_stored(keys)), on_outage, fence_ttl, wait)
+        return Invalidating(
+            self._node, check_tags(tags, most=None), tuple(by_stored(keys)), on_outage, fence_ttl, wait
+        )
 
     def collect_token(self) -> Collected:
         """`with` around code that may write: `token` is then the newest record it made, for `at_least`.

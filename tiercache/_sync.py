@@ -105,7 +105,7 @@ class SyncCache:
         wait: bool = False,
     ) -> BlockingInvalidating:
         return BlockingInvalidating(
-            self._node, check_tags(tags), tuple(by_stored(keys)), on_outage, fence_ttl, wait
+            self._node, check_tags(tags, most=None), tuple(by_stored(keys)), on_outage, fence_ttl, wait
         )
 
     def stats(self) -> _report.Stats:

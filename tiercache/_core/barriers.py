@@ -161,7 +161,7 @@ def barrier(tiers: Tiers, token: Token) -> Plan[None]:
                 patience = max([patience, *map(_longest, asked.members)])
             give_up = since + patience
             if asked is not None and behind is not None and _have_all(asked, behind):
-                give_up = min(give_up, _settled(tiers.core, token, behind, now) + patience)
+                give_up = min(give_up, _settled(tiers.core, token, behind, now, patience))
             if now >= give_up:
                 break
             # Woken for nothing again and again, it is deaf: each look is a round trip.
@@ -179,10 +179,12 @@ def _have_all(asked: Behind, behind: Behind) -> bool:
     return behind.left_out == "0" and not asked.members.keys() & behind.members.keys()
 
 
-def _settled(core: Coherence, token: Token, behind: Behind, now: float) -> float:
-    """An instant by which the epoch of *token* had begun, so that older leases are over one lease later."""
+def _settled(core: Coherence, token: Token, behind: Behind, now: float, patience: float) -> float:
+    """An instant at which all leases of epochs before that of *token* are over."""
+    if behind.settled:
+        return -inf
     with core.lock:
-        return -inf if behind.settled else core.adopted if core.epoch == token.epoch else now
+        return (core.adopted if core.epoch == token.epoch else now) + patience
 
 
 def _look(tiers: Tiers, token: Token, mark: str) -> Plan[Behind | None]:
