@@ -1,0 +1,389 @@
+"""Barriers across real processes: after `wait=True` nobody serves the old value (G4), nor waits long for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from statistics import median
+from typing import Any
+
+import pytest
+import redis
+
+from tests.history import Read, Write, reads_until, too_old
+from tests.peers import Peer
+from tests.servers import RedisServer, eventually
+from tests.source import Source
+from tests.world import World
+from tiercache import L2Unavailable, TierCache, cached
+
+D = 1.0  # seconds, `max_staleness` of every process here
+LEASE = 1.002 * D + 0.5  # and what a busy machine may add
+STATE, CHANNEL = "{default}1:v", "{default}1@0:c"
+
+
+@cached(ttl=3600, tags=["it"])
+def it(folder: str) -> int:
+    return Source(folder).load()
+
+
+def read(folder: str) -> int:
+    return it(folder)
+
+
+def read_until_over(folder: str) -> list[Read]:
+    return reads_until(Source(folder).flag("over").is_set, lambda: it(folder))
+
+
+def members(server: RedisServer) -> set[bytes]:
+    """The nodes on the register."""
+    return {member for member in server.cli("ZRANGE", STATE, 0, -1) if member[:2] == b"\1n"}
+
+
+def settle(server: RedisServer, cache: TierCache) -> None:
+    """Let the epoch outlive the leases of any before."""
+
+    def is_settled() -> bool:
+        cache.sync.get("nothing")
+        return server.cli("ZSCORE", STATE, b"\1o") is not None
+
+    assert eventually(is_settled)
+
+
+@pytest.fixture
+def node(redis_server: RedisServer, new_node: Callable[..., TierCache]) -> TierCache:
+    made = new_node(redis_server.url(), max_staleness=D)
+    settle(redis_server, made)
+    return made
+
+
+@pytest.fixture
+def readers(redis_server: RedisServer) -> Iterator[list[Peer]]:
+    with (
+        Peer(redis_server.url(), max_staleness=D) as one,
+        Peer(redis_server.url(), max_staleness=D) as other,
+    ):
+        yield [one, other]
+
+
+def test_after_a_barrier_no_process_returns_the_old_value_and_it_takes_a_fraction_of_a_lease(
+    world: World, readers: list[Peer], node: TierCache, source: Source
+) -> None:
+    cache = world.view(node)
+    source.commit(1)
+    assert [reader.call(read, source.folder) for reader in readers] == [1, 1]
+    seen = [reader.start(read_until_over, source.folder) for reader in readers]
+    writes, took = [], []
+
+    async def body() -> None:
+        for version in range(2, 42):
+            source.commit(version)
+            begun = time.monotonic()
+            written = await cache.invalidate_tags("it", wait=True)
+            writes.append(Write(time.monotonic(), version))
+            took.append(writes[-1].done - begun)
+            assert written.token is not None
+
+    world.run(body())
+    source.flag("over").set()
+
+    for each in seen:
+        reads = each.result(10)
+        assert too_old(reads, writes, bound=0) == []
+        assert reads[0].version == 1
+        assert reads[-1].version == 41
+    assert median(took) < D / 4
+    assert max(took) < LEASE
+
+
+@pytest.mark.parametrize("verb", ["delete", "delete_many", "clear", "invalidating"])
+def test_every_verb_that_invalidates_can_wait(
+    world: World, readers: list[Peer], node: TierCache, verb: str
+) -> None:
+    cache = world.view(node)
+
+    async def body() -> None:
+        await cache.set("k", 1, tags=["t"])
+        assert [reader.do("get", "k") for reader in readers] == [1, 1]
+        match verb:
+            case "delete":
+                await cache.delete("k", wait=True)
+            case "delete_many":
+                await cache.delete_many(["k"], wait=True)
+            case "clear":
+                await cache.clear(wait=True)
+            case "invalidating":
+                async with cache.invalidating(tags=["t"], wait=True):
+                    pass
+
+    world.run(body())
+
+    assert [reader.do("get", "k") for reader in readers] == [None, None]
+
+
+def test_a_process_that_is_stopped_is_waited_for_once_and_serves_nothing_old_when_it_goes_on(
+    readers: list[Peer], node: TierCache, source: Source
+) -> None:
+    source.commit(1)
+    assert [reader.call(read, source.folder) for reader in readers] == [1, 1]
+    stopped, other = readers
+    stopped.stop()
+    source.commit(2)
+    begun = time.monotonic()
+    node.sync.invalidate_tags("it", wait=True)
+    assert time.monotonic() - begun < LEASE
+    assert other.call(read, source.folder) == 2
+    assert node.stats().events["forgotten_nodes"] == 1
+
+    begun = time.monotonic()
+    node.sync.invalidate_tags("it", wait=True)
+    assert time.monotonic() - begun < D / 2, "nobody waits for it again"
+
+    resumed = stopped.start(read, source.folder)
+    stopped.resume()
+    assert resumed.result(10) == 2
+
+
+def test_a_process_that_was_killed_is_waited_for_once(
+    redis_server: RedisServer, readers: list[Peer], node: TierCache
+) -> None:
+    for reader in readers:
+        reader.do("get", "k")
+    before = members(redis_server)
+    readers[0].kill()
+    node.sync.invalidate_tags("it", wait=True)
+    assert len(members(redis_server)) == len(before) - 1
+
+    begun = time.monotonic()
+    node.sync.invalidate_tags("it", wait=True)
+
+    assert time.monotonic() - begun < D / 2
+
+
+def test_a_process_that_ends_in_good_order_is_not_waited_for(
+    redis_server: RedisServer, node: TierCache
+) -> None:
+    with Peer(redis_server.url(), max_staleness=D) as reader:
+        reader.do("get", "k")
+        assert len(members(redis_server)) == 2
+    assert len(members(redis_server)) == 1
+
+    begun = time.monotonic()
+    node.sync.invalidate_tags("it", wait=True)
+    assert time.monotonic() - begun < D / 2
+
+
+def test_a_cache_that_is_closed_is_not_waited_for(
+    redis_server: RedisServer, node: TierCache, new_node: Callable[..., TierCache]
+) -> None:
+    other = new_node(redis_server.url(), max_staleness=D).sync
+    other.get("k")
+    assert len(members(redis_server)) == 2
+
+    other.close()
+
+    assert len(members(redis_server)) == 1
+
+
+def test_a_process_that_does_not_listen_serves_nothing_old_after_a_barrier(
+    redis_server: RedisServer, node: TierCache, source: Source
+) -> None:
+    source.commit(1)
+    with Peer(redis_server.url(), max_staleness=D, listen=False) as deaf:
+        assert deaf.call(read, source.folder) == 1
+        seen = deaf.start(read_until_over, source.folder)
+        source.commit(2)
+        begun = time.monotonic()
+        node.sync.invalidate_tags("it", wait=True)
+        done = time.monotonic()
+        source.flag("over").set()
+
+        assert done - begun < LEASE
+        assert too_old(seen.result(10), [Write(done, 2)], bound=0) == []
+
+
+def test_after_a_flush_leases_of_before_it_are_waited_for(
+    redis_server: RedisServer, source: Source, new_node: Callable[..., TierCache]
+) -> None:
+    source.commit(1)
+    with Peer(redis_server.url(), max_staleness=D, listen=False) as deaf:
+        assert deaf.call(read, source.folder) == 1
+        redis_server.flush()
+        source.commit(2)
+        new_node(redis_server.url(), max_staleness=D).sync.invalidate_tags("it", wait=True)
+
+        assert deaf.call(read, source.folder) == 2
+
+
+def test_when_redis_dies_during_the_wait_it_ends_with_the_leases(
+    own_redis: RedisServer, source: Source, new_node: Callable[..., TierCache]
+) -> None:
+    source.commit(1)
+    writer = new_node(own_redis.url(), max_staleness=D, timeout=0.2)
+    settle(own_redis, writer)
+    with Peer(own_redis.url(), max_staleness=D, timeout=0.2) as reader, ThreadPoolExecutor() as pool:
+        assert reader.call(read, source.folder) == 1
+        reader.stop()
+        source.commit(2)
+        begun = time.monotonic()
+        waiting = pool.submit(lambda: writer.sync.invalidate_tags("it", wait=True))
+        assert eventually(lambda: [s for _, s in register(own_redis) if s % 1])
+        own_redis.kill()
+
+        assert waiting.result(10).token is not None
+        assert time.monotonic() - begun < LEASE + 0.5
+        reader.resume()
+        assert reader.call(read, source.folder) == 2
+
+
+def register(server: RedisServer) -> list[tuple[bytes, float]]:
+    with redis.Redis("127.0.0.1", server.port) as client:
+        found: Any = client.zrange(STATE, 0, -1, withscores=True)
+        return [(member, score) for member, score in found if member[:2] == b"\1n"]
+
+
+def test_without_redis_nobody_can_be_waited_for(world: World, own_redis: RedisServer, new_node: Any) -> None:
+    node = new_node(own_redis.url(), timeout=0.2)
+    cache = world.view(node)
+
+    async def body() -> None:
+        await cache.get("k")
+        own_redis.kill()
+        with pytest.raises(L2Unavailable, match="pending"):
+            await cache.invalidate_tags("t", wait=True)
+
+    world.run(body())
+
+    assert set(node._node.tiers.core.pending) == {"t:t"}, "it is retried all the same"
+
+
+def test_many_who_wait_at_once_are_all_served(
+    world: World, redis_server: RedisServer, readers: list[Peer], node: TierCache, new_node: Any
+) -> None:
+    other = new_node(redis_server.url(), max_staleness=D)
+    views = [world.view(node), world.view(other)]
+    for reader in readers:
+        reader.do("get", "k")
+
+    async def wait(number: int) -> float:
+        begun = time.monotonic()
+        await views[number % 2].invalidate_tags(f"t{number}", wait=True)
+        return time.monotonic() - begun
+
+    async def body() -> None:
+        took = await world.gather(*map(wait, range(10)))
+        assert max(took) < LEASE
+        assert median(took) < D / 2
+
+    world.run(body())
+
+
+# ---- what others may say
+
+
+def test_a_flood_of_forged_questions_costs_a_few_syncs_and_barriers_still_end(
+    redis_server: RedisServer, readers: list[Peer], node: TierCache
+) -> None:
+    for reader in readers:
+        reader.do("get", "k")
+    victim = node._node.tiers
+    epoch, before = victim.core.epoch, victim.events["syncs"]
+    begun = time.monotonic()
+    with redis.Redis("127.0.0.1", redis_server.port) as client:
+        for number in range(3_000):
+            client.publish(CHANNEL, f"2|{epoch}|{10**14 + number}|{number:032x}")
+        client.publish(CHANNEL, "2|garbage")
+        assert eventually(lambda: victim.events["foreign_messages"])
+        tenths = (time.monotonic() - begun) / (D / 10)
+        assert victim.events["syncs"] - before <= 3 + 2 * tenths
+        for number in range(200):
+            client.publish(CHANNEL, f"2|{epoch}|{10**14 + number}|{number:032x}")
+        begun = time.monotonic()
+        node.sync.invalidate_tags("it", wait=True)
+
+    assert time.monotonic() - begun < LEASE
+
+
+def test_forged_wake_ups_do_not_let_who_waits_go_early(
+    redis_server: RedisServer, readers: list[Peer], node: TierCache, source: Source
+) -> None:
+    source.commit(1)
+    assert readers[0].call(read, source.folder) == 1
+    readers[0].stop()
+    source.commit(2)
+    with ThreadPoolExecutor() as pool, redis.Redis("127.0.0.1", redis_server.port) as client:
+        waiting = pool.submit(lambda: node.sync.invalidate_tags("it", wait=True))
+        while not waiting.done():
+            client.publish(f"{{default}}1@0:w:{node._node.tiers.core.node}", "barrier")
+    resumed = readers[0].start(read, source.folder)
+    readers[0].resume()
+
+    assert resumed.result(10) == 2
+
+
+# ---- tokens
+
+
+def test_a_token_carries_a_write_to_another_process_as_text(
+    world: World, redis_server: RedisServer, source: Source, new_node: Any
+) -> None:
+    """The other hears no message, and its lease is long."""
+    from tiercache import Token
+
+    writer = new_node(redis_server.url()).sync
+    reader = new_node(redis_server.url(), max_staleness=60, listen=False)
+    cache = world.view(reader)
+
+    @world.cached(reader, tags=["it"])
+    async def current(folder: str) -> int:
+        return Source(folder).load()
+
+    async def body() -> None:
+        source.commit(1)
+        assert await current(source.folder) == 1
+        source.commit(2)
+        text = str(writer.invalidate_tags("it").token)
+        assert await current(source.folder) == 1
+        syncs = reader.stats().events["syncs"]
+
+        await cache.at_least(Token.parse(text))
+        assert await current(source.folder) == 2
+        await cache.at_least(Token.parse(text))
+        assert reader.stats().events["syncs"] == syncs + 1
+
+    world.run(body())
+
+
+def test_where_redis_is_away_a_token_makes_reads_load(
+    world: World, own_redis: RedisServer, source: Source, new_node: Any
+) -> None:
+    writer = new_node(own_redis.url()).sync
+    reader = new_node(own_redis.url(), max_staleness=60, listen=False, timeout=0.2)
+    cache = world.view(reader)
+
+    @world.cached(reader, tags=["it"])
+    async def current(folder: str) -> int:
+        return Source(folder).load()
+
+    async def body() -> None:
+        source.commit(1)
+        assert await current(source.folder) == 1
+        source.commit(2)
+        token = writer.invalidate_tags("it").token
+        own_redis.kill()
+        await cache.at_least(token)
+        assert await current(source.folder) == 2
+
+    world.run(body())
+
+
+@pytest.mark.parametrize("token", [None, "1-2", (1, 2), 7])
+def test_only_a_token_is_a_token(world: World, new_node: Any, token: object) -> None:
+    cache = world.view(new_node("memory://"))
+
+    async def body() -> None:
+        with pytest.raises(TypeError, match="token"):
+            await cache.at_least(token)
+
+    world.run(body())
