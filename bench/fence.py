@@ -1,0 +1,93 @@
+"""What does a fence cost a write, against an invalidation after it and against nothing?
+
+Workload: a "write" that takes no time, one tag, one caller, on loopback; blocking and awaited.
+
+How to read it: an invalidation is one round trip, a fenced write two, one before the commit and one
+after it. `x` is the multiple of the first line, as a median over the rounds; what a real commit takes
+comes on top of each line. `discard()` is a write that was rolled back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from bench.tables import Table, against
+from tiercache import TierCache, embedded
+
+CALLS = 100  # a candidate and a round
+
+
+def measure(*, quick: bool) -> list[Table]:
+    rounds = 5 if quick else 40
+    with embedded.start() as server:
+        cache = TierCache(server.url, namespace="bench")
+        with cache.sync:
+            cache.sync.get("warm")
+            return [blocking(cache, rounds), asyncio.run(awaiting(cache, rounds))]
+
+
+def write() -> None:
+    """The commit, which takes no time here."""
+
+
+def blocking(cache: TierCache, rounds: int) -> Table:
+    def invalidated() -> None:
+        write()
+        cache.sync.invalidate_tags("t")
+
+    def fenced() -> None:
+        with cache.sync.invalidating(tags=["t"]):
+            write()
+
+    def rolled_back() -> None:
+        with cache.sync.invalidating(tags=["t"]) as block:
+            block.discard()
+
+    candidates: dict[str, Callable[[], None]] = {
+        "invalidate_tags after it": invalidated,
+        "inside invalidating": fenced,
+        "inside invalidating, discarded": rolled_back,
+        "nothing": write,
+    }
+    times: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(rounds):
+        for name, act in candidates.items():
+            begun = time.perf_counter()
+            for _ in range(CALLS):
+                act()
+            times[name].append(time.perf_counter() - begun)
+    return against(f"a write, def, {rounds} rounds of {CALLS}", times, calls=CALLS, unit="us")
+
+
+async def awaiting(cache: TierCache, rounds: int) -> Table:
+    async def invalidated() -> None:
+        write()
+        await cache.invalidate_tags("t")
+
+    async def fenced() -> None:
+        async with cache.invalidating(tags=["t"]):
+            write()
+
+    async def rolled_back() -> None:
+        async with cache.invalidating(tags=["t"]) as block:
+            block.discard()
+
+    async def nothing() -> None:
+        write()
+
+    candidates: dict[str, Callable[[], Awaitable[None]]] = {
+        "invalidate_tags after it": invalidated,
+        "inside invalidating": fenced,
+        "inside invalidating, discarded": rolled_back,
+        "nothing": nothing,
+    }
+    times: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(rounds):
+        for name, act in candidates.items():
+            begun = time.perf_counter()
+            for _ in range(CALLS):
+                await act()
+            times[name].append(time.perf_counter() - begun)
+    return against(f"a write, async def, {rounds} rounds of {CALLS}", times, calls=CALLS, unit="us")
