@@ -1,4 +1,4 @@
-"""Barriers across real processes: after `wait=True` nobody serves the old value (G4), nor waits long for it."""
+"""Barriers across real processes: after `wait=True` nobody serves the old value (G4), and none waits long."""
 
 from __future__ import annotations
 

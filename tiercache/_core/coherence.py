@@ -66,7 +66,7 @@ class Coherence:
         self.applied = self.proved = self.seen = 0
         self.own = 0
         self.tenure_known = False
-        self.has_left = False  # the register: no lease any more
+        self.has_left = False  # the register
         self.synced: Synced | None = None
         self.recent: dict[str, int] = {}  # dependency -> number of the last record applied on it
         self.recent_floor = 0
@@ -158,8 +158,7 @@ class Coherence:
                 return False
             self.synced, self.tenure_known = reply, reply.tenure_known
             if reply.epoch != self.epoch or reply.head >= self.proved:
-                # 1. A sync runs.  2. A fence.  3. A second sync runs, and is answered.  4. The first reply
-                # comes: it knows nothing of the fence, and `proved` says that this node does.
+                # An older sync, answered late, knows nothing of a fence that `proved` says is known.
                 self.fenced = frozenset(reply.fenced)
             if reply.epoch != self.epoch:
                 self.l1.clear()
@@ -221,11 +220,7 @@ class Coherence:
             self.generation += 1
 
     def leave(self) -> None:
-        """End the lease for good, before this node goes off the register.
-
-        1. The lease ends.  2. A thread that goes on syncs.  3. Off the register.  4. The sync's answer: with
-        that lease, no barrier would wait for this node.
-        """
+        """End the lease for good: one that a thread got while this node signs off, no barrier would wait for."""
         with self.lock:
             self.has_left = True
             self.lapse()
