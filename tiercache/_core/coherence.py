@@ -220,7 +220,7 @@ class Coherence:
             self.generation += 1
 
     def leave(self) -> None:
-        """End the lease for good: one that a thread got while this node signs off, no barrier would wait for."""
+        """End the lease for good: for one that a thread gets while this node signs off, no barrier waits."""
         with self.lock:
             self.has_left = True
             self.lapse()

@@ -1,0 +1,144 @@
+"""Blocks that are cut short, outlive their fence, or find no Redis: what holds all the same, and is counted."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.core.hands import Cancelled, Clock, Node, begun
+from tests.core.sim_server import SimServer
+from tests.core.test_fences import FENCE, MANY, live
+from tiercache._core.fences import Unfence
+from tiercache._core.reads import MISS
+from tiercache._errors import L2Unavailable
+
+# ---- cut short
+
+
+def test_a_task_that_is_cancelled_while_it_fences_holds_nothing_back(a: Node, clock: Clock) -> None:
+    beginning = a.block("t").begin().execute()
+    beginning.throw(Cancelled())
+
+    assert not a.core.bypassed(["t:t"])
+    clock.advance(FENCE)
+    a.synced().load("k", "v", ["t"])
+    assert a.in_l1("k")
+
+
+def test_an_end_that_is_cut_short_is_pending_and_its_fence_runs_out(
+    a: Node, b: Node, server: SimServer, clock: Clock
+) -> None:
+    block = a.block("t").open()
+    block.end().throw(Cancelled())
+    assert not a.core.bypassed(["t:t"])
+    b.synced().load("k", "maybe old", ["t"])
+    assert not b.in_l1("k")
+
+    a.synced()
+    assert a.core.pending == {}
+    clock.advance(FENCE)
+    b.synced().load("k", "new", ["t"])
+
+    assert live(server) == 0
+    assert b.in_l1("k")
+
+
+def test_a_fence_that_redis_did_not_answer_to_may_stand_and_runs_out(
+    a: Node, server: SimServer, clock: Clock
+) -> None:
+    a.block("t", on_outage="abort").begin().execute().lose()
+    assert live(server) == 1
+    clock.advance(FENCE)
+
+    a.synced()
+
+    assert live(server) == 0
+
+
+# ---- Redis away
+
+
+def test_without_redis_a_write_goes_on_unfenced_and_that_is_counted(a: Node, b: Node) -> None:
+    block = a.block("t")
+    block.begin().lose()
+    assert not block.itself.fenced
+    assert a.tiers.events["guarantee_suspended"] == 1
+    assert a.core.bypassed(["t:t"])
+
+    block.end().lose()
+
+    assert block.itself.written is not None
+    assert block.itself.written.pending
+    b.load("k", "old", ["t"])
+    a.synced()
+    assert b.synced().get("k") is MISS
+
+
+def test_without_redis_a_write_that_must_not_go_on_unfenced_is_stopped_before_it_begins(a: Node) -> None:
+    beginning = a.block("t", on_outage="abort").begin().lose()
+
+    with pytest.raises(L2Unavailable):
+        _ = beginning.result
+    assert not a.core.bypassed(["t:t"])
+    assert a.tiers.events["guarantee_suspended"] == 0
+    assert a.core.pending == {}
+
+
+def test_a_write_that_took_longer_than_its_fence_says_so(a: Node, clock: Clock) -> None:
+    block = a.block("t").open()
+    assert block.itself.fenced
+    clock.advance(FENCE)
+
+    block.close()
+
+    assert not block.itself.fenced
+    assert a.tiers.events["guarantee_suspended"] == 1
+
+
+def test_a_write_whose_fence_redis_lost_says_so(a: Node, server: SimServer) -> None:
+    """1. The fence.  2. FLUSHALL, or a failover.  3. The commit: somebody may have kept what is old."""
+    block = a.block("t").open()
+    server.flush()
+
+    block.close()
+
+    assert not block.itself.fenced
+    assert a.tiers.events["guarantee_suspended"] == 1
+
+
+def test_a_write_that_redis_heard_all_of_suspends_nothing(a: Node) -> None:
+    block = a.block("t", *MANY).open()
+    block.close()
+
+    assert block.itself.fenced
+    assert a.tiers.events["guarantee_suspended"] == 0
+
+
+def test_a_fence_that_cannot_be_lifted_is_counted_and_runs_out(a: Node, server: SimServer) -> None:
+    block = a.block("t").open()
+    block.itself.discard()
+    ending = block.end()
+    assert isinstance(ending.commands[0], Unfence)
+
+    ending.lose()
+
+    assert ending.result is None
+    assert a.tiers.events["fences_left"] == 1
+    assert live(server) == 1
+    assert not a.core.bypassed(["t:t"])
+
+
+@pytest.mark.parametrize("what", ["fences", "fenced"])
+def test_fences_that_redis_evicted_take_the_epoch_along(
+    a: Node, b: Node, server: SimServer, what: str
+) -> None:
+    """Whoever was to be held back by them cannot be told: nothing of before is good."""
+    b.load("other", "v", ["u"])
+    a.block("t").open()
+    loading = begun(b.synced())
+    getattr(server.domain, what).clear()
+
+    b.finish(loading, "old")
+    b.synced()
+
+    assert not server.holds("k")
+    assert b.get("k") is b.get("other") is MISS
