@@ -1,4 +1,4 @@
-"""Blocks that are cut short, outlive their fence, or find no Redis: what holds all the same, and is counted."""
+"""Blocks that are cut short, outlive their fence, or find no Redis: what holds all the same, and counts."""
 
 from __future__ import annotations
 
