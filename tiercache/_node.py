@@ -228,7 +228,7 @@ class Node:
     def _leave(self) -> None:
         """End the lease, and tell Redis that no barrier need wait for this node."""
         core = self.tiers.core
-        core.leave()
+        core.lapse(for_good=True)
         if self._prober is None or not core.epoch:
             return
         try:

@@ -188,6 +188,29 @@ def test_two_who_wait_at_once_are_both_told(a: Node, b: Node, server: SimServer,
     assert c.get("k") is MISS
 
 
+def test_who_comes_later_got_the_record_with_its_lease_and_is_not_waited_for(
+    a: Node, b: Node, server: SimServer, clock: Clock
+) -> None:
+    waiting = a.reached("t").answer()
+    Node(server, clock, "c").synced()  # on the register with nothing applied, as one of a new epoch
+    answer(b, server)
+
+    assert look(waiting).is_done
+
+
+def test_whom_a_full_register_left_out_is_waited_for_as_long_as_a_lease(
+    a: Node, server: SimServer, clock: Clock
+) -> None:
+    state = state_of(server)
+    state.register = {member: score for member, score in state.register.items() if member[0] == "a"}
+    state.left_out = 3
+
+    assert wait_out(a.reached("t").answer(), clock) == pytest.approx(LEASE)
+    assert state.left_out == 0
+    a.synced()
+    assert a.reached("t").answer().is_done
+
+
 def test_a_block_may_wait_for_everybody(a: Node, b: Node, server: SimServer) -> None:
     b.load("k", "old", ["t"])
     block = a.block("t", wait=True).open()
@@ -313,7 +336,7 @@ def test_a_node_without_a_subscription_is_waited_for_until_its_lease_is_over(
 
 def test_a_node_that_left_is_not_waited_for(a: Node, b: Node, server: SimServer) -> None:
     waiting = a.reached("t").answer()
-    b.core.leave()
+    b.core.lapse(for_good=True)
     server.perform(Forget(((member_of("b", b.core.lease_ms), ""),)))
 
     assert look(waiting).is_done
@@ -324,7 +347,7 @@ def test_a_node_that_leaves_takes_no_lease_from_a_sync_that_ran_before_it_was_of
     a: Node, b: Node, server: SimServer
 ) -> None:
     """1. B ends its lease.  2. A daemon thread of B syncs.  3. B is off the register.  4. The reply."""
-    b.core.leave()
+    b.core.lapse(for_good=True)
     syncing = b.sync().execute()
     server.perform(Forget(((member_of("b", b.core.lease_ms), ""),)))
     syncing.reply()

@@ -78,7 +78,7 @@ def test_a_second_turn_that_runs_late_does_not_undo_a_newer_set(a: Node, b: Node
 def test_of_sets_in_one_round_trip_only_those_that_were_refused_are_sent_again(a: Node, b: Node) -> None:
     b.finish(b.put("k1", "other"))
     items = [(a.want(key, call=None), "mine") for key in ("k0", "k1", "k2")]
-    putting = a.start(writes.put(a.tiers, items)).answer()
+    putting = a.start(writes.put(a.tiers, items, blocking=False)).answer()
 
     (again,) = putting.commands
     assert isinstance(again, Set)

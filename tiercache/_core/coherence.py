@@ -66,7 +66,7 @@ class Coherence:
         self.applied = self.proved = self.seen = 0
         self.own = 0
         self.tenure_known = False
-        self.has_left = False  # the register
+        self.has_left = False  # the register: a lease got since is one that no barrier waits for
         self.synced: Synced | None = None
         self.recent: dict[str, int] = {}  # dependency -> number of the last record applied on it
         self.recent_floor = 0
@@ -157,8 +157,7 @@ class Coherence:
             if (self.epoch, self.generation) != (stand.epoch, stand.generation):
                 return False
             self.synced, self.tenure_known = reply, reply.tenure_known
-            if reply.epoch != self.epoch or reply.head >= self.proved:
-                # An older sync, answered late, knows nothing of a fence that `proved` says is known.
+            if reply.epoch != self.epoch or reply.head >= self.proved:  # else too old for all fences
                 self.fenced = frozenset(reply.fenced)
             if reply.epoch != self.epoch:
                 self.l1.clear()
@@ -213,17 +212,12 @@ class Coherence:
             self.seen = max(self.seen, record.number)
             return True
 
-    def lapse(self) -> None:
+    def lapse(self, *, for_good: bool = False) -> None:
         """End the lease now, and the one on its way: the clock they are told by may have stood still."""
         with self.lock:
+            self.has_left = self.has_left or for_good
             self.lease = self.open_until = -inf
             self.generation += 1
-
-    def leave(self) -> None:
-        """End the lease for good: for one that a thread gets while this node signs off, no barrier waits."""
-        with self.lock:
-            self.has_left = True
-            self.lapse()
 
     def disown(self) -> None:
         """Forget epoch, lease and L1; every reply still under way is void."""
