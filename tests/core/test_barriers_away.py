@@ -104,6 +104,17 @@ def test_when_redis_dies_during_the_wait_a_lease_is_waited_for(a: Node, b: Node,
     assert b.read("k", call=None).at == ("Sync", "Read"), "it has no lease left"
 
 
+def test_a_node_that_cannot_ask_redis_acknowledges_nothing(a: Node, b: Node, server: SimServer) -> None:
+    waiting = a.reached("t").answer()
+
+    acknowledging = b.acknowledge(server.questions[-1])
+    while acknowledging.at == ("Sync",):
+        acknowledging.lose()
+
+    assert acknowledging.result is False
+    assert not look(waiting).is_done
+
+
 def test_a_write_that_is_pending_cannot_be_waited_for(a: Node) -> None:
     waiting = a.start(reached(a.tiers, writes.invalidate(a.tiers, ["t"], ()))).lose()
 
