@@ -91,8 +91,8 @@ def test_after_a_barrier_no_process_returns_the_old_value_and_it_takes_a_fractio
     for each in seen:
         reads = each.result(10)
         assert too_old(reads, writes, bound=0) == []
-        assert reads[0].version == 1
         assert reads[-1].version == 41
+        assert len({read.version for read in reads}) > 10, "it had what could grow old"
     assert median(took) < D / 4
     assert max(took) < LEASE
 
