@@ -53,7 +53,7 @@ def settle(server: RedisServer, cache: TierCache) -> None:
 
 @pytest.fixture
 def node(redis_server: RedisServer, new_node: Callable[..., TierCache]) -> TierCache:
-    made = new_node(redis_server.url(), max_staleness=D)
+    made = new_node(redis_server.url(), max_staleness=D, timeout=5)  # a starved machine is not what is tested
     settle(redis_server, made)
     return made
 
