@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types examples bench fuzz chaos chaos-short check format clean
+.PHONY: demo test lint types examples bench fuzz chaos chaos-short check format clean model model-long
 .DELETE_ON_ERROR:
 
 demo: .venv/for-use
@@ -45,6 +45,13 @@ chaos: .venv/for-work
 # The same faults in about two minutes, several in one run.
 chaos-short: .venv/for-work
 	$(BIN)/python -m tests.chaos --short
+
+# Needs a Java 17, and says so where there is none.
+model: .venv/for-work
+	$(BIN)/python -m tests.model.check
+
+model-long: .venv/for-work
+	$(BIN)/python -m tests.model.check --long
 
 check: test lint types examples
 

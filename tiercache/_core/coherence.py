@@ -83,7 +83,7 @@ class Coherence:
         *ahead* is the token of the load this read is part of. Such a read must reflect
         what its load's token promises, or an old part would be stored under a new token:
         1. W's record 2.  2. P, which has not heard it, gets leave with token 2 for `outer`.
-        3. `outer` reads `inner` from L1: old.  4. fill(token 2) would be accepted.
+        3. `outer` reads `inner` from L1: old.  4. fill(token 2) would be accepted. (model: Answers)
         """
         lease = self.lease
         entry = self.l1.entries.get(key)
@@ -105,7 +105,7 @@ class Coherence:
             )
 
     def withheld(self, deps: Iterable[str]) -> bool:
-        """Whether an invalidation of *deps* is still to be sent, so that L2 may not answer for them."""
+        """Whether an invalidation of *deps* is to be sent, so that L2 may not answer (model: Withheld)."""
         return bool(self.pending) and (EVERYTHING in self.pending or any(d in self.pending for d in deps))
 
     def bypassed(self, deps: Iterable[str]) -> bool:
@@ -131,7 +131,7 @@ class Coherence:
     # ---- what comes in
 
     def hear(self, hint: Hint) -> Literal["applied", "known", "gap", "foreign"]:
-        """Apply *hint*, if it is the next record; one of another epoch, or after a gap, asks for a sync."""
+        """Apply *hint* if it is next; after a gap, or foreign, it asks for a sync (model: Hear)."""
         with self.lock:
             if hint.epoch != self.epoch:
                 return "foreign"
@@ -146,13 +146,14 @@ class Coherence:
             return "applied"
 
     def sync(self, now: float) -> tuple[Sync, Stand]:
-        """The sync to send at *now*, the instant its lease will count from (R31)."""
+        """The sync to send at *now*, the instant its lease will count from (R31; model: SyncRuns)."""
         stand = self.stand(now)
         settled = now >= self.adopted + self.longest_lease()
         return Sync(stand.epoch, stand.proved, self.node, self.lease_ms, settled), stand
 
     def prove(self, stand: Stand, reply: Synced, now: float) -> bool:
         """Take in at *now* the *reply* to a sync sent at *stand*; False if it counts for nothing (R43)."""
+        # (model: Prove)
         with self.lock:
             if (self.epoch, self.generation) != (stand.epoch, stand.generation):
                 return False
@@ -192,7 +193,7 @@ class Coherence:
         """Note the *head* of a reply to what was sent at *stand*; False if the reply is void (R42, R43).
 
         What L1 has under the *keys* that were asked for is superseded by the answer, kept or not: who got
-        a value as of *head* must not be given an older one later (G6).
+        a value as of *head* must not be given an older one later (G6). (model: Meet)
         """
         with self.lock:
             if (self.epoch, self.generation) != (stand.epoch, stand.generation):
@@ -203,6 +204,7 @@ class Coherence:
 
     def own_record(self, record: Recorded, deps: Iterable[str], now: float) -> bool:
         """Apply an own invalidation, as answered at *now*; False if it disowned the epoch (R43)."""
+        # (model: OwnRecord)
         with self.lock:
             self.told.note(deps, record.epoch, now)
             if record.epoch != self.epoch:
@@ -220,7 +222,7 @@ class Coherence:
             self.generation += 1
 
     def disown(self) -> None:
-        """Forget epoch, lease and L1; every reply still under way is void."""
+        """Forget epoch, lease and L1; every reply still under way is void (model: Disown)."""
         with self.lock:
             self.l1.clear()
             self.lease = self.open_until = -inf
@@ -235,7 +237,7 @@ class Coherence:
 
         1. P reads L2: old.  2. W's record arrives: nothing in L1 to drop.  3. P's reply arrives. Without
         the look at `recent` it would put the old value back (R1). And a reply whose head is below one met
-        before may come from a server that lost records (R42).
+        before may come from a server that lost records (R42). (model: Insert)
         """
         with self.lock:
             head = entry.vouched
@@ -259,7 +261,7 @@ class Coherence:
             return self.own
 
     def pend(self, deps: Iterable[str], serial: int) -> None:
-        """Redis did not take the invalidation: until it does, *deps* are served from nowhere here."""
+        """Redis did not take it: until it does, *deps* are served from nowhere here (model: Pend)."""
         with self.lock:
             for dep in deps:
                 self.pending[dep] = serial
@@ -269,7 +271,7 @@ class Coherence:
             self._drop(self.pending)
 
     def settle(self, sent: dict[str, int]) -> None:
-        """The pending invalidations *sent* are done; those asked for again since are not."""
+        """The pending invalidations *sent* are done; those asked for again since are not (model: Settle)."""
         with self.lock:
             for dep, serial in sent.items():
                 if self.pending.get(dep) == serial:
@@ -311,7 +313,7 @@ class Coherence:
             self._fold()
 
     def reflects(self, deps: Iterable[str], token: int) -> bool:
-        """Whether no record applied here on *deps* came after *token*."""
+        """Whether no record applied here on *deps* came after *token* (model: Unheard)."""
         with self.lock:
             return self._unheard(deps, token)
 

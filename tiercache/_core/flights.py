@@ -240,7 +240,7 @@ def may_take(core: Coherence, joined: Stand, landing: Landing, *, nested: bool) 
     at or above B's; or no record on its dependencies up to a proof that covers B. B's own lease may have
     lapsed at the join: then the lease at landing must cover that instant, and B's head is what it proved.
     A value that nobody vouches for may have been loaded under a fence, before a commit whose writer then
-    died and left no record: it must have begun within the bound (G7).
+    died and left no record: it must have begun within the bound (G7). (model: MayTake)
     """
     deps = landing.deps
     if core.bypassed(deps):

@@ -115,6 +115,7 @@ def catch_up(tiers: Tiers, token: int, *, blocking: bool) -> Plan[None]:
     Its loader may read the cache where nobody can tell that the read is part of a load: in a thread of an
     executor, context variables do not follow. A head that others moved since the last sync costs such a
     load one round trip; without it, see `Coherence.serve`. Twice, as the first may join an older sync.
+    (model: CatchUp)
     """
     for _ in range(2):
         if tiers.core.proved < token:

@@ -1,5 +1,6 @@
 -- KEYS state, key versions, fences, fenced    ARGV nonce channel hint
 -- -> epoch, number    Both floors rise to a new head; the tables are emptied but for what names the domain.
+-- (model: Cleared)
 local e, s = open(ARGV[1], ARGV[2])
 local names = call('ZRANGEBYSCORE', KEYS[1], '-inf', 0, 'WITHSCORES')
 s = s + 1

@@ -49,6 +49,7 @@ local function trim(key, cap, named)
 end
 
 -- Record s on those of the dependencies that begin with `kind`, kept in `key`; without a cap nothing is trimmed.
+-- (model: Note)
 local function note(key, s, kind, deps, cap)
   local z = {}
   for _, dep in ipairs(deps) do
@@ -97,6 +98,7 @@ end
 -- The state as it stands, or a new epoch where there is none or another tenure left it: epoch, head, floor,
 -- floor of the key versions, tenure. A user who may not read the tenure takes any and opens no epoch for it;
 -- one who may read it does not trust a state that was opened without. Fences that are lost take the epoch along.
+-- (model: Open)
 local function open(nonce, channel)
   attempt('ZREM', KEYS[1], '')      -- the first write of a script is the only one that OOM or NOREPLICAS can refuse
   local m, t = scores(KEYS[1], '\1e', '\1s', '\1f', '\1r', '\1q'), tenure()

@@ -1,14 +1,14 @@
 -- KEYS state, then entry and lock of each key    ARGV epoch seen lock_ms, then mode and owner of each key
 -- modes: 'get' an entry or a miss; 'lead' an entry, or leave to load; 'renew' leave to load, whatever is stored
 -- -> {} go and sync, or {head, {'hit', entry, ms left} | {'miss'} | {'lead'} | {'wait', ms left} | {'again'}, ...}
--- The head of the answer is the token of those who are to load.
+-- The head of the answer is the token of those who are to load. (model: ReadRuns, Refuses)
 local n, call, attempt = tonumber, redis.call, redis.pcall
 local m = attempt('ZMSCORE', KEYS[1], '\1e', '\1s', '\1f')
 if m.err or not m[1] or not m[2] or not m[3] then return {} end
 local head, floor = -m[2], -m[3]
 if string.format('%.0f', -m[1]) ~= ARGV[1] or head < n(ARGV[2]) then return {} end
 
-local function valid(raw)                      -- planted or torn bytes are a miss, never an error
+local function valid(raw)                      -- (model: Valid) planted or torn bytes are a miss, never an error
   local epoch, token, size, at = string.match(raw, '^1|(%d+)|(%d+)|%d+|%x+|%x+|(%d+)|()')
   token, size = n(token), n(size)
   if epoch ~= ARGV[1] or not token or token < floor or token > head then return false end

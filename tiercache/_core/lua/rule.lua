@@ -9,7 +9,7 @@ local function is_fenced(fenced, dep, named)
   return false
 end
 
--- -> 'ok' | 'epoch' | 'floor' | 'fenced' | 'stale', head
+-- -> 'ok' | 'epoch' | 'floor' | 'fenced' | 'stale', head (model: Judge)
 local function judge(state, keys, fenced, epoch, token, dep, first)
   local m = attempt('ZMSCORE', state, '\1e', '\1s', '\1f', '\1q')
   if m.err or not (m[1] and m[2] and m[3] and m[4]) then return 'epoch', 0 end

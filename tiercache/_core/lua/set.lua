@@ -1,7 +1,7 @@
 -- KEYS state, key versions, fences, fenced, entry
 -- ARGV nonce channel key_cap dep epoch token ttl_ms check print payload tag...
 -- -> status, epoch, number    status: ok | full | as fill refuses a token, with nothing done
--- A record on the key, the value with that record as its token, and the hint, in one step.
+-- A record on the key, the value with that record as its token, and the hint, in one step. (model: Set)
 -- OOM can refuse the first write of a script only, and a record must pass: this one adds nothing, and asks.
 local room = attempt('ZADD', KEYS[1], 'XX', 0, '')
 local e, s = open(ARGV[1], ARGV[2])
