@@ -75,6 +75,24 @@ def test_a_load_that_began_before_it_is_not_joined_by_who_reads_after_it(a: Node
     assert a.finish(reading.wake(), "new") == "new"
 
 
+def test_an_answer_asked_for_while_it_was_failing_is_not_joined_by_who_reads_after_it(
+    a: Node, b: Node
+) -> None:
+    """1. An invalidation is sent.  2. A reads, and L2 answers: old.  3. The invalidation fails, and its call
+    returns.  4. B reads, and joins A's flight.  5. What was pending is done.  6. A's answer arrives."""
+    b.load("k", "old", ["t"])
+    failing = a.invalidate("t")
+    leading = a.read("k", tags=["t"]).execute()
+    failing.lose()
+    joining = a.read("k", tags=["t"])
+    assert joining.at == ("Join",)
+    a.synced()
+    assert not a.core.pending
+    leading.reply()
+
+    assert a.finish(joining, "new") == "new"
+
+
 def test_it_is_done_by_the_next_sync_that_gets_through(a: Node, b: Node) -> None:
     a.load("k", "old", ["t"])
     assert b.get("k") == "old"

@@ -43,7 +43,7 @@ class Stand:
     proved: int
     applied: int
     seen: int
-    own: int  # invalidations of this node begun so far
+    own: int  # invalidations of this node begun so far, and failed
     lease: float
     at: float
 
@@ -263,6 +263,7 @@ class Coherence:
     def pend(self, deps: Iterable[str], serial: int) -> None:
         """Redis did not take it: until it does, *deps* are served from nowhere here (model: Pend)."""
         with self.lock:
+            self.own += 1  # a flight that began after it was sent may bring what L2 had before it ran
             for dep in deps:
                 self.pending[dep] = serial
             if len(self.pending) > MAX_PENDING:
