@@ -133,15 +133,16 @@ Crash(w) ==
 \* A `set` by another node, of what was the truth when it was called; it is bound to the head met there (writes.py: put).
 SetCall ==
   /\ "set" \in Acts /\ set.pc = "idle"
-  /\ set' = [pc |-> "first", val |-> db, ep |-> srv.ep, n |-> srv.head]
+  /\ set' = [pc |-> "sent", val |-> db, ep |-> srv.ep, n |-> srv.head]
   /\ UNCHANGED <<db, srv, epochs, entry, evictions, writer, node, syn, flight, joined, told, done, bad>>
-\* set.lua. What it says must be true still when it is sent again, or be under a fence: the model asks no more of a caller.
+\* set.lua, as often as it is refused; at last an invalidation of its key. What it says must still be true when it is sent
+\* again, or be under a fence: else it is a write of another that the caller did not know, and no fence covered.
 SetRun ==
-  /\ set.pc \in {"first", "again", "gone"} /\ epochs' = Epochs
+  /\ set.pc \in {"sent", "gone"} /\ epochs' = Epochs
   /\ \E out \in RunsOut(Opened(srv)) :
        LET s == RunOut(Opened(srv), out)
            takes == IF On("set_place") THEN Judge(s, set.ep, set.n, On("set_fence")) ELSE ~IsFenced(s)
-           again == set.pc = "first" /\ (set.val = db \/ IsFenced(s))
+           again == IF set.val = db \/ IsFenced(s) THEN {"sent", "gone"} ELSE {"gone"}
        IN  IF set.pc = "gone"          \* as an invalidation of its key
            THEN /\ srv' = [Record(s, {"k"}) EXCEPT !.reflects = s.reflects]
                 /\ entry' = NoEntry /\ set' = [set EXCEPT !.pc = "over"]
@@ -149,7 +150,7 @@ SetRun ==
            THEN /\ srv' = [Record(s, {"k"}) EXCEPT !.reflects = s.reflects]
                 /\ entry' = [ep |-> s.ep, token |-> s.head + 1, val |-> set.val] /\ set' = [set EXCEPT !.pc = "over"]
            ELSE /\ srv' = s /\ UNCHANGED entry
-                /\ set' = [set EXCEPT !.pc = IF again THEN "again" ELSE "gone", !.ep = s.ep, !.n = s.head]
+                /\ \E next \in again : set' = [set EXCEPT !.pc = next, !.ep = s.ep, !.n = s.head]
   /\ UNCHANGED <<db, evictions, writer, node, syn, flight, joined, told, done, bad>>
 
 EvictFences ==

@@ -34,7 +34,7 @@ vars == <<db, srv, entry, node, syn, read, told, others, evictions>>
 Init ==
   /\ db = 0 /\ others = 0 /\ evictions = 0 /\ told = [v \in Values |-> NONE]
   /\ srv = [head |-> 0, ver |-> [d \in Deps |-> 0], floor |-> 0, key_floor |-> 0, keys |-> TRUE, reflects |-> 0]
-  /\ entry = [token |-> 0, val |-> 0]
+  /\ entry \in {[token |-> 0, val |-> 0], [token |-> 0, val |-> NONE]}
   /\ node = [proved |-> 0, seen |-> 0, lease |-> D, recent |-> [d \in Deps \cup {EVERYTHING} |-> 0], floor |-> 0, l1 |-> 0,
              vouched |-> 0, reflects |-> 0]
   /\ syn = [pc |-> "idle", age |-> 0, proved |-> 0, head |-> 0, flush |-> FALSE, ver |-> [d \in Deps |-> 0], reflects |-> 0]
