@@ -38,9 +38,9 @@ vars == <<db, srv, tenure, copy, epochs, node, syn, ack, wait, parting, reached,
 (***************************** the state in Redis *****************************)
 \* register: a whole number is the record up to which a node had applied all when it sent its last sync, or said so
 \* since; from 100 on it is a mark, which stands for the fraction of one barrier.
-\* outlived: \1o; left_out: \1x; evictions are counted for the model alone, to give each another \1x.
+\* outlived: \1o; left_out: \1x
 NoServer == [ep |-> 0, ten |-> 0, head |-> 0, register |-> [p \in Nodes |-> ABSENT], outlived |-> FALSE,
-             left_out |-> 0, evictions |-> 0]
+             left_out |-> 0]
 IsMark(score) == score >= 100 /\ score # ABSENT
 IsBehind(score, n) == IsMark(score) \/ (score # ABSENT /\ score < n)
 MustOpen(s) == s.ep = 0 \/ s.ten # tenure
@@ -95,9 +95,8 @@ Registered(s, p, y) ==
       rank(o) == IF IsMark(on[o]) THEN 0 ELSE on[o]
       full == Cardinality(others) >= Room
       gone == CHOOSE o \in others : \A x \in others : rank(o) <= rank(x)
-  IN  [s EXCEPT !.evictions = IF full /\ On("left_out_unique") THEN @ + 1 ELSE @,
-                !.register = IF full THEN [on EXCEPT ![gone] = ABSENT] ELSE on,
-                !.left_out = IF ~full \/ ~On("left_out") THEN @ ELSE IF On("left_out_unique") THEN s.evictions + 1 ELSE @ + 1,
+  IN  [s EXCEPT !.register = IF full THEN [on EXCEPT ![gone] = ABSENT] ELSE on,
+                !.left_out = IF full /\ On("left_out") THEN @ + 1 ELSE @,
                 !.outlived = @ \/ (y.outlived /\ (same \/ ~On("outlived_epoch")))]
 SyncRun(p) ==
   LET y == syn[p]  s == Open(srv) IN

@@ -27,7 +27,9 @@ ACK = {"Acts": '{"ack"}'}
 ANY = {"Acts": '{"ack", "leave", "lose"}'}
 
 
-def make(name: str, off: str, breaks: str | None, *bounds: dict[str, str], long: bool = False) -> Configuration:
+def make(
+    name: str, off: str, breaks: str | None, *bounds: dict[str, str], long: bool = False
+) -> Configuration:
     constants = {**SMALL, "Off": f'{{"{off}"}}' if off else "{}"}
     for some in bounds:
         constants |= some
@@ -71,12 +73,9 @@ CONFIGURATIONS = [
     needed("fresh_mark", OVERLAP, LATE, long=True),
     needed("ack_epoch", FLUSH, {"MaxWrites": "2"}, ACK, long=True),
     needed("adopted_at_reply", PAIR, FLUSH, long=True),
-    needed("register_epoch", PAIR, FLUSH, {"MaxWrites": "2"}, long=True),
+    needed("register_epoch", PAIR, FLUSH, {"MaxWrites": "2", "Home": '"q"'}, long=True),
     spare("barrier_epoch", PAIR, FLUSH, {"Home": '"p"'}, long=True),
     holds("flush and failover", FLUSH, FAILOVER, ANY, long=True),
-    holds("two wait, a first look runs late", OVERLAP, LATE, ACK, long=True),
+    holds("two wait, a first look runs late", OVERLAP, LATE, long=True),
     holds("two wait, a node leaves", OVERLAP, LEAVE, long=True),
-    holds("two wait, a flush", OVERLAP, FLUSH, long=True),
-    holds("one waits, a lease of two ticks", ANY, {"D": "2", "MaxWrites": "2"}, long=True),
-    holds("a full register", FULL, {"Home": '"q"'}, long=True),
 ]

@@ -16,10 +16,12 @@ def acts(*names: str) -> dict[str, str]:
 
 LOADS = acts("lead", "crash")
 LOCAL = acts("local", "crash")
-ALL_LOADS = acts("lead", "local", "away", "hit", "join", "crash")
+ALL_LOADS = acts("lead", "local", "away", "join", "crash")
 
 
-def make(name: str, off: str, breaks: str | None, *bounds: dict[str, str], long: bool = False) -> Configuration:
+def make(
+    name: str, off: str, breaks: str | None, *bounds: dict[str, str], long: bool = False
+) -> Configuration:
     constants = {**SMALL, "Off": f'{{"{off}"}}' if off else "{}"}
     for some in bounds:
         constants |= some
@@ -55,7 +57,4 @@ CONFIGURATIONS = [
     needed("lift_own", "G7", LOADS, TWO, long=True),
     needed("counts_lost", "G7", LOADS, ANOTHER_TAG, long=True),
     holds("every load, joins", ALL_LOADS, long=True),
-    holds("every load, a set", acts("lead", "local", "hit", "set", "crash"), long=True),
-    holds("two writers", acts("lead", "crash", "discard"), TWO, long=True),
-    holds("two tags, an eviction", LOADS, ANOTHER_TAG, long=True),
 ]

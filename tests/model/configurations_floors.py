@@ -41,6 +41,4 @@ CONFIGURATIONS = [
     needed("recent_floor"),
     needed("recent_floor_grows", {**TWO, "Cap": "2"}, long=True),
     holds("two writes", TWO, long=True),
-    holds("two writes, tables of two", {**TWO, "Cap": "2"}, long=True),
-    holds("two writes, the table of keys lost", {**TWO, **EVICTION}, long=True),
 ]
