@@ -1,5 +1,6 @@
 -- KEYS state    ARGV epoch proved member number waiter wake
 -- A node has applied the records up to `proved`. -> 1 where nobody is behind `number` any more, and wakes the waiter
+-- (model: AckRun)
 local n, call = tonumber, redis.call
 redis.pcall('ZREM', KEYS[1], '')                                    -- or OOM would refuse what comes (prelude.lua)
 local m = redis.pcall('ZMSCORE', KEYS[1], '\1e', '\1n' .. ARGV[3])

@@ -2,7 +2,7 @@
 -- -> {} where the record is not known, or {settled, left out, member, score, ...}: the nodes that have not applied
 -- it, as far as they said. A mark, a fraction below zero, asks them on the channel, and stands on the register until
 -- they sync: that puts a whole number in its place. `left out` counts those whom a full register had no room for,
--- `settled` says whether the epoch has outlived the leases of the one before.
+-- `settled` says whether the epoch has outlived the leases of the one before. (model: Look, Poll)
 local n, call = tonumber, redis.call
 if ARGV[4] ~= '' then redis.pcall('ZREM', KEYS[1], '') end           -- or OOM would refuse the marks (prelude.lua)
 local m = redis.pcall('ZMSCORE', KEYS[1], '\1e', '\1s', '\1x', '\1o')

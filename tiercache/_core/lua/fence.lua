@@ -1,6 +1,6 @@
 -- KEYS state, key versions, fences, fenced, entry...    ARGV nonce channel hint cap key_cap name ttl_ms dep...
 -- -> epoch, number    Before a write of the truth: a record, and until the fence is lifted nothing about its
--- dependencies is stored. Sent twice, it is one fence.
+-- dependencies is stored. Sent twice, it is one fence. (model: Fence)
 local e, s = open(ARGV[1], ARGV[2])
 local deps = arguments(8)
 if scores(KEYS[1], '\1q')[1] == '0' then call('DEL', KEYS[3], KEYS[4]) end       -- whatever is there is not ours

@@ -1,6 +1,6 @@
 -- KEYS state, key versions, fences, fenced, entry...    ARGV nonce channel hint cap key_cap fence dep...
 -- -> epoch, number    One record for all of them; the fence of that name, '' for none, goes with it.
--- (model: WriteRuns)
+-- (model: WriteRuns, End)
 local e, s = open(ARGV[1], ARGV[2])
 if ARGV[6] ~= '' then lift(ARGV[6] .. '\0' .. ARGV[3]) end
 for i = 5, #KEYS do call('UNLINK', KEYS[i]) end

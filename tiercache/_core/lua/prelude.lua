@@ -37,7 +37,7 @@ local function tenure()
   return id and n(string.sub(id, 1, 12), 16) or 0
 end
 
--- Above the cap the oldest members go and the floor rises to the last of them, a little at each record.
+-- Above the cap the oldest members go and the floor rises to the last of them, a little at each record. (model: Trim)
 local function trim(key, cap, named)
   local over = call('ZCOUNT', key, 1, '+inf') - cap
   if over <= 0 then return end
@@ -66,7 +66,7 @@ local function announce(e, s, channel, named)
   attempt('PUBLISH', channel, '1|' .. whole(e) .. '|' .. whole(s) .. '|' .. named)
 end
 
--- Takes a fence away. -> its dependencies; nil where there is none of that name
+-- Takes a fence away. -> its dependencies; nil where there is none of that name (model: Lift)
 local function lift(fence)
   if call('ZREM', KEYS[3], fence) == 0 then return nil end
   call('ZINCRBY', KEYS[1], 1, '\1q')
@@ -82,7 +82,7 @@ local function lift(fence)
 end
 
 -- A fence that ran out becomes a record, and only then may its dependencies be filled again: a load that began
--- under it has a newer token than the fence itself.
+-- under it has a newer token than the fence itself. (model: RunOut)
 local function run_out(e, s, channel)
   local now = whole(now_ms())
   for _, fence in ipairs(call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, 32)) do

@@ -2,6 +2,7 @@
 local n, call, attempt = tonumber, redis.call, redis.pcall
 
 -- Whether a write of the truth is under way, or whoever was at it died; also where nobody can tell any more.
+-- (model: IsFenced)
 local function is_fenced(fenced, dep, named)
   local live = attempt('HMGET', fenced, dep, unpack(named))
   if live.err or call('HLEN', fenced) == 0 then return true end

@@ -2,7 +2,7 @@
 -- -> epoch head floor key_floor tenure_known members 'new' | 'flush' | 'records' {fenced dep...} [dep number ...]
 -- A write on purpose: whoever could not invalidate now gets no lease either. Whoever gets one is on the register
 -- of the state from then on, with the records it has applied: those up to the one it says is proved.
--- (model: SyncRuns, Since)
+-- (model: SyncRuns, Since, Registered)
 local e, s, f, kf, t = open(ARGV[1], ARGV[2])
 local now = now_ms()
 if failed(attempt('ZADD', KEYS[5], now, ARGV[6])) then
