@@ -1,0 +1,97 @@
+"""The loaders of a world: what they read of the source, and how many run at once (G5)."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+from tests.core.hands import LoaderFailed
+from tests.simulation.checker import Versions, Violation
+from tests.simulation.operation import Operation
+from tests.simulation.process import LOAD_TIMEOUT
+from tiercache._core.commands import LOCK_MS
+from tiercache._core.plan import Call
+from tiercache._core.reads import MISS
+
+if TYPE_CHECKING:
+    from tests.simulation.engine import Engine
+
+LOCK = 0.8 * LOCK_MS / 1000  # seconds, as is the other; a little less, as clocks differ
+PATIENCE = 0.9 * LOAD_TIMEOUT
+
+
+class Loads:
+    def __init__(self, world: Engine) -> None:
+        self.world = world
+
+    def begin(self, op: Operation, args: tuple[Any, ...]) -> None:
+        """A load begins, and reads the source at once: later would only be newer."""
+        world = self.world
+        keys = tuple(args[0]) if isinstance(args[0], list) else (args[-1],)
+        op.found, op.part = {key: world.history.load(key) for key in keys}, None
+        self._count(op, keys)
+        seconds = op.dice.uniform(*world.setting.loads)
+        if world.trace is not None:
+            world.say(op, f"loads {' '.join(keys)} for {seconds:.3f} s: {op.found}")
+        if ("fails",) in op.mishaps:
+            world.to(op, world.now + seconds / 2, world.throw, op, op.stamp, LoaderFailed())
+        elif keys == ("o",):
+            world.to(op, world.now + seconds / 2, world.nest, op, op.stamp)
+        else:
+            world.to(op, world.now + seconds, self._ends, op, op.stamp)
+
+    def go_on(self, op: Operation, part: Any) -> None:
+        """The read that a loader made has returned *part*, and the loader goes on."""
+        world = self.world
+        op.part = None if part is MISS else part
+        seconds = op.dice.uniform(*world.setting.loads) / 2
+        world.to(op, world.now + seconds, self._ends, op, op.stamp)
+
+    def _ends(self, op: Operation, stamp: int) -> None:
+        if op.stamp != stamp or op.busy:
+            return
+        world, step = self.world, op.hand.step
+        assert isinstance(step, Call)
+        values: dict[str, int] = {}
+        for key, versions in op.found.items():
+            values[key] = world.history.value(self._with_part(op, key, versions))
+        if world.trace is not None:
+            world.say(op, f"has loaded {', '.join(f'{key} = #{value}' for key, value in values.items())}")
+        world.go_on(op, stamp, values if isinstance(step.args[0], list) else next(iter(values.values())))
+
+    def _with_part(self, op: Operation, key: str, versions: Versions) -> Versions:
+        if key != "o" or op.part is None:
+            return versions
+        return {**versions, "t:x": self.world.history.values[op.part]["t:x"]}
+
+    def _count(self, op: Operation, keys: tuple[str, ...]) -> None:
+        """G5. A refresh, a nested read and who joined in vain twice may load beside others."""
+        step, process = op.hand.step, op.process
+        assert isinstance(step, Call)
+        if step.load is None or not op.is_counted or op.is_renewal or op.inside is not None or op.joins > 1:
+            return
+        op.loading = keys
+        for key in keys:
+            # Without leave from the server a process loads for itself; and "p" is no business of Redis.
+            is_alone = not self.world.calm or key == "p" or step.load.token == inf
+            others = [process] if is_alone else self.world.processes
+            for other in (p.loading[key] for p in others if key in p.loading):
+                # A load that takes too long is waited for no more, and its lock may have run out.
+                takes = self.world.now - other.begun
+                if takes < PATIENCE and (other.process is process or not (other.is_away or takes > LOCK)):
+                    raise Violation("G5", f"{op} loads {key}, which {other} is loading")
+            op.is_away = step.load.token == inf
+            process.loading[key] = op
+
+    def displaced(self, op: Operation) -> None:
+        """*op* may lead a flight beside another's, which then is not the one that new callers join."""
+        for other in op.process.running.values():
+            if other is not op and not other.keys.isdisjoint(op.keys):
+                other.is_counted = False
+                self.ended(other)
+
+    def ended(self, op: Operation) -> None:
+        for key in op.loading:
+            if op.process.loading.get(key) is op:
+                del op.process.loading[key]
+        op.loading = ()

@@ -1,0 +1,199 @@
+"""The way of a request to the server and back, and what may become of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tests.simulation.checker import Versions
+from tests.simulation.network import Host
+from tests.simulation.operation import Operation
+from tests.simulation.process import TIMEOUT
+from tests.simulation.schedule import D, Mishap
+from tiercache._core.commands import (
+    Answers,
+    Clear,
+    Command,
+    Fill,
+    Filled,
+    Hit,
+    Invalidate,
+    Read,
+    Recorded,
+    Set,
+)
+from tiercache._core.fences import Fence
+from tiercache._core.plan import Ask
+from tiercache._errors import L2Refused, L2Unavailable
+
+if TYPE_CHECKING:
+    from tests.simulation.engine import Engine
+
+WELL: Mishap = ("well",)
+ON_THE_WAY = ("lost", "late", "refused", "unanswered", "slow reply")
+Reply = tuple[Any, Versions]  # and what the server held when it gave it
+
+
+class Requests:
+    """The paths between all processes of one world and its server."""
+
+    def __init__(self, world: Engine) -> None:
+        self.world = world
+        self.stalled_until = self.down_until = 0.0
+
+    def ask(self, op: Operation, commands: tuple[Command[Any], ...]) -> None:
+        world, process, stamp = self.world, op.process, op.stamp
+        if not process.breaker.admits(process.clock(), prober=op.is_prober):
+            world.to(op, world.now, world.throw, op, stamp, L2Unavailable("the circuit is open"))
+            return
+        fate = self._fate(op)
+        if world.trace is not None:
+            world.say(op, f"asks {told(commands)}{'' if fate is WELL else f' [{fate[0]}]'}")
+        patience = min(TIMEOUT, D / 3) if op.is_prober else TIMEOUT
+        world.to(op, world.now + patience, self._fail, op, stamp, "timed out")
+        self._send(op, commands, fate, stamp)
+
+    def tell(self, op: Operation, commands: tuple[Command[Any], ...]) -> None:
+        """As `ask`, and nobody waits."""
+        if op.process.breaker.admits(op.process.clock(), prober=False):
+            self.world.say(op, f"tells {told(commands)}")
+            self._send(op, commands, self._fate(op), None)
+
+    def _fate(self, op: Operation) -> Mishap:
+        """What is to go wrong with this round trip of *op*."""
+        turn, op.rounds = op.rounds, op.rounds + 1
+        for mishap in op.mishaps:
+            if mishap[0] in ON_THE_WAY and mishap[1] == turn:
+                return mishap
+        return WELL
+
+    def _latency(self, op: Operation) -> float:
+        low, high = self.world.setting.latency
+        more = op.process.slowness if self.world.now < op.process.slow_until else 0.0
+        return op.dice.uniform(low, high + more)
+
+    def _fail(self, op: Operation, stamp: int, why: str) -> None:
+        if op.stamp == stamp and not op.busy:
+            op.process.breaker.failed(op.process.clock(), ConnectionError(why))
+            self.world.throw(op, stamp, L2Unavailable(why))
+
+    def _send(
+        self, op: Operation, commands: tuple[Command[Any], ...], fate: Mishap, stamp: int | None
+    ) -> None:
+        world, process = self.world, op.process
+        arrives = world.now + self._latency(op)
+        if world.now < self.down_until:
+            if stamp is not None:
+                world.to(op, world.now + 0.001, self._fail, op, stamp, "refused: no server")
+            return
+        if world.now < process.silent_data or fate[0] == "lost":
+            return
+        if fate[0] == "refused":
+            if stamp is not None:
+                world.to(op, arrives, world.throw, op, stamp, L2Refused("refused"))
+            return
+        if fate[0] == "late":
+            arrives += fate[2]
+        is_behind = world.demoted is not None and world.now < process.reads_old_until
+        host = world.demoted if is_behind and world.demoted is not None else world.primary
+        world.at(arrives, self._execute, op, commands, fate, stamp, host, [])
+
+    def _execute(
+        self,
+        op: Operation,
+        commands: tuple[Command[Any], ...],
+        fate: Mishap,
+        stamp: int | None,
+        host: Host,
+        replies: list[Reply],
+    ) -> None:
+        """The next of *commands* runs; others' may come between two of them."""
+        world = self.world
+        if world.now < self.stalled_until:
+            world.at(self.stalled_until, self._execute, op, commands, fate, stamp, host, replies)
+            return
+        if world.now < self.down_until:
+            return
+        command = commands[len(replies)]
+        if host.read_only and not isinstance(command, Read):
+            if stamp is not None:
+                world.to(op, world.now, world.throw, op, stamp, L2Refused("READONLY"))
+            return
+        replies.append(host.perform(command))
+        if world.trace is not None:
+            world.say("server", f"{told((command,))} of {op}: {said(replies[-1][0])}")
+        world.listeners.publish(op, host)
+        if len(replies) < len(commands):
+            between = op.dice.choice((0.0, 0.0, 0.01))
+            world.at(world.now + between, self._execute, op, commands, fate, stamp, host, replies)
+        elif stamp is not None and fate[0] != "unanswered" and world.now >= op.process.silent_data:
+            arrives = world.now + self._latency(op) + (fate[2] if fate[0] == "slow reply" else 0.0)
+            world.to(op, arrives, self._answered, op, stamp, replies)
+
+    def _answered(self, op: Operation, stamp: int, replies: list[Reply]) -> None:
+        if op.stamp != stamp or op.busy:
+            return
+        world, process, hand = self.world, op.process, op.hand
+        process.breaker.answered()
+        own: list[tuple[int, Versions]] = []
+        for command, (reply, held) in zip(hand.commands, replies, strict=True):
+            match command, reply:
+                case Read(_, _, asks), Answers(int(), found):
+                    for ask, answer in zip(asks, found, strict=True):
+                        if isinstance(answer, Hit) or answer == "lead":
+                            op.vouch[ask.key] = held
+                case Fill(key=key), Filled("ok" | "full"):
+                    op.vouch[key] = held
+                case (Invalidate() | Clear() | Set() | Fence()), Recorded(epoch, number, "ok" | "full"):
+                    own.append((epoch, world.history.by_epoch[epoch].of(number)))
+        hand.replies = [reply for reply, _ in replies]
+        world.say(op, "is answered")
+        world.move(op, hand.reply)
+        for epoch, due in own:
+            process.knowledge.add(epoch, due)
+            world.check_l1(process)
+
+    def cut(self, ops: list[Operation]) -> None:
+        """Their connections break: whether what they asked has run, or will, nobody can tell."""
+        for op in ops:
+            if not op.busy and isinstance(op.hand.step, Ask):
+                self.world.to(op, self.world.now, self._fail, op, op.stamp, "connection reset")
+
+
+def told(commands: tuple[Command[Any], ...]) -> str:
+    """*commands*, as the timeline shows them."""
+    return ", ".join(_short(command) for command in commands)
+
+
+def _short(command: Command[Any]) -> str:
+    name = type(command).__name__.lower()
+    match command:
+        case Read(epoch, seen, asks):
+            return f"read({' '.join(f'{x.mode} {x.key}' for x in asks)}; seen {seen} of {epoch})"
+        case Fill(epoch, token, key=key, payload=payload):
+            return f"fill({key} = #{payload.decode()}; token {token} of {epoch})"
+        case Set(key=key, payload=payload):
+            return f"set({key} = #{payload.decode()})"
+        case Invalidate(tags, keys):
+            return f"invalidate({' '.join((*tags, *keys))})"
+    fields = [str(x) for x in vars_of(command)]
+    return f"{name}({', '.join(fields)})"
+
+
+def vars_of(command: Command[Any]) -> list[Any]:
+    names = getattr(type(command), "__slots__", ())
+    return [getattr(command, name) for name in names]
+
+
+def said(reply: Any) -> str:
+    """A reply, as the timeline shows it."""
+    match reply:
+        case Answers(None):
+            return "sync first"
+        case Answers(head, found):
+            words = [f"hit #{x.raw.rsplit(b'|', 1)[1].decode()}" if isinstance(x, Hit) else str(x) for x in found]
+            return f"{' '.join(words)}; head {head}"
+        case Filled(status, head):
+            return f"{status}; head {head}"
+        case Recorded(epoch, number, status):
+            return f"{status}; record {number} of {epoch}"
+    return str(reply)

@@ -1,0 +1,85 @@
+"""Many seeds, in several processes; and how many each mutation takes."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import multiprocessing
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tests.simulation.mutations import MUTATIONS, Mutation
+from tests.simulation.schedule import Schedule, schedule_of
+from tests.simulation.shrink import broken, shrunk
+
+BATCH = 50  # seeds a job takes at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    seed: int
+    promise: str
+
+
+def failures(first: int, seeds: int, jobs: int) -> Iterator[tuple[int, list[Failure]]]:
+    """What breaks, batch by batch: how many seeds each had, and which of them failed."""
+    starts = range(first, first + seeds, BATCH)
+    batches = [(start, min(BATCH, first + seeds - start)) for start in starts]
+    if jobs == 1:
+        yield from map(_batch, batches)
+        return
+    with multiprocessing.get_context("fork").Pool(jobs) as pool:
+        yield from pool.imap_unordered(_batch, batches)
+
+
+def _batch(batch: tuple[int, int]) -> tuple[int, list[Failure]]:
+    logging.getLogger("tiercache").setLevel(logging.CRITICAL)  # it is refused by servers all the time
+    start, count = batch
+    found = [(seed, broken(schedule_of(seed))) for seed in range(start, start + count)]
+    return count, [Failure(seed, promise) for seed, promise in found if promise is not None]
+
+
+def timeline(schedule: Schedule) -> list[str]:
+    """What happens in *schedule*, line by line; the last line says what it breaks, if anything."""
+    lines: list[str] = []
+    promise = broken(schedule, lines)
+    return [*lines, f"broken: {promise}" if promise else "all promises held"]
+
+
+def digest(seed: int) -> str:
+    """What tells one timeline from another."""
+    return hashlib.sha256("\n".join(timeline(schedule_of(seed))).encode()).hexdigest()
+
+
+def report(failure: Failure) -> str:
+    """What to do about *failure*: the least that still fails, and how it goes."""
+    whole = schedule_of(failure.seed)
+    least = shrunk(whole, failure.promise)
+    acts = "\n".join(f"    {act}" for act in least.acts)
+    return (
+        f"seed {failure.seed} breaks {failure.promise}; {len(least.acts)} of its {len(whole.acts)} acts do:\n"
+        f"{acts}\n    {least.setting}\n\n" + "\n".join(timeline(least))
+    )
+
+
+def found_after(mutation: Mutation, first: int = 0, most: int | None = None) -> tuple[int, str] | None:
+    """How many seeds it takes to notice *mutation*, and which promise it breaks; None: not within *most*."""
+    logging.getLogger("tiercache").setLevel(logging.CRITICAL)
+    with mutation.on():
+        for count in range(1, (most or mutation.within) + 1):
+            promise = broken(schedule_of(first + count - 1))
+            if promise is not None:
+                return count, promise
+    return None
+
+
+def _found_after(job: tuple[int, int, int | None]) -> tuple[int, tuple[int, str] | None]:
+    place, first, most = job
+    return place, found_after(MUTATIONS[place], first, most)
+
+
+def mutation_table(first: int, most: int | None, jobs: int) -> Iterator[tuple[Mutation, tuple[int, str] | None]]:
+    work = [(place, first, most) for place in range(len(MUTATIONS))]
+    with multiprocessing.get_context("fork").Pool(jobs) as pool:
+        for place, found in pool.imap(_found_after, work):
+            yield MUTATIONS[place], found
