@@ -7,6 +7,7 @@ hold in the end. Epochs are random names, so each side's are numbered as they co
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from itertools import count
 from typing import Any
 
@@ -16,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.core.sim_server import HEADER, SimServer
+from tests.core.sim_server import Domain as SimDomain
 from tests.redis.conftest import client_of
 from tests.redis.domain import Domain
 from tests.servers import RedisServer
@@ -100,6 +102,8 @@ ACTS = st.tuples(
         st.tuples(st.just("evict entry"), keys),
         st.tuples(st.just("evict lock"), keys),
         st.tuples(st.just("other tenure")),
+        st.tuples(st.just("replicate")),
+        st.tuples(st.just("fail over")),
         st.tuples(st.just("plant"), keys, planted),
     ),
 )
@@ -116,6 +120,7 @@ class Twins:
             Domain(blind_client, namespace),
         )
         self.epochs = [(0, 0)]  # simulated, real; the oldest first
+        self.copy: tuple[SimDomain, list[tuple[bytes, bytes, int]]] = (SimDomain(), [])
 
     def ask(self, make: Callable[[int], Command[Any]], back: int = 0, *, blind: bool = False) -> None:
         """Have both perform what *make* makes of an epoch, and agree on the reply."""
@@ -179,6 +184,32 @@ class Twins:
         if what == "all":
             client.delete(names.members, *map(names.entry, domain.entries), *map(names.lock, domain.locks))
             self.sim.flush()
+
+    def replicate(self) -> None:
+        """A copy of all that both sides hold, for `fail_over`."""
+        client = self.real.client
+        there = [(key, client.dump(key), max(0, client.pttl(key))) for key in self._keys()]
+        self.copy = self.sim.copy(), there
+
+    def fail_over(self) -> None:
+        """Both go on from the copy, as a primary of another tenure."""
+        client, (here, there) = self.real.client, self.copy
+        for key in self._keys():
+            client.delete(key)
+        for key, dumped, ttl_ms in there:
+            client.restore(key, ttl_ms, dumped)
+        self.sim.domain = deepcopy(here)
+        self.change_tenure()
+
+    def change_tenure(self) -> None:
+        state = self.sim.domain.state
+        if state is not None:
+            self.real.client.zadd(self.real.names.state, {"\1r": -12345})
+            state.tenure = 12345
+
+    def _keys(self) -> list[bytes]:
+        prefix = self.real.names.state.removesuffix("v")
+        return sorted(self.real.client.scan_iter(prefix + "*", count=10_000))
 
     def held(self) -> tuple[Any, Any]:
         """What both sides hold, apart from epochs and instants."""
@@ -292,9 +323,11 @@ def hurt(twins: Twins, act: tuple[Any, ...]) -> None:
             client.delete(names.lock(key))
             domain.locks.pop(key, None)
         case ("other tenure",):
-            if domain.state is not None:
-                client.zadd(names.state, {"\1r": -12345})
-                domain.state.tenure = 12345
+            twins.change_tenure()
+        case ("replicate",):
+            twins.replicate()
+        case ("fail over",):
+            twins.fail_over()
         case "plant", key, raw:
             ours, theirs = (raw.replace(b"EPOCH", b"%d" % epoch) for epoch in twins.epochs[-1])
             client.set(names.entry(key), theirs)
