@@ -1,4 +1,4 @@
-"""`python -m tests.simulation`: many seeds, one seed, or the rules switched off. See docs/howto/simulate.md."""
+"""`python -m tests.simulation`: many seeds, one seed, or the rules switched off (docs/howto/simulate.md)."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from tests.core.hands import Cancelled, LoaderFailed
 from tests.core.truth import ROWS
-from tests.simulation.checker import NOTHING, History, Versions, Violation, lifted
+from tests.simulation.checker import NOTHING, History, Violation, lifted
 from tests.simulation.listening import Listeners
 from tests.simulation.loads import Loads
 from tests.simulation.network import Host
@@ -164,6 +164,10 @@ class Engine:
             self._depth -= 1
             process.preempt, self.until = hook, until
             self.say(op, "goes on")
+
+    def nest(self, outer: Operation, stamp: int) -> None:
+        """The loader of *outer* reads through the cache."""
+        raise NotImplementedError
 
     def _arrived(self, op: Operation) -> None:
         step, process = op.hand.step, op.process

@@ -53,7 +53,7 @@ class Faults(Engine):
         self.processes[process.slot] = self.new_process(process.slot, self.now + seconds)
 
     def suffer_fork(self, process: Process) -> None:
-        """The parent is seen no more; the child goes on with a copy of its memory, and none of its threads."""
+        """The parent is seen no more; the child goes on with its memory and none of its threads."""
         if self._is_in_a_step(process):
             self.at(self.until + LAG, self.suffer_fork, process)
             return

@@ -10,7 +10,6 @@ from tests.simulation.checker import NOTHING, History, Versions
 from tiercache._core.commands import Answers, Command, Fill, Filled, Hit, Read
 
 
-
 class Codec:
     """Values are numbers, and anybody may share them."""
 

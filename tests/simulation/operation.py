@@ -22,6 +22,9 @@ class Pause:
     seconds: float
 
 
+_NOBODY: Any = None  # a hand's server: here each request goes its own way
+
+
 class Operation:
     """A plan, at its next step."""
 
@@ -58,8 +61,8 @@ class Operation:
         "stops",
         "then",
         "vouch",
-        "waited_for",
         "vouched_due",
+        "waited_for",
         "what",
     )
 
@@ -98,7 +101,8 @@ class Operation:
 
     def begin(self, plan: Plan[Any], root: Context) -> None:
         self.stamp += 1
-        self.hand = root.copy().run(Hand, plan, None, self.inside.hand if self.inside and self.is_known_inside else None)
+        inside = self.inside.hand if self.inside and self.is_known_inside else None
+        self.hand = root.copy().run(Hand, plan, _NOBODY, inside)
 
     def __str__(self) -> str:
         return f"{self.node} #{self.number} {self.what}"

@@ -42,6 +42,7 @@ class Entries(dict[str, Any]):
     """In place of L1's table: a thread may be stopped when it looks into it without the lock."""
 
     __slots__ = ("process",)
+    process: Process
 
     def get(self, key: str, default: Any = None) -> Any:
         process = self.process
@@ -53,7 +54,9 @@ class Entries(dict[str, Any]):
 class Process:
     """What runs in one place; after a crash another one does, under a new name."""
 
-    def __init__(self, slot: int, name: str, setting: Setting, now: Callable[[], float], dice: Random) -> None:
+    def __init__(
+        self, slot: int, name: str, setting: Setting, now: Callable[[], float], dice: Random
+    ) -> None:
         self.slot, self.node, self.dice, self._now = slot, name, dice, now
         self._rate, self._start = setting.rates[slot], setting.starts[slot]
         self.preempt: Hook | None = None  # of the operation that is moving, if it is to be stopped

@@ -10,6 +10,7 @@ from tests.simulation.operation import Operation
 from tests.simulation.process import TIMEOUT
 from tests.simulation.schedule import D, Mishap
 from tiercache._core.commands import (
+    Answer,
     Answers,
     Clear,
     Command,
@@ -143,7 +144,7 @@ class Requests:
                             op.vouch[ask.key] = held
                 case Fill(key=key), Filled("ok" | "full"):
                     op.vouch[key] = held
-                case (Invalidate() | Clear() | Set() | Fence()), Recorded(epoch, number, "ok" | "full"):
+                case ((Invalidate() | Clear() | Set() | Fence()), Recorded(epoch, number, "ok" | "full")):
                     own.append((epoch, world.history.by_epoch[epoch].of(number)))
         hand.replies = [reply for reply, _ in replies]
         world.say(op, "is answered")
@@ -190,10 +191,13 @@ def said(reply: Any) -> str:
         case Answers(None):
             return "sync first"
         case Answers(head, found):
-            words = [f"hit #{x.raw.rsplit(b'|', 1)[1].decode()}" if isinstance(x, Hit) else str(x) for x in found]
-            return f"{' '.join(words)}; head {head}"
+            return f"{' '.join(map(_found, found))}; head {head}"
         case Filled(status, head):
             return f"{status}; head {head}"
         case Recorded(epoch, number, status):
             return f"{status}; record {number} of {epoch}"
     return str(reply)
+
+
+def _found(answer: Answer) -> str:
+    return f"hit #{answer.raw.rsplit(b'|', 1)[1].decode()}" if isinstance(answer, Hit) else str(answer)

@@ -8,10 +8,14 @@ import multiprocessing
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tests.simulation.mutations import MUTATIONS, Mutation
+from tests.simulation.mutations import Mutation
+from tests.simulation.off_elsewhere import OF_BARRIERS, OF_FENCES, OF_THE_SERVER
+from tests.simulation.off_in_the_core import OF_THE_CORE
 from tests.simulation.schedule import Schedule, schedule_of
 from tests.simulation.shrink import broken, shrunk
 
+Found = tuple[int, str] | None  # how many seeds it took, and the promise that broke
+MUTATIONS = (*OF_THE_CORE, *OF_FENCES, *OF_BARRIERS, *OF_THE_SERVER)
 BATCH = 50  # seeds a job takes at a time
 
 
@@ -62,7 +66,7 @@ def report(failure: Failure) -> str:
     )
 
 
-def found_after(mutation: Mutation, first: int = 0, most: int | None = None) -> tuple[int, str] | None:
+def found_after(mutation: Mutation, first: int = 0, most: int | None = None) -> Found:
     """How many seeds it takes to notice *mutation*, and which promise it breaks; None: not within *most*."""
     logging.getLogger("tiercache").setLevel(logging.CRITICAL)
     with mutation.on():
@@ -73,12 +77,12 @@ def found_after(mutation: Mutation, first: int = 0, most: int | None = None) -> 
     return None
 
 
-def _found_after(job: tuple[int, int, int | None]) -> tuple[int, tuple[int, str] | None]:
+def _found_after(job: tuple[int, int, int | None]) -> tuple[int, Found]:
     place, first, most = job
     return place, found_after(MUTATIONS[place], first, most)
 
 
-def mutation_table(first: int, most: int | None, jobs: int) -> Iterator[tuple[Mutation, tuple[int, str] | None]]:
+def mutation_table(first: int, most: int | None, jobs: int) -> Iterator[tuple[Mutation, Found]]:
     work = [(place, first, most) for place in range(len(MUTATIONS))]
     with multiprocessing.get_context("fork").Pool(jobs) as pool:
         for place, found in pool.imap(_found_after, work):

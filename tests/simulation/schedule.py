@@ -9,7 +9,7 @@ of one act (`mishaps`) is listed with it, and can be left out as well.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from random import Random
 from typing import Any
 
@@ -305,6 +305,5 @@ def mishap_on_the_way(draw: Random) -> Mishap:
 def simpler(setting: Setting) -> list[Setting]:
     """*setting* with one thing less to wonder about, in the order in which they are tried."""
     plain = Setting()
-    names = ("rates", "starts", "hint_twice", "hint_loss", "rough_syncs", "l1_size", "cap", "key_cap", "hint_delay", "loads", "latency")
-    made = [replace(setting, **{name: getattr(plain, name)}) for name in names]
+    made = [replace(setting, **{x.name: getattr(plain, x.name)}) for x in fields(setting)]
     return [other for other in made if other != setting]

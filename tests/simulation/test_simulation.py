@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.mutations import MUTATIONS, Mutation
-from tests.simulation.runs import Failure, digest, found_after, report
+from tests.simulation.mutations import Mutation
+from tests.simulation.runs import MUTATIONS, Failure, digest, found_after, report
 from tests.simulation.schedule import schedule_of
 from tests.simulation.shrink import broken, shrunk
 

@@ -238,7 +238,7 @@ class World(Faults):
         return (yield from writes.put(tiers, [(self._want(process, "a", call=None), value)], token))
 
     def do_block(self, op: Operation, tag: str, seconds: float, ttl: float, wait: bool, end: str) -> None:
-        """An `invalidating` block, whose commit its own process sees at once; at its *end* the writer may die."""
+        """An `invalidating` block; before its *end* the writer may die."""
         node: Any = SimpleNamespace(tiers=op.process.tiers)
         block = _Block(node, (tag,), (), "commit", ttl, wait)
         block._name = f"{op.number:x}"
@@ -281,17 +281,20 @@ class World(Faults):
 def _alone() -> Iterator[None]:
     """No name is random; and as all run on one thread, no wait is one for the caller's own."""
     numbers = count(1)
-    modules: tuple[Any, ...] = (barriers, fences)
-    before = barriers.nonce, flights.threading
-    for module in modules:
-        module.nonce = lambda: next(numbers)
-    flights.threading = SimpleNamespace(get_ident=lambda: next(numbers), RLock=threading.RLock)  # type: ignore[assignment]
+    own = SimpleNamespace(get_ident=lambda: next(numbers), RLock=threading.RLock)
+    replaced: tuple[tuple[Any, str, Any], ...] = (
+        (barriers, "nonce", lambda: next(numbers)),
+        (fences, "nonce", lambda: next(numbers)),
+        (flights, "threading", own),
+    )
+    before = [getattr(module, name) for module, name, _ in replaced]
+    for module, name, value in replaced:
+        setattr(module, name, value)
     try:
         yield
     finally:
-        for module in modules:
-            module.nonce = before[0]
-        flights.threading = before[1]
+        for (module, name, _), value in zip(replaced, before, strict=True):
+            setattr(module, name, value)
 
 
 def _rows(tags: tuple[str, ...], keys: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,0 +1,250 @@
+"""The rules of fences, of barriers and of the server, each switched off."""
+
+from __future__ import annotations
+
+from tests.core import sim_server
+from tests.simulation.mutations import Mutation
+from tiercache._core import barriers, flights, loads
+
+OF_FENCES = (
+    # ---- fences
+    Mutation(
+        "what is fenced is stored", sim_server, "SimServer._judge", "if state.fences and", "if False and"
+    ),
+    Mutation(
+        "a fence makes no record",
+        sim_server,
+        "SimServer._fence",
+        "return self._record(state, keys, command.deps, command.cap, command.key_cap)",
+        "return Recorded(state.epoch, state.head)",
+        within=3_000,
+    ),
+    Mutation(
+        "a fence that runs out makes no record",
+        sim_server,
+        "SimServer._open",
+        "self._record(state, keys, deps)",
+        "pass",
+        within=3_000,
+    ),
+    Mutation(
+        "who lifts one fence lifts all on its dependencies",
+        sim_server,
+        "SimServer._lift",
+        "if left <= 0:",
+        "if True:",
+        within=3_000,
+    ),
+    Mutation(
+        "fences that were lost are not missed",
+        sim_server,
+        "SimServer._open",
+        "or (lost and state.fences)",
+        "",
+        within=3_000,
+    ),
+    Mutation(
+        "L1 alone keeps what is fenced",
+        loads,
+        "keep_local",
+        "and not core.is_fenced(landing.deps)",
+        "",
+        within=3_000,
+    ),
+    Mutation(
+        "what a fence refused is joined however old it is",
+        flights,
+        "may_take",
+        "landing.head is None and landing.began <= joined.at - core.max_staleness",
+        "False",
+        within=3_000,
+    ),
+)
+OF_BARRIERS = (
+    Mutation(
+        "a barrier does not wait for who is silent",
+        barriers,
+        "_have_all",
+        'return behind.left_out == "0" and not asked.members.keys() & behind.members.keys()',
+        "return True",
+    ),
+    Mutation(
+        "a barrier waits for who is silent a tenth of a lease too short",
+        barriers,
+        "barrier",
+        "give_up = since + patience",
+        "give_up = since + 0.9 * patience",
+        within=3_000,
+    ),
+    Mutation(
+        "a barrier does not wait for leases of an older epoch",
+        barriers,
+        "_settled",
+        "return -inf if behind.settled",
+        "return -inf if True",
+        within=3_000,
+    ),
+    Mutation(
+        "a node acknowledges what it only heard of",
+        barriers,
+        "acknowledge",
+        "core.proved < question.number:\n        yield from sync(tiers, blocking=True)",
+        "core.proved < question.number:\n        pass",
+        within=3_000,
+    ),
+    Mutation(
+        "whoever acknowledges has applied all",
+        sim_server,
+        "SimServer._ack",
+        "-command.proved",
+        "-state.head",
+        within=3_000,
+    ),
+    Mutation(
+        "a sync counts as an acknowledgement of what it brings",
+        sim_server,
+        "SimServer._sync",
+        "-float(min(command.proved, state.head)) if same else 0.0",
+        "-float(state.head)",
+        within=3_000,
+    ),
+    Mutation(
+        "a barrier forgets who has only just synced",
+        barriers,
+        "_forget",
+        "if behind.members.get(m) == mark",
+        "",
+        within=3_000,
+    ),
+    Mutation(
+        "a token that cannot be proved changes nothing",
+        barriers,
+        "at_least",
+        "core.lapse()",
+        "pass",
+        within=3_000,
+    ),
+    Mutation(
+        "after a token that cannot be proved a load is joined all the same",
+        barriers,
+        "at_least",
+        "core.begin_invalidation(())",
+        "pass",
+        within=3_000,
+    ),
+    Mutation(
+        "a token of this epoch is not looked at",
+        barriers,
+        "at_least",
+        "core.epoch == token.epoch and core.proved >= token.number",
+        "core.epoch == token.epoch",
+    ),
+)
+OF_THE_SERVER = (
+    Mutation(
+        "a failover goes on in the same epoch",
+        sim_server,
+        "SimServer._open",
+        "(tenure and state.tenure != tenure)",
+        "False",
+    ),
+    Mutation(
+        "the token is taken when storing",
+        sim_server,
+        "SimServer._fill",
+        "    status, head = self._judge(command.epoch, command.token, command.key, command.tags)",
+        "    from dataclasses import replace\n"
+        "    command = replace(command, token=self.domain.state.head if self.domain.state else 0)\n"
+        "    status, head = self._judge(command.epoch, command.token, command.key, command.tags)",
+    ),
+    Mutation(
+        "a fill is not compared with the versions",
+        sim_server,
+        "SimServer._judge",
+        'return "stale" if any(state.versions.get(d, 0) > token for d in deps) else "ok", state.head',
+        'return "ok", state.head',
+    ),
+    Mutation(
+        "an entry is not compared with the versions of its tags",
+        sim_server,
+        "SimServer._is_valid",
+        "return all(state.versions.get(tag_dep(tag.decode()), 0) <= token for tag in tags)",
+        "return True",
+    ),
+    Mutation(
+        "an entry from below the floor is valid",
+        sim_server,
+        "SimServer._is_valid",
+        "if not state.floor <= token <= state.head:",
+        "if False:",
+    ),
+    Mutation(
+        "an entry of another epoch is valid",
+        sim_server,
+        "SimServer._is_valid",
+        'if header is None or header[1] != b"%d" % state.epoch:',
+        "if header is None:",
+    ),
+    Mutation(
+        "a fill from below the floor is taken",
+        sim_server,
+        "SimServer._judge",
+        "if token < max(state.floor, known.floor):",
+        "if False:",
+    ),
+    Mutation(
+        "a fill from below the floor of the key versions is taken",
+        sim_server,
+        "SimServer._judge",
+        "if token < max(state.floor, known.floor):",
+        "if token < state.floor:",
+        within=3_000,
+    ),
+    Mutation(
+        "key versions that were lost count as none",
+        sim_server,
+        "SimServer._open",
+        "keys = Table(state.epoch, floor=state.head)",
+        "keys = Table(state.epoch, floor=0)",
+        within=3_000,
+    ),
+    Mutation(
+        "trimming raises no floor",
+        sim_server,
+        "Table.note",
+        "self.floor = sorted(self.versions.values())[trimmed - 1]\n"
+        "        self.versions = {dep: n for dep, n in self.versions.items() if n > self.floor}",
+        "floor = sorted(self.versions.values())[trimmed - 1]\n"
+        "        self.versions = {dep: n for dep, n in self.versions.items() if n > floor}",
+    ),
+    Mutation(
+        "who is behind the floor is told the records that are left",
+        sim_server,
+        "SimServer._sync",
+        "and command.proved >= max(state.floor, keys.floor)",
+        "",
+    ),
+    Mutation("clearing raises no floor", sim_server, "SimServer._clear", "table.floor = state.head", "pass"),
+    Mutation(
+        "a read does not compare heads",
+        sim_server,
+        "SimServer._read",
+        "or state.head < command.seen",
+        "",
+        within=3_000,
+    ),
+    Mutation(
+        "a set makes no record",
+        sim_server,
+        "SimServer._set",
+        "self._record(state, keys, (key_dep(command.key),), key_cap=command.key_cap)",
+        "pass",
+    ),
+    Mutation(
+        "a set with a token is not compared with the versions",
+        sim_server,
+        "SimServer._set",
+        'if status != "ok":\n        return Recorded(state.epoch, state.head, status)',
+        "pass",
+    ),
+)
