@@ -9,7 +9,12 @@ from tiercache._core import barriers, flights, loads
 OF_FENCES = (
     # ---- fences
     Mutation(
-        "what is fenced is stored", sim_server, "SimServer._judge", "if state.fences and", "if False and"
+        "what is fenced is stored",
+        sim_server,
+        "SimServer._judge",
+        "if state.fences and",
+        "if False and",
+        theme="fences",
     ),
     Mutation(
         "a fence makes no record",
@@ -18,6 +23,7 @@ OF_FENCES = (
         "return self._record(state, keys, command.deps, command.cap, command.key_cap)",
         "return Recorded(state.epoch, state.head)",
         within=3_000,
+        theme="fences",
     ),
     Mutation(
         "a fence that runs out makes no record",
@@ -26,6 +32,7 @@ OF_FENCES = (
         "self._record(state, keys, deps)",
         "pass",
         within=3_000,
+        theme="fences",
     ),
     Mutation(
         "who lifts one fence lifts all on its dependencies",
@@ -34,6 +41,7 @@ OF_FENCES = (
         "if left <= 0:",
         "if True:",
         within=3_000,
+        theme="fences",
     ),
     Mutation(
         "fences that were lost are not missed",
@@ -42,6 +50,7 @@ OF_FENCES = (
         "or (lost and state.fences)",
         "",
         within=3_000,
+        theme="fences",
     ),
     Mutation(
         "L1 alone keeps what is fenced",
@@ -50,6 +59,7 @@ OF_FENCES = (
         "and not core.is_fenced(landing.deps)",
         "",
         within=3_000,
+        theme="fences",
     ),
     Mutation(
         "what a fence refused is joined however old it is",
@@ -58,6 +68,7 @@ OF_FENCES = (
         "landing.head is None and landing.began <= joined.at - core.max_staleness",
         "False",
         within=3_000,
+        theme="fences",
     ),
 )
 OF_BARRIERS = (
@@ -67,6 +78,7 @@ OF_BARRIERS = (
         "_have_all",
         'return behind.left_out == "0" and not asked.members.keys() & behind.members.keys()',
         "return True",
+        theme="barriers",
     ),
     Mutation(
         "a barrier waits for who is silent a tenth of a lease too short",
@@ -75,6 +87,7 @@ OF_BARRIERS = (
         "give_up = since + patience",
         "give_up = since + 0.9 * patience",
         within=3_000,
+        theme="barriers",
     ),
     Mutation(
         "a barrier does not wait for leases of an older epoch",
@@ -83,6 +96,7 @@ OF_BARRIERS = (
         "return -inf if behind.settled",
         "return -inf if True",
         within=3_000,
+        theme="barriers",
     ),
     Mutation(
         "a node acknowledges what it only heard of",
@@ -91,6 +105,7 @@ OF_BARRIERS = (
         "core.proved < question.number:\n        yield from sync(tiers, blocking=True)",
         "core.proved < question.number:\n        pass",
         within=3_000,
+        theme="barriers",
     ),
     Mutation(
         "whoever acknowledges has applied all",
@@ -99,6 +114,7 @@ OF_BARRIERS = (
         "-command.proved",
         "-state.head",
         within=3_000,
+        theme="barriers",
     ),
     Mutation(
         "a sync counts as an acknowledgement of what it brings",
@@ -107,6 +123,7 @@ OF_BARRIERS = (
         "-float(min(command.proved, state.head)) if same else 0.0",
         "-float(state.head)",
         within=3_000,
+        theme="barriers",
     ),
     Mutation(
         "a barrier forgets who has only just synced",
@@ -115,6 +132,7 @@ OF_BARRIERS = (
         "if behind.members.get(m) == mark",
         "",
         within=3_000,
+        theme="barriers",
     ),
     Mutation(
         "a token that cannot be proved changes nothing",
@@ -123,6 +141,7 @@ OF_BARRIERS = (
         "core.lapse()",
         "pass",
         within=3_000,
+        theme="causal",
     ),
     Mutation(
         "after a token that cannot be proved a load is joined all the same",
@@ -131,6 +150,7 @@ OF_BARRIERS = (
         "core.begin_invalidation(())",
         "pass",
         within=3_000,
+        theme="causal",
     ),
     Mutation(
         "a token of this epoch is not looked at",
@@ -138,6 +158,7 @@ OF_BARRIERS = (
         "at_least",
         "core.epoch == token.epoch and core.proved >= token.number",
         "core.epoch == token.epoch",
+        theme="causal",
     ),
 )
 OF_THE_SERVER = (
@@ -147,6 +168,7 @@ OF_THE_SERVER = (
         "SimServer._open",
         "(tenure and state.tenure != tenure)",
         "False",
+        theme="failover",
     ),
     Mutation(
         "the token is taken when storing",
@@ -199,6 +221,7 @@ OF_THE_SERVER = (
         "if token < max(state.floor, known.floor):",
         "if token < state.floor:",
         within=3_000,
+        theme="small",
     ),
     Mutation(
         "key versions that were lost count as none",
@@ -207,6 +230,7 @@ OF_THE_SERVER = (
         "keys = Table(state.epoch, floor=state.head)",
         "keys = Table(state.epoch, floor=0)",
         within=3_000,
+        theme="small",
     ),
     Mutation(
         "trimming raises no floor",
@@ -216,6 +240,7 @@ OF_THE_SERVER = (
         "        self.versions = {dep: n for dep, n in self.versions.items() if n > self.floor}",
         "floor = sorted(self.versions.values())[trimmed - 1]\n"
         "        self.versions = {dep: n for dep, n in self.versions.items() if n > floor}",
+        theme="small",
     ),
     Mutation(
         "who is behind the floor is told the records that are left",
@@ -232,6 +257,7 @@ OF_THE_SERVER = (
         "or state.head < command.seen",
         "",
         within=3_000,
+        theme="failover",
     ),
     Mutation(
         "a set makes no record",

@@ -23,6 +23,7 @@ OF_THE_CORE = (
         "    deadline = entry.deadline\n"
         "    self.l1.entries.get(key)  # here a thread may be stopped\n"
         "    return entry, min(self.lease, deadline)",
+        theme="lapse",
     ),
     Mutation(
         "a read inside a load takes from L1 what the load's token is ahead of",
@@ -48,6 +49,7 @@ OF_THE_CORE = (
         "core.prove(stand, synced, tiers.clock())",
         "core.prove(type(stand)(*(getattr(stand, n) for n in stand.__slots__[:-1]), tiers.clock()), "
         "synced, tiers.clock())",
+        theme="lapse",
     ),
     Mutation(
         "replay starts from what hints said",
@@ -97,6 +99,7 @@ OF_THE_CORE = (
                 "if self.epoch != stand.epoch:",
             ),
         ),
+        theme="failover",
     ),
     Mutation(
         "a new epoch leaves L1 as it is",
@@ -156,6 +159,7 @@ OF_THE_CORE = (
         "if head < self.seen and self.proved < self.seen:",
         "if False:",
         within=3_000,
+        theme="failover",
     ),
     Mutation(
         "what L2 answered leaves an older value in L1",
@@ -164,9 +168,12 @@ OF_THE_CORE = (
         "self.l1.drop_dependents(map(key_dep, keys), before=head)",
         "pass",
         within=3_000,
+        theme="failover",
     ),
     # ---- asking L2
-    Mutation("no lease for answers of L2", loads, "ask_l2", "or stand.lease <= stand.at", ""),
+    Mutation(
+        "no lease for answers of L2", loads, "ask_l2", "or stand.lease <= stand.at", "", theme="failover"
+    ),
     Mutation(
         "a read does not say which head was met",
         loads,
@@ -174,6 +181,7 @@ OF_THE_CORE = (
         "Read(stand.epoch, stand.seen, asks)",
         "Read(stand.epoch, 0, asks)",
         within=3_000,
+        theme="failover",
     ),
     Mutation(
         "a read says what hints brought, not which head was met",
@@ -182,6 +190,7 @@ OF_THE_CORE = (
         "Read(stand.epoch, stand.seen, asks)",
         "Read(stand.epoch, stand.applied, asks)",
         within=3_000,
+        theme="failover",
     ),
     # ---- own invalidations
     Mutation(
@@ -198,6 +207,7 @@ OF_THE_CORE = (
         "self.seen = max(self.seen, record.number)",
         "pass",
         within=3_000,
+        theme="failover",
     ),
     Mutation(
         "an own record of another epoch changes nothing",
@@ -205,6 +215,7 @@ OF_THE_CORE = (
         "Coherence.own_record",
         "self.disown()\n",
         "pass\n",
+        theme="failover",
     ),
     Mutation(
         "what Redis did not take is forgotten",
@@ -242,6 +253,7 @@ OF_THE_CORE = (
         "if self.pending.get(dep) == serial:",
         "if dep in self.pending:",
         within=3_000,
+        theme="joins",
     ),
     # ---- loads
     Mutation(
@@ -250,6 +262,7 @@ OF_THE_CORE = (
         "catch_up",
         "if tiers.core.proved < token:",
         "if False:",
+        theme="nested",
     ),
     Mutation(
         "a load without Redis takes its parts from the tiers",
@@ -258,6 +271,7 @@ OF_THE_CORE = (
         "flight, stand, inf)",
         "flight, stand, 0)",
         within=3_000,
+        theme="nested",
     ),
     Mutation(
         "L1 alone is filled under an unproved head",
@@ -298,6 +312,7 @@ OF_THE_CORE = (
         "if core.lease <= joined.at:",
         "if False:",
         within=3_000,
+        theme="joins",
     ),
     Mutation(
         "a join under a lapsed lease asks for no more than what was met",
@@ -306,6 +321,7 @@ OF_THE_CORE = (
         "must_reflect = max(must_reflect, core.proved)",
         "pass",
         within=3_000,
+        theme="joins",
     ),
     Mutation(
         "a join forgets an own invalidation that was pending",
@@ -314,6 +330,7 @@ OF_THE_CORE = (
         "if joined.own > landing.stand.own and not core.reflects(deps, vouched):",
         "if False:",
         within=3_000,
+        theme="joins",
     ),
     Mutation(
         "a join trusts a proof without looking at the records",
@@ -321,6 +338,7 @@ OF_THE_CORE = (
         "may_take",
         "core.proved >= must_reflect and core.reflects(deps, landing.token)",
         "core.proved >= must_reflect",
+        theme="joins",
     ),
     Mutation(
         "a join looks at the records without a proof",
@@ -329,6 +347,7 @@ OF_THE_CORE = (
         "core.proved >= must_reflect and core.reflects(deps, landing.token)",
         "core.reflects(deps, landing.token)",
         within=3_000,
+        theme="joins",
     ),
     Mutation(
         "without Redis an own invalidation does not part joins",
@@ -345,6 +364,7 @@ OF_THE_CORE = (
         "and landing.began > joined.at - core.max_staleness",
         "",
         within=3_000,
+        theme="joins",
     ),
     Mutation(
         "without Redis what was met meanwhile does not part joins",
@@ -353,6 +373,7 @@ OF_THE_CORE = (
         "and landing.stand.seen >= joined.seen",
         "",
         within=3_000,
+        theme="joins",
     ),
     Mutation(
         "every caller leads",
@@ -368,5 +389,6 @@ OF_THE_CORE = (
         "Process.fork",
         "self.tiers.forget()",
         "pass",
+        theme="joins",
     ),
 )

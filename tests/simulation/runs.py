@@ -71,7 +71,7 @@ def found_after(mutation: Mutation, first: int = 0, most: int | None = None) -> 
     logging.getLogger("tiercache").setLevel(logging.CRITICAL)
     with mutation.on():
         for count in range(1, (most or mutation.within) + 1):
-            promise = broken(schedule_of(first + count - 1))
+            promise = broken(schedule_of(first + count - 1, mutation.theme))
             if promise is not None:
                 return count, promise
     return None

@@ -139,17 +139,18 @@ CALM = 0.05  # the part of all seeds in which nothing goes wrong
 EVICTED = ("state", "key versions", "locks", "members", "fences", "fenced", *LOADED, "s")
 
 
-def schedule_of(seed: int) -> Schedule:
-    """All that *seed* decides."""
-    return _Drawing(seed).schedule()
+def schedule_of(seed: int, theme: str = "") -> Schedule:
+    """All that *seed* decides; with a *theme*, as if it had chosen that one."""
+    return _Drawing(seed, theme).schedule()
 
 
 class _Drawing:
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, theme: str) -> None:
         self.seed = seed
         draw = self.draw = Random(seed)
         self.calm = draw.random() < CALM
-        self.theme = draw.choice([*THEMES, *[""] * len(THEMES)])
+        chosen = draw.choice([*THEMES, *[""] * len(THEMES)])
+        self.theme = theme or chosen
         self.keys = draw.sample(LOADED, draw.choice([1, 1, 2, 4]))
         if self.theme == "nested":
             self.keys = ["o", "o", "a"]
