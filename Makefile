@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types examples bench fuzz chaos chaos-short check format clean model model-long
+.PHONY: demo test lint types examples bench fuzz chaos chaos-short check format clean model model-long simulate
 .DELETE_ON_ERROR:
 
 demo: .venv/for-use
@@ -52,6 +52,10 @@ model: .venv/for-work
 
 model-long: .venv/for-work
 	$(BIN)/python -m tests.model.check --long
+
+SEEDS ?= 10000
+simulate: .venv/for-work
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --jobs 2
 
 check: test lint types examples
 

@@ -7,7 +7,7 @@ import sys
 import time
 
 from tests.simulation.runs import failures, mutation_table, report, timeline
-from tests.simulation.schedule import schedule_of
+from tests.simulation.schedule import THEMES, schedule_of
 
 MAX_SHOWN = 3  # failures that are shrunk and printed
 
@@ -19,13 +19,14 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1, help="processes to run them in")
     parser.add_argument("--seed", type=int, help="run this one only; with --timeline, show all that happens")
     parser.add_argument("--timeline", action="store_true")
+    parser.add_argument("--theme", choices=THEMES, default="", help="with --timeline: as if it had this one")
     parser.add_argument("--mutations", action="store_true", help="switch each rule off until it is noticed")
     parser.add_argument("--within", type=int, help="with --mutations: give up after so many seeds each")
     options = parser.parse_args()
     if options.mutations:
         return mutations(options.first, options.within, options.jobs)
     if options.seed is not None and options.timeline:
-        lines = timeline(schedule_of(options.seed))
+        lines = timeline(schedule_of(options.seed, options.theme))
         print("\n".join(lines))
         return int(lines[-1].startswith("broken"))
     first, seeds = (options.seed, 1) if options.seed is not None else (options.first, options.seeds)
@@ -48,11 +49,12 @@ def many(first: int, seeds: int, jobs: int) -> int:
 
 def mutations(first: int, within: int | None, jobs: int) -> int:
     missed = 0
-    print("| switched off | breaks | seeds needed | within |\n|---|---|---|---|")
+    print("| switched off | breaks | seeds needed | within | of the theme |\n|---|---|---|---|---|")
     for mutation, found in mutation_table(first, within, jobs):
         missed += found is None
         count, promise = found or ("not found", "-")
-        print(f"| {mutation.name} | {promise} | {count} | {within or mutation.within} |", flush=True)
+        limit = within or mutation.within
+        print(f"| {mutation.name} | {promise} | {count} | {limit} | {mutation.theme or 'any'} |", flush=True)
     return int(missed > 0)
 
 
