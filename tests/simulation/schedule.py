@@ -123,7 +123,7 @@ THEMES: dict[str, dict[str, float]] = {
         **{"read": 24, "write": 8, "refresh": 1, "load_many": 2, "poll": 3, "clear": 0.5},
         **{"stall": 3, "silence": 3, "cut": 2, "lapse": 2, "flush": 1, "fork": 2, "slow": 2},
     },
-    "fences": {"block": 10, "read": 10, "poll": 4, "write": 1, "evict": 3, "silence": 2, "crash": 0.5},
+    "fences": {"block": 3, "read": 14, "poll": 3, "write": 0.3, "evict": 2, "silence": 2, "crash": 0.5},
     "barriers": {
         **{"barrier": 8, "poll": 8, "write": 3, "read": 4, "block": 1},
         **{"silence": 6, "pause": 3, "fail_over": 2, "flush": 2, "slow": 1, "crash": 1, "replicate": 1},
@@ -269,7 +269,7 @@ class _Drawing:
         draw = self.draw
         seconds = round(draw.uniform(0.1, 3.0), 3)
         ends = ["well", "well", "discards"] + ([] if self.calm else ["dies", "dies"])
-        stands = draw.choice([1.0, 2.0, 4.0, 25.0])
+        stands = draw.choice([1.0, 2.0, 4.0, 25.0, 200.0])
         return draw.choice("xxy"), seconds, stands, draw.random() < 0.2, draw.choice(ends)
 
     def mishaps(self) -> tuple[Mishap, ...]:
