@@ -22,7 +22,6 @@ OF_FENCES = (
         "SimServer._fence",
         "return self._record(state, keys, command.deps, command.cap, command.key_cap)",
         "return Recorded(state.epoch, state.head)",
-        within=3_000,
         theme="fences",
     ),
     Mutation(
@@ -31,8 +30,8 @@ OF_FENCES = (
         "SimServer._open",
         "self._record(state, keys, deps)",
         "pass",
-        within=3_000,
         theme="fences",
+        within=0,
     ),
     Mutation(
         "who lifts one fence lifts all on its dependencies",
@@ -40,8 +39,8 @@ OF_FENCES = (
         "SimServer._lift",
         "if left <= 0:",
         "if True:",
-        within=3_000,
         theme="fences",
+        within=0,
     ),
     Mutation(
         "fences that were lost are not missed",
@@ -49,8 +48,8 @@ OF_FENCES = (
         "SimServer._open",
         "or (lost and state.fences)",
         "",
-        within=3_000,
         theme="fences",
+        within=0,
     ),
     Mutation(
         "L1 alone keeps what is fenced",
@@ -58,8 +57,8 @@ OF_FENCES = (
         "keep_local",
         "and not core.is_fenced(landing.deps)",
         "",
-        within=3_000,
         theme="fences",
+        within=0,
     ),
     Mutation(
         "what a fence refused is joined however old it is",
@@ -67,8 +66,8 @@ OF_FENCES = (
         "may_take",
         "landing.head is None and landing.began <= joined.at - core.max_staleness",
         "False",
-        within=3_000,
         theme="fences",
+        within=0,
     ),
 )
 OF_BARRIERS = (
@@ -86,8 +85,8 @@ OF_BARRIERS = (
         "barrier",
         "give_up = since + patience",
         "give_up = since + 0.9 * patience",
-        within=3_000,
         theme="barriers",
+        within=0,
     ),
     Mutation(
         "a barrier does not wait for leases of an older epoch",
@@ -95,7 +94,6 @@ OF_BARRIERS = (
         "_settled",
         "return -inf if behind.settled",
         "return -inf if True",
-        within=3_000,
         theme="barriers",
     ),
     Mutation(
@@ -104,8 +102,8 @@ OF_BARRIERS = (
         "acknowledge",
         "core.proved < question.number:\n        yield from sync(tiers, blocking=True)",
         "core.proved < question.number:\n        pass",
-        within=3_000,
         theme="barriers",
+        within=0,
     ),
     Mutation(
         "whoever acknowledges has applied all",
@@ -113,7 +111,6 @@ OF_BARRIERS = (
         "SimServer._ack",
         "-command.proved",
         "-state.head",
-        within=3_000,
         theme="barriers",
     ),
     Mutation(
@@ -122,7 +119,6 @@ OF_BARRIERS = (
         "SimServer._sync",
         "-float(min(command.proved, state.head)) if same else 0.0",
         "-float(state.head)",
-        within=3_000,
         theme="barriers",
     ),
     Mutation(
@@ -131,8 +127,8 @@ OF_BARRIERS = (
         "_forget",
         "if behind.members.get(m) == mark",
         "",
-        within=3_000,
         theme="barriers",
+        within=0,
     ),
     Mutation(
         "a token that cannot be proved changes nothing",
@@ -140,8 +136,8 @@ OF_BARRIERS = (
         "at_least",
         "core.lapse()",
         "pass",
-        within=3_000,
         theme="causal",
+        within=0,
     ),
     Mutation(
         "after a token that cannot be proved a load is joined all the same",
@@ -149,8 +145,8 @@ OF_BARRIERS = (
         "at_least",
         "core.begin_invalidation(())",
         "pass",
-        within=3_000,
         theme="causal",
+        within=0,
     ),
     Mutation(
         "a token of this epoch is not looked at",
@@ -220,8 +216,8 @@ OF_THE_SERVER = (
         "SimServer._judge",
         "if token < max(state.floor, known.floor):",
         "if token < state.floor:",
-        within=3_000,
         theme="small",
+        within=0,
     ),
     Mutation(
         "key versions that were lost count as none",
@@ -229,8 +225,8 @@ OF_THE_SERVER = (
         "SimServer._open",
         "keys = Table(state.epoch, floor=state.head)",
         "keys = Table(state.epoch, floor=0)",
-        within=3_000,
         theme="small",
+        within=0,
     ),
     Mutation(
         "trimming raises no floor",
@@ -256,8 +252,8 @@ OF_THE_SERVER = (
         "SimServer._read",
         "or state.head < command.seen",
         "",
-        within=3_000,
         theme="failover",
+        within=0,
     ),
     Mutation(
         "a set makes no record",

@@ -24,6 +24,7 @@ OF_THE_CORE = (
         "    self.l1.entries.get(key)  # here a thread may be stopped\n"
         "    return entry, min(self.lease, deadline)",
         theme="lapse",
+        within=0,
     ),
     Mutation(
         "a read inside a load takes from L1 what the load's token is ahead of",
@@ -50,6 +51,7 @@ OF_THE_CORE = (
         "core.prove(type(stand)(*(getattr(stand, n) for n in stand.__slots__[:-1]), tiers.clock()), "
         "synced, tiers.clock())",
         theme="lapse",
+        within=0,
     ),
     Mutation(
         "replay starts from what hints said",
@@ -57,6 +59,7 @@ OF_THE_CORE = (
         "Coherence.sync",
         "Sync(stand.epoch, stand.proved",
         "Sync(stand.epoch, stand.applied",
+        within=0,
     ),
     Mutation(
         "replies count in whatever epoch and generation they come",
@@ -100,6 +103,7 @@ OF_THE_CORE = (
             ),
         ),
         theme="failover",
+        within=0,
     ),
     Mutation(
         "a new epoch leaves L1 as it is",
@@ -121,7 +125,6 @@ OF_THE_CORE = (
         "Coherence.prove",
         "self._remember((EVERYTHING,), reply.head)",
         "pass",
-        within=3_000,
     ),
     Mutation(
         "records of a sync are not applied",
@@ -136,6 +139,7 @@ OF_THE_CORE = (
         "Coherence.prove",
         "self.recent_floor = self.seen",
         "pass",
+        within=0,
     ),
     # ---- what may be kept
     Mutation(
@@ -158,8 +162,8 @@ OF_THE_CORE = (
         "Coherence.insert",
         "if head < self.seen and self.proved < self.seen:",
         "if False:",
-        within=3_000,
         theme="failover",
+        within=0,
     ),
     Mutation(
         "what L2 answered leaves an older value in L1",
@@ -167,12 +171,18 @@ OF_THE_CORE = (
         "Coherence.meet",
         "self.l1.drop_dependents(map(key_dep, keys), before=head)",
         "pass",
-        within=3_000,
         theme="failover",
+        within=0,
     ),
     # ---- asking L2
     Mutation(
-        "no lease for answers of L2", loads, "ask_l2", "or stand.lease <= stand.at", "", theme="failover"
+        "no lease for answers of L2",
+        loads,
+        "ask_l2",
+        "or stand.lease <= stand.at",
+        "",
+        theme="failover",
+        within=0,
     ),
     Mutation(
         "a read does not say which head was met",
@@ -180,8 +190,8 @@ OF_THE_CORE = (
         "ask_l2",
         "Read(stand.epoch, stand.seen, asks)",
         "Read(stand.epoch, 0, asks)",
-        within=3_000,
         theme="failover",
+        within=0,
     ),
     Mutation(
         "a read says what hints brought, not which head was met",
@@ -189,8 +199,8 @@ OF_THE_CORE = (
         "ask_l2",
         "Read(stand.epoch, stand.seen, asks)",
         "Read(stand.epoch, stand.applied, asks)",
-        within=3_000,
         theme="failover",
+        within=0,
     ),
     # ---- own invalidations
     Mutation(
@@ -206,7 +216,6 @@ OF_THE_CORE = (
         "Coherence.own_record",
         "self.seen = max(self.seen, record.number)",
         "pass",
-        within=3_000,
         theme="failover",
     ),
     Mutation(
@@ -215,7 +224,6 @@ OF_THE_CORE = (
         "Coherence.own_record",
         "self.disown()\n",
         "pass\n",
-        theme="failover",
     ),
     Mutation(
         "what Redis did not take is forgotten",
@@ -252,8 +260,8 @@ OF_THE_CORE = (
         "Coherence.settle",
         "if self.pending.get(dep) == serial:",
         "if dep in self.pending:",
-        within=3_000,
         theme="joins",
+        within=0,
     ),
     # ---- loads
     Mutation(
@@ -270,8 +278,6 @@ OF_THE_CORE = (
         "load_away",
         "flight, stand, inf)",
         "flight, stand, 0)",
-        within=3_000,
-        theme="nested",
     ),
     Mutation(
         "L1 alone is filled under an unproved head",
@@ -279,7 +285,7 @@ OF_THE_CORE = (
         "proven",
         "or stand.proved < stand.seen",
         "",
-        within=3_000,
+        within=0,
     ),
     # ---- joins
     Mutation(
@@ -295,7 +301,6 @@ OF_THE_CORE = (
         "may_take",
         "if not same or joined.epoch not in (0, core.epoch) or",
         "if",
-        within=3_000,
     ),
     Mutation(
         "a join does not look at what waits to be invalidated",
@@ -303,7 +308,6 @@ OF_THE_CORE = (
         "may_take",
         "or core.withheld(deps)",
         "",
-        within=3_000,
     ),
     Mutation(
         "a join needs no lease",
@@ -311,8 +315,8 @@ OF_THE_CORE = (
         "may_take",
         "if core.lease <= joined.at:",
         "if False:",
-        within=3_000,
         theme="joins",
+        within=0,
     ),
     Mutation(
         "a join under a lapsed lease asks for no more than what was met",
@@ -320,8 +324,8 @@ OF_THE_CORE = (
         "may_take",
         "must_reflect = max(must_reflect, core.proved)",
         "pass",
-        within=3_000,
         theme="joins",
+        within=0,
     ),
     Mutation(
         "a join forgets an own invalidation that was pending",
@@ -329,7 +333,6 @@ OF_THE_CORE = (
         "may_take",
         "if joined.own > landing.stand.own and not core.reflects(deps, vouched):",
         "if False:",
-        within=3_000,
         theme="joins",
     ),
     Mutation(
@@ -346,8 +349,8 @@ OF_THE_CORE = (
         "may_take",
         "core.proved >= must_reflect and core.reflects(deps, landing.token)",
         "core.reflects(deps, landing.token)",
-        within=3_000,
         theme="joins",
+        within=0,
     ),
     Mutation(
         "without Redis an own invalidation does not part joins",
@@ -355,7 +358,6 @@ OF_THE_CORE = (
         "may_take",
         "and landing.stand.own >= joined.own",
         "",
-        within=3_000,
     ),
     Mutation(
         "without Redis a load is joined however old it is",
@@ -363,8 +365,8 @@ OF_THE_CORE = (
         "may_take",
         "and landing.began > joined.at - core.max_staleness",
         "",
-        within=3_000,
         theme="joins",
+        within=0,
     ),
     Mutation(
         "without Redis what was met meanwhile does not part joins",
@@ -372,8 +374,8 @@ OF_THE_CORE = (
         "may_take",
         "and landing.stand.seen >= joined.seen",
         "",
-        within=3_000,
         theme="joins",
+        within=0,
     ),
     Mutation(
         "every caller leads",
