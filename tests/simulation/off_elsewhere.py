@@ -137,7 +137,6 @@ OF_BARRIERS = (
         "core.lapse()",
         "pass",
         theme="causal",
-        within=0,
     ),
     Mutation(
         "after a token that cannot be proved a load is joined all the same",

@@ -278,6 +278,7 @@ OF_THE_CORE = (
         "load_away",
         "flight, stand, inf)",
         "flight, stand, 0)",
+        within=0,
     ),
     Mutation(
         "L1 alone is filled under an unproved head",
