@@ -225,7 +225,7 @@ class World(Faults):
     def do_set(self, op: Operation) -> None:
         op.returns = {SET_ROW: self.history.versions[SET_ROW] + 1}
         item = self._want(op.process, "s", call=None), self.history.value(NOTHING)
-        self.begin(op, writes.put(op.process.tiers, [item]))
+        self.begin(op, writes.put(op.process.tiers, [item], blocking=False))
 
     def do_derive(self, op: Operation) -> None:
         """Take a token, read the source, set what came of it."""
@@ -235,7 +235,11 @@ class World(Faults):
         tiers = process.tiers
         token = yield from writes.token(tiers, blocking=False)
         value = yield self._calls["a"]
-        return (yield from writes.put(tiers, [(self._want(process, "a", call=None), value)], token))
+        return (
+            yield from writes.put(
+                tiers, [(self._want(process, "a", call=None), value)], token, blocking=False
+            )
+        )
 
     def do_block(self, op: Operation, tag: str, seconds: float, ttl: float, wait: bool, end: str) -> None:
         """An `invalidating` block; before its *end* the writer may die."""
