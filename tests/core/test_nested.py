@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
+
 from tests.core.hands import Clock, Hand, Node, bump
 from tests.core.sim_server import SimServer
 from tiercache._core.plan import Ask, Call
@@ -254,3 +256,22 @@ def test_in_one_process_too_a_part_is_as_new_as_its_load(clock: Clock) -> None:
     assert a.finish(inner, "new") == "new"
     a.finish(outer, "of new")
     invalidating.reply()
+
+
+@pytest.mark.xfail(strict=True, reason="stored under a token that no sync proved")
+def test_a_load_whose_sync_fails_stores_no_old_part_that_another_thread_read(
+    a: Node, server: SimServer
+) -> None:
+    """1. a has not heard of 2.  2. Its load of outer has token 2, and its sync fails.  3. In a thread of an
+    executor, where nobody can tell, the loader reads inner from L1: old.  4. fill(token 2) is accepted."""
+    a.load("inner", "old", ["u"])
+    bump(server, "u")
+    outer = a.read("outer", tags=["u"]).answer()
+    while outer.at == ("Sync",):
+        outer.lose()
+    assert outer.at == ("Call",)
+
+    part = a.load("inner", "new", ["u"])
+    a.finish(outer, part)
+
+    assert a.get("outer") != "old"
