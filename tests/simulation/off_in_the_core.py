@@ -253,6 +253,7 @@ OF_THE_CORE = (
         "_renew",
         "if core.pending and not (yield from send_pending(tiers)):",
         "if False:",
+        within=0,
     ),
     Mutation(
         "what was asked for again counts as done",
