@@ -148,12 +148,13 @@ def barrier(tiers: Tiers, token: Token) -> Plan[None]:
     this, and within the bound of G1.
     """
     patience = tiers.core.longest_lease()
-    mark = f"-{(nonce() + 1) / 2.0**49!r}"
     asked, since, pause, rings = None, inf, FIRST_LOOK, 0
     while True:
         bell = tiers.bells.hang(BELL)
         try:
-            behind = yield from _look(tiers, token, mark if asked is None else "")
+            # A mark of its own each time: a look that timed out may run late, after who bears it has synced.
+            mark = f"-{(nonce() + 1) / 2.0**49!r}" if asked is None else ""
+            behind = yield from _look(tiers, token, mark)
             now = tiers.clock()
             since = min(since, now)
             if asked is None and behind is not None:

@@ -234,13 +234,14 @@ Leave = tuple[Want, Flight, str, Stand, int]  # the last is the token, or AWAY
 
 def _call_many(tiers: Tiers, to_load: list[Leave], call: Call, *, blocking: bool) -> Plan[Mapping[str, Any]]:
     core, outer = tiers.core, running_load()
-    yield from catch_up(tiers, max(head for *_, head in to_load), blocking=blocking)
+    proved = yield from catch_up(tiers, max(head for *_, head in to_load), blocking=blocking)
     loads: list[Load] = []
     tokens = set()  # in as many epochs as there were between the first slice and the last
     for _, flight, _, stand, head in to_load:
         token = inf if head == AWAY else head
         loads.append(Load(core, stand.epoch, token, flight, loads[-1] if loads else outer))
         tokens.add((stand.epoch, token))
+    to_load[:] = [(*leave[:4], min(leave[4], proved)) for leave in to_load]
     for epoch, token in tokens:
         core.begin_load(epoch, token)
     try:

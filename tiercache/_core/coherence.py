@@ -93,16 +93,8 @@ class Coherence:
 
     def stand(self, now: float) -> Stand:
         with self.lock:
-            return Stand(
-                self.epoch,
-                self.generation,
-                self.proved,
-                self.applied,
-                self.seen,
-                self.own,
-                self.lease,
-                now,
-            )
+            heads = self.proved, self.applied, self.seen
+            return Stand(self.epoch, self.generation, *heads, self.own, self.lease, now)
 
     def withheld(self, deps: Iterable[str]) -> bool:
         """Whether an invalidation of *deps* is to be sent, so that L2 may not answer (model: Withheld)."""

@@ -109,26 +109,28 @@ def _call(tiers: Tiers, want: Want, flight: Flight, stand: Stand, token: float) 
         tiers.core.end_load(stand.epoch, token)
 
 
-def catch_up(tiers: Tiers, token: int, *, blocking: bool) -> Plan[None]:
-    """Let L1 know all that a load with *token* must reflect, before it begins.
+def catch_up(tiers: Tiers, token: int, *, blocking: bool) -> Plan[int]:
+    """Let L1 know all that a load with *token* must reflect, before it begins; the token to store it with.
 
     Its loader may read the cache where nobody can tell that the read is part of a load: in a thread of an
     executor, context variables do not follow. A head that others moved since the last sync costs such a
-    load one round trip; without it, see `Coherence.serve`. Twice, as the first may join an older sync.
-    (model: CatchUp)
+    load one round trip. Twice, as the first may join an older sync. Where none gets through, reads that are
+    known to be part of it must be that new all the same, see `Coherence.serve`, and it is stored with what is
+    proved for a token: the server refuses it where another part may be older. (model: CatchUp)
     """
     for _ in range(2):
         if tiers.core.proved < token:
             yield from sync(tiers, blocking=blocking)
+    return min(token, tiers.core.proved)
 
 
 def load_and_fill(
     tiers: Tiers, want: Want, flight: Flight, owner: str, stand: Stand, token: int, *, blocking: bool
 ) -> Plan[tuple[Landing, Any]]:
     """Load with leave from the server, and store what the server still accepts."""
-    yield from catch_up(tiers, token, blocking=blocking)
+    proved = yield from catch_up(tiers, token, blocking=blocking)
     value = yield from _call(tiers, want, flight, stand, token)
-    landing = landing_of(tiers, want, value, stand, token)
+    landing = landing_of(tiers, want, value, stand, proved)
     sent = tiers.clock()
     fill = fill_of(want, landing, owner)
     try:
