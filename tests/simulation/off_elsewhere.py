@@ -92,8 +92,8 @@ OF_BARRIERS = (
         "a barrier does not wait for leases of an older epoch",
         barriers,
         "_settled",
-        "return -inf if behind.settled",
-        "return -inf if True",
+        "if behind.settled:",
+        "if True:",
         theme="barriers",
     ),
     Mutation(

@@ -1,10 +1,10 @@
-"""The rules of the core, of loads and of joins, each switched off."""
+"""The rules of the core, each switched off."""
 
 from __future__ import annotations
 
 from tests.simulation import process
 from tests.simulation.mutations import Mutation
-from tiercache._core import coherence, flights, loads, syncs
+from tiercache._core import coherence, loads, syncs
 
 OF_THE_CORE = (
     # ---- L1: what may be served
@@ -263,128 +263,6 @@ OF_THE_CORE = (
         "if dep in self.pending:",
         theme="joins",
         within=0,
-    ),
-    # ---- loads
-    Mutation(
-        "a load ahead of the last sync does not sync first",
-        loads,
-        "catch_up",
-        "if tiers.core.proved < token:",
-        "if False:",
-        theme="nested",
-    ),
-    Mutation(
-        "a load without Redis takes its parts from the tiers",
-        loads,
-        "load_away",
-        "flight, stand, inf)",
-        "flight, stand, 0)",
-        within=0,
-    ),
-    Mutation(
-        "L1 alone is filled under an unproved head",
-        loads,
-        "proven",
-        "or stand.proved < stand.seen",
-        "",
-        within=0,
-    ),
-    # ---- joins
-    Mutation(
-        "whoever waits takes what comes",
-        flights,
-        "may_take",
-        "    deps = landing.deps\n",
-        "    deps = landing.deps\n    return True\n",
-    ),
-    Mutation(
-        "a join does not look at the epoch",
-        flights,
-        "may_take",
-        "if not same or joined.epoch not in (0, core.epoch) or",
-        "if",
-    ),
-    Mutation(
-        "a join does not look at what waits to be invalidated",
-        flights,
-        "may_take",
-        "or core.withheld(deps)",
-        "",
-    ),
-    Mutation(
-        "a join needs no lease",
-        flights,
-        "may_take",
-        "if core.lease <= joined.at:",
-        "if False:",
-        theme="joins",
-        within=0,
-    ),
-    Mutation(
-        "a join under a lapsed lease asks for no more than what was met",
-        flights,
-        "may_take",
-        "must_reflect = max(must_reflect, core.proved)",
-        "pass",
-        theme="joins",
-        within=0,
-    ),
-    Mutation(
-        "a join forgets an own invalidation that was pending",
-        flights,
-        "may_take",
-        "if joined.own > landing.stand.own and not core.reflects(deps, vouched):",
-        "if False:",
-        theme="joins",
-    ),
-    Mutation(
-        "a join trusts a proof without looking at the records",
-        flights,
-        "may_take",
-        "core.proved >= must_reflect and core.reflects(deps, landing.token)",
-        "core.proved >= must_reflect",
-        theme="joins",
-    ),
-    Mutation(
-        "a join looks at the records without a proof",
-        flights,
-        "may_take",
-        "core.proved >= must_reflect and core.reflects(deps, landing.token)",
-        "core.reflects(deps, landing.token)",
-        theme="joins",
-        within=0,
-    ),
-    Mutation(
-        "without Redis an own invalidation does not part joins",
-        flights,
-        "may_take",
-        "and landing.stand.own >= joined.own",
-        "",
-    ),
-    Mutation(
-        "without Redis a load is joined however old it is",
-        flights,
-        "may_take",
-        "and landing.began > joined.at - core.max_staleness",
-        "",
-        theme="joins",
-        within=0,
-    ),
-    Mutation(
-        "without Redis what was met meanwhile does not part joins",
-        flights,
-        "may_take",
-        "and landing.stand.seen >= joined.seen",
-        "",
-        theme="joins",
-        within=0,
-    ),
-    Mutation(
-        "every caller leads",
-        flights,
-        "Board.claim",
-        "flight is None or afresh",
-        "True or afresh",
     ),
     # ---- forks
     Mutation(
