@@ -46,7 +46,7 @@ vars == <<db, ages, srv, ten, ent, copy, issued, node, read, sync, write, late, 
 Join0 == [st |-> Stand0, young |-> FALSE, will |-> FALSE, covered |-> FALSE]
 Landing0 == [token |-> NONE, head |-> NONE, st |-> Stand0, iv |-> 0]
 Read0 == [pc |-> "idle", k |-> "i", lease |-> 0, v |-> NONE, iv |-> 0, token |-> NONE, head |-> NONE, st |-> Stand0,
-          age |-> 0, on |-> "", part |-> "", j |-> Join0, l |-> Landing0, around |-> FALSE,
+          store |-> NONE, age |-> 0, on |-> "", part |-> "", j |-> Join0, l |-> Landing0, around |-> FALSE,
           m1 |-> 0, m2 |-> 0, m6 |-> 0, m8 |-> 0]
 Sync0 == [pc |-> "idle", age |-> 0, ep |-> 0, gen |-> 0, applied |-> 0, rep |-> 0, head |-> 0, flush |-> FALSE,
           ver |-> [d \in Deps |-> 0], iv |-> [k \in Keys |-> 0], deps |-> {}]
@@ -208,22 +208,24 @@ ReadAnswered(t) ==
               /\ Meets(t, g, g.iv) /\ UNCHANGED <<told, ret>>
          ELSE /\ node' = [node EXCEPT ![p] = m]
               /\ read' = [read EXCEPT ![t] = IF Nested # "no" /\ g.k = "o" THEN [g EXCEPT !.pc = "lead"]
-                                             ELSE [g EXCEPT !.pc = "fill", !.v = db]]
+                                             ELSE [g EXCEPT !.pc = "fill", !.v = db, !.store = g.token]]
               /\ UNCHANGED bad /\ NotMet
       /\ UNCHANGED <<late, db, ages, server, sync, write, used>>
 
-\* loads.catch_up: L1 knows all that the load must reflect, or the sync that was to tell it did not get through
+\* loads.catch_up: L1 knows all that the load must reflect, or the sync that was to tell it did not get through,
+\* and then the load is stored under what is proved: a part that nobody knows of may be as old as that
+StoreToken(q, token) == IF On("proved_token") /\ q.proved < token THEN q.proved ELSE token
 CatchUp(t) ==
   LET g == read[t] IN
   /\ g.pc = "lead"
   /\ node[NodeOf(t)].proved >= g.token \/ ~SyncsArrive \/ ~On("catch_up")
-  /\ read' = [read EXCEPT ![t].pc = "nest"]
+  /\ read' = [read EXCEPT ![t].pc = "nest", ![t].store = StoreToken(node[NodeOf(t)], g.token)]
   /\ UNCHANGED <<late, db, ages, server, node, sync, write, used, judge>>
 
 FillRuns(t) ==
   LET g == read[t] e == ent[g.k]
-      token == IF On("token_at_miss") THEN g.token ELSE srv.head
-      l == [Landing0 EXCEPT !.token = g.token, !.st = g.st]
+      token == IF On("token_at_miss") THEN g.store ELSE srv.head
+      l == [Landing0 EXCEPT !.token = g.store, !.st = g.st]
   IN  /\ g.pc = "fill"
       /\ IF (IF On("token_at_miss") THEN Judge(srv, g.st.ep, token, g.k) ELSE srv.ep = g.st.ep) /\ ~Older(srv, e, token)
          THEN /\ ent' = [ent EXCEPT ![g.k] = [ep |-> srv.ep, token |-> token, val |-> g.v]]
@@ -235,7 +237,7 @@ FillRuns(t) ==
 \* loads.take_fill
 FillAnswered(t) ==
   LET g == read[t] p == NodeOf(t) q == node[p] m == Meet(q, g.st, g.head, g.k)
-      l == [Landing0 EXCEPT !.token = g.token, !.st = g.st, !.iv = g.iv]
+      l == [Landing0 EXCEPT !.token = g.store, !.st = g.st, !.iv = g.iv]
   IN  /\ g.pc = "filled"
       /\ IF Current(q, g.st)
          THEN /\ node' = [node EXCEPT ![p] = Keep(m, g)]
