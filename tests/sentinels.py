@@ -15,6 +15,7 @@ Until 4 two servers take writes, unless `min_replicas` keeps the old one from it
 from __future__ import annotations
 
 import os
+import random
 import secrets
 import shutil
 import signal
@@ -228,8 +229,13 @@ def _cli(port: int, *command: str | int, patience: float = TIMEOUT / 20) -> Any:
 
 
 def _free_ports(count: int) -> list[int]:
-    with ExitStack() as held:
-        probes = [held.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
+    """Ports that no outgoing connection is given: the servers of a topology look for one another from the
+    first moment on, and one that looks for a port that nobody listens at yet may come from that very port.
+    """
+    free: list[int] = []
+    while len(free) < count:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            free.append(port)
+    return free

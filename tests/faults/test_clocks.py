@@ -88,6 +88,8 @@ def test_an_entry_lives_its_ttl_for_a_process_half_an_hour_away(
     reader_and_writer: tuple[Peer, Peer],
 ) -> None:
     reader, writer = reader_and_writer
+    for peer in reader_and_writer:  # what it told before the server was emptied is owed to the new epoch
+        peer.do("health")
     writer.do("set", "brief", 1, ttl=0.5)
     writer.do("set", "long", 2, ttl=60)
     assert reader.do("get_many", ["brief", "long"]) == {"brief": 1, "long": 2}

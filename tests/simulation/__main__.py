@@ -6,7 +6,7 @@ import argparse
 import sys
 import time
 
-from tests.simulation.runs import failures, mutation_table, report, timeline
+from tests.simulation.runs import be_quiet, failures, mutation_table, report, timeline
 from tests.simulation.schedule import THEMES, schedule_of
 
 MAX_SHOWN = 3  # failures that are shrunk and printed
@@ -23,6 +23,7 @@ def main() -> int:
     parser.add_argument("--mutations", action="store_true", help="switch each rule off until it is noticed")
     parser.add_argument("--within", type=int, help="with --mutations: give up after so many seeds each")
     options = parser.parse_args()
+    be_quiet()
     if options.mutations:
         return mutations(options.first, options.within, options.jobs)
     if options.seed is not None and options.timeline:

@@ -33,12 +33,16 @@ def failures(first: int, seeds: int, jobs: int) -> Iterator[tuple[int, list[Fail
     if jobs == 1:
         yield from map(_batch, batches)
         return
-    with multiprocessing.get_context("fork").Pool(jobs) as pool:
+    with multiprocessing.get_context("fork").Pool(jobs, be_quiet) as pool:
         yield from pool.imap_unordered(_batch, batches)
 
 
+def be_quiet() -> None:
+    """In this process for good: nodes that are refused by a server say so in the log, again and again."""
+    logging.getLogger("tiercache").setLevel(logging.CRITICAL)
+
+
 def _batch(batch: tuple[int, int]) -> tuple[int, list[Failure]]:
-    logging.getLogger("tiercache").setLevel(logging.CRITICAL)  # it is refused by servers all the time
     start, count = batch
     found = [(seed, broken(schedule_of(seed))) for seed in range(start, start + count)]
     return count, [Failure(seed, promise) for seed, promise in found if promise is not None]
@@ -69,7 +73,6 @@ def report(failure: Failure) -> str:
 
 def found_after(mutation: Mutation, first: int = 0, most: int | None = None) -> Found:
     """How many seeds it takes to notice *mutation*, and which promise it breaks; None: not within *most*."""
-    logging.getLogger("tiercache").setLevel(logging.CRITICAL)
     with mutation.on():
         for count in range(1, (most or mutation.within) + 1):
             promise = broken(schedule_of(first + count - 1, mutation.theme))
@@ -85,6 +88,6 @@ def _found_after(job: tuple[int, int, int | None]) -> tuple[int, Found]:
 
 def mutation_table(first: int, most: int | None, jobs: int) -> Iterator[tuple[Mutation, Found]]:
     work = [(place, first, most) for place, mutation in enumerate(MUTATIONS) if most or mutation.within]
-    with multiprocessing.get_context("fork").Pool(jobs) as pool:
+    with multiprocessing.get_context("fork").Pool(jobs, be_quiet) as pool:
         for place, found in pool.imap(_found_after, work):
             yield MUTATIONS[place], found
