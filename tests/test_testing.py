@@ -108,6 +108,14 @@ def test_the_pair_serves_its_own_copies_until_it_is_settled(tiercache_pair: Pair
     assert load() == "new"
 
 
+def test_a_barrier_ends_where_the_clock_stands_still(tiercache_make: MakeCache) -> None:
+    here, there = (tiercache_make(max_staleness=0.2) for _ in range(2))
+    for cache in (here, there):
+        cache.sync.get_or_load("k", lambda: 1, tags=["t"])
+
+    assert here.sync.invalidate_tags("t", wait=True).token is not None
+
+
 def test_nothing_but_settle_brings_an_invalidation_across(tiercache_pair: Pair) -> None:
     for cache in tiercache_pair:
         cache.sync.set("k", 1)

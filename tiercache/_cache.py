@@ -214,7 +214,7 @@ class TierCache:
         """From now on this process reads nothing older than the write that *token* came from (G8).
 
         Nothing to wait for where that write was heard of, else one round trip. It never fails: while Redis
-        is away, reads go to their source instead.
+        is away it ends the lease, and reads go to their source, or raise under `on_lapse="raise"`.
         """
         await self._node.run_async(self._verbs.at_least(token))
 

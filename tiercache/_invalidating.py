@@ -16,6 +16,7 @@ from tiercache._node import Node
 from tiercache._settings import Duration, seconds
 
 OnOutage = Literal["commit", "abort"]
+MAX_FENCE_TTL = 86_400.0  # seconds; nothing it names is cached for as long, if its writer dies
 FENCE_TTL = 10.0  # seconds a write may take, and how long nothing is cached after its writer died
 
 
@@ -37,11 +38,15 @@ class _Block:
             raise ValueError(f"on_outage must be 'commit' or 'abort', not {on_outage!r}")
         self._node, self._tags, self._keys = node, tags, keys
         self._on_outage, self._wait = on_outage, wait
+        if not isinstance(wait, bool):
+            raise TypeError(f"wait must be True or False, not {wait!r}")
         self._fence_ttl = seconds(fence_ttl, "fence_ttl")
+        if self._fence_ttl > MAX_FENCE_TTL:
+            raise ValueError(f"fence_ttl must be at most a day, not {fence_ttl!r}")
         self._deps = deps_named(tags, keys)
         self._name = fences.new_name()
         self._runs_out, self._epoch, self._writer = inf, 0, ""
-        self._discarded = False
+        self._discarded = self._entered = False
         self.written: Written | None = None
         self.fenced = False
 
@@ -51,6 +56,9 @@ class _Block:
 
     def _begin(self) -> Plan[None]:
         """Hold back reads of this process, and put up the fence that the others keep to."""
+        if self._entered:
+            raise RuntimeError("a block of invalidating() is for one write; make another one for the next")
+        self._entered = True
         tiers = self._node.tiers
         self._writer = tiers.core.node
         tiers.core.hold(self._deps)

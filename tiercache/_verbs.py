@@ -110,8 +110,8 @@ class Verbs:
     def set(
         self, key: str, value: object, ttl: Ttl | Unset, tags: Tags, token: Token | None
     ) -> Plan[Written]:
-        if token is not None and not isinstance(token, Token):
-            raise TypeError(f"token must be what `token()` gave, not {token!r}")
+        if token is not None:
+            checked_token(token)
         return (
             yield from writes.put(
                 self.tiers, [(self.want(key, ttl=ttl, tags=tags), value)], token, blocking=self.blocking
@@ -130,6 +130,7 @@ class Verbs:
     def invalidate(self, tags: Tags, keys: Iterable[str], on_error: OnError, wait: bool) -> Plan[Written]:
         if on_error not in ("pend", "raise"):
             raise ValueError(f"on_error must be 'pend' or 'raise', not {on_error!r}")
+        checked_wait(wait)
         named = list(by_stored(keys))
         write = writes.invalidate(
             self.tiers, check_tags(tags, most=None), named, raise_if_away=on_error == "raise"
@@ -137,12 +138,12 @@ class Verbs:
         return (yield from barriers.reached(self.tiers, write) if wait else write)
 
     def clear(self, on_error: OnError, wait: bool) -> Plan[Written]:
+        checked_wait(wait)
         write = writes.clear(self.tiers, raise_if_away=on_error == "raise")
         return (yield from barriers.reached(self.tiers, write) if wait else write)
 
     def at_least(self, token: Token) -> Plan[None]:
-        if not isinstance(token, Token):
-            raise TypeError(f"token must be the token of a write, or Token.parse(text) of one, not {token!r}")
+        checked_token(token)
         yield from barriers.at_least(self.tiers, token, blocking=self.blocking)
 
     def probe(self) -> Plan[None]:
@@ -159,6 +160,16 @@ class Verbs:
 def jittered(settings: Settings, ttl: float | None) -> float | None:
     """*ttl* less a random part, so that what was stored together does not end together."""
     return ttl if ttl is None or not settings.jitter else ttl * (1 - settings.jitter * random.random())
+
+
+def checked_wait(wait: object) -> None:
+    if not isinstance(wait, bool):
+        raise TypeError(f"wait must be True or False, not {wait!r}; a barrier ends within max_staleness")
+
+
+def checked_token(token: object) -> None:
+    if not isinstance(token, Token) or not all(type(number) is int for number in token):
+        raise TypeError(f"token must be the token of a write, or Token.parse(text) of one, not {token!r}")
 
 
 def checked_loader(loader: Any) -> Callable[..., Any]:

@@ -53,8 +53,12 @@ class _Carrier:
         secure: bool,
         max_age: int | None,
     ) -> None:
+        if not isinstance(cache, TierCache | None):
+            raise SettingError(f"cache must be a TierCache, or None for the default one, not {cache!r}")
+        if not isinstance(secure, bool):
+            raise SettingError(f"secure must be True or False, not {secure!r}")
         for what, name in (("cookie", cookie), ("header", header)):
-            if name is not None and not _NAME.fullmatch(name):
+            if name is not None and not (isinstance(name, str) and _NAME.fullmatch(name)):
                 raise SettingError(
                     f"{what} must be a name of letters, digits and dashes, or None, not {name!r}"
                 )
@@ -77,8 +81,8 @@ class _Carrier:
             return token
         for part in (part for line in cookies for part in line.split(";")):
             name, _, value = part.strip().partition("=")
-            if name == self.cookie:
-                return _parsed(value)
+            if name == self.cookie and (token := _parsed(value)) is not None:
+                return token
         return None
 
     def lines(self, collected: Collected) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.servers import RedisServer
 from tests.world import World
-from tiercache import SettingError, TierCache, UnstableKey, Unstorable
+from tiercache import SettingError, TierCache, Token, UnstableKey, Unstorable
 
 
 @pytest.fixture
@@ -216,6 +216,45 @@ def test_a_block_that_names_nothing_is_refused(any_url: str, new_node: Callable[
     for make in (node.invalidating, node.sync.invalidating):
         with pytest.raises(ValueError, match="needs the tags= or keys="):
             make()
+
+
+def test_a_block_is_for_one_write(any_url: str, new_node: Callable[..., TierCache]) -> None:
+    """Entered again it would still be discarded; of two at once the first would lift the fence of both."""
+    block = new_node(any_url).sync.invalidating(tags=["t"])
+    with block:
+        block.discard()
+
+    with pytest.raises(RuntimeError, match="for one write"), block:
+        pass
+
+
+@pytest.mark.parametrize("wait", ["no", [], 0.5, 1, None])
+def test_what_waits_is_told_by_true_or_false(world: World, cache: Any, wait: Any) -> None:
+    async def body() -> None:
+        for act in (
+            lambda: cache.invalidate_tags("t", wait=wait),
+            lambda: cache.delete("k", wait=wait),
+            lambda: cache.clear(wait=wait),
+        ):
+            with pytest.raises(TypeError, match="wait must be True or False"):
+                await act()
+
+    world.run(body())
+
+
+@pytest.mark.parametrize("token", ["1-1", (1, 1), Token(1.5, 2), Token("a", "b")])  # type: ignore[arg-type]
+def test_what_is_no_token_is_refused(world: World, cache: Any, token: Any) -> None:
+    async def body() -> None:
+        for act in (lambda: cache.at_least(token), lambda: cache.set("k", 1, token=token)):
+            with pytest.raises(TypeError, match="token must be the token of a write"):
+                await act()
+
+    world.run(body())
+
+
+def test_a_fence_of_more_than_a_day_is_refused(any_url: str, new_node: Callable[..., TierCache]) -> None:
+    with pytest.raises(ValueError, match="at most a day"):
+        new_node(any_url).sync.invalidating(tags=["t"], fence_ttl="2d")
 
 
 def test_an_unknown_way_of_failing_is_refused(world: World, cache: Any) -> None:

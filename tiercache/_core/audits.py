@@ -100,7 +100,7 @@ def _judge(tiers: Tiers, served: Served, wait: float, asleep: Future[None]) -> P
     if _equal(tiers, given, last):
         return Verdict("same")
     again = yield from _load(tiers, served)
-    if not _equal(tiers, last, again) and not (yield from _is_recorded(tiers, served, begun)):
+    if not _equal(tiers, last, again) and not (yield from _is_recorded(tiers, served.deps, begun)):
         return Verdict("unstable")
     last = again
     for _ in range(ROUNDS):
@@ -110,12 +110,15 @@ def _judge(tiers: Tiers, served: Served, wait: float, asleep: Future[None]) -> P
         if not _equal(tiers, before, last):
             continue
         cached = yield from _cached(tiers, served)
+        # What is cached now may depend on something else than what was served.
+        entry = tiers.core.l1.entries.get(served.want.key)
+        deps = served.deps if entry is None else (*served.deps, *entry.deps)
         if cached is MISS or _equal(tiers, cached, last):
             return Verdict("stale_within_D")
         before, last = last, (yield from _load(tiers, served))
-        if _equal(tiers, before, last) and not (yield from _is_recorded(tiers, served, since)):
+        if _equal(tiers, before, last) and not (yield from _is_recorded(tiers, deps, since)):
             return Verdict("stale_beyond_D", _report(tiers, served, cached, last))
-    recorded = yield from _is_recorded(tiers, served, begun)
+    recorded = yield from _is_recorded(tiers, served.deps, begun)
     return Verdict("undecided" if recorded else "unstable")
 
 
@@ -158,14 +161,14 @@ def _cached(tiers: Tiers, served: Served) -> Plan[Any]:
     return value if value is MISS else _kept(tiers, value)
 
 
-def _is_recorded(tiers: Tiers, served: Served, since: Stand) -> Plan[bool]:
-    """Whether a record on what the value depends on ran after *since*, or that cannot be told any more."""
+def _is_recorded(tiers: Tiers, deps: tuple[str, ...], since: Stand) -> Plan[bool]:
+    """Whether a record on *deps* ran after *since*, or that cannot be told any more."""
     good, _ = yield from sync(tiers, blocking=True)
     if not good:
         raise _End("undecided")
     core = tiers.core
     same_history = (core.epoch, core.generation) == (since.epoch, since.generation)
-    return not (same_history and core.reflects(served.deps, since.seen))
+    return not (same_history and core.reflects(deps, since.seen))
 
 
 def _kept(tiers: Tiers, value: Any) -> Any:

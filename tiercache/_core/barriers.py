@@ -30,6 +30,8 @@ from tiercache._errors import L2Unavailable
 
 FIRST_LOOK = 0.01  # seconds; how soon a waiter looks again, twice as long each time: acknowledgements wake it
 TRUE_RINGS = 3  # wake-ups that left somebody behind, and are no reason for doubt
+MAX_LEASE_MS = 3_600_000  # as `max_staleness` may be; a longer one was planted
+LAST_LOOK = 0.08  # seconds between two looks at most: many waiters of one node share their wake-ups
 BELL = "barrier"
 # Anything else on the register is nobody's, and no lease is longer.
 _MEMBER = re.compile("[0-9A-Za-z]{1,64}:[0-9]{1,7}")
@@ -148,15 +150,15 @@ def barrier(tiers: Tiers, token: Token) -> Plan[None]:
     this, and within the bound of G1.
     """
     patience = tiers.core.longest_lease()
-    asked, since, pause, rings = None, inf, FIRST_LOOK, 0
+    asked, since, pause, rings, waited = None, inf, FIRST_LOOK, 0, 0.0
     while True:
         bell = tiers.bells.hang(BELL)
         try:
             # A mark of its own each time: a look that timed out may run late, after who bears it has synced.
             mark = f"-{(nonce() + 1) / 2.0**49!r}" if asked is None else ""
             behind = yield from _look(tiers, token, mark)
-            now = tiers.clock()
-            since = min(since, now)
+            since = min(since, tiers.clock())
+            now = max(tiers.clock(), since + waited)  # a test's clock may stand while it waits
             if asked is None and behind is not None:
                 asked, asked_at = behind, now
                 patience = max([patience, *map(_longest, asked.members)])
@@ -166,11 +168,13 @@ def barrier(tiers: Tiers, token: Token) -> Plan[None]:
             if now >= give_up:
                 break
             # Woken for nothing again and again, it is deaf: each look is a round trip.
-            yield Join(bell if rings <= TRUE_RINGS else Future(), min(give_up - now, pause))
+            wait = min(give_up - now, pause)
+            yield Join(bell if rings <= TRUE_RINGS else Future(), wait)
             rings += bell.done()
+            waited += 0.0 if bell.done() else wait
         finally:
             tiers.bells.take_down(BELL, bell)
-        pause *= 2
+        pause = min(2 * pause, LAST_LOOK)
     if asked is not None and behind is not None and now >= asked_at + patience:
         yield from _forget(tiers, asked, behind)
 
@@ -208,7 +212,7 @@ def _forget(tiers: Tiers, asked: Behind, behind: Behind) -> Plan[None]:
 
 def _longest(member: str) -> float:
     _, _, lease_ms = member.rpartition(":")
-    return int(lease_ms) / 1000 * CLOCKS
+    return min(int(lease_ms), MAX_LEASE_MS) / 1000 * CLOCKS
 
 
 def acknowledge(tiers: Tiers, question: Question) -> Plan[bool]:

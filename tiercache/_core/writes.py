@@ -25,7 +25,7 @@ NO_EXPIRY_MS = 30 * 24 * 3600 * 1000  # of `ttl=None` in L2: after a clear such 
 class Token(NamedTuple):
     """A place in the domain's history; for another process (`at_least`), or for a later `set`.
 
-    `str(token)` is text of at most 40 characters for a cookie or a header, and `Token.parse` its inverse.
+    `str(token)` is text of at most 29 characters for a cookie or a header, and `Token.parse` its inverse.
     """
 
     epoch: int
@@ -37,13 +37,15 @@ class Token(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Token:
         """The token that *text* is; ValueError for any other text, however long."""
-        if not _TOKEN.fullmatch(text):
-            raise ValueError(f"not a token: {text[:40]!r}")
-        epoch, _, number = text.partition("-")
-        return cls(int(epoch, 16), int(number, 16))
+        if not isinstance(text, str) or not _TOKEN.fullmatch(text):
+            raise ValueError(f"not a token: {text!r:.40}")
+        epoch, number = (int(part, 16) for part in text.split("-"))
+        if max(epoch, number) >= 2**53:
+            raise ValueError(f"not a token, its numbers are too large: {text!r}")
+        return cls(epoch, number)
 
 
-_TOKEN = re.compile("[0-9a-f]{1,14}-[0-9a-f]{1,14}")  # numbers below 2^53, as the scripts have them
+_TOKEN = re.compile("[0-9a-f]{1,14}-[0-9a-f]{1,14}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,8 @@ MAX_QUESTIONS = 32  # barriers that wait for this node at once; the rest find it
 LOOK_EVERY = 1.0  # seconds between two looks at whether another server is the primary now
 DEAF = 10.0  # seconds without a subscription after a flood on the channel
 TRUSTED, LIED, FOREIGN = 0.01, 0.1, 0.1  # parts of D between a sync and one that a hint asks for
-ASKED, ASKED_BY_A_LIAR = 0.002, 0.2  # parts of D between two rounds of acknowledgements
+ASKED, ASKED_BY_A_LIAR = 0.002, 0.2  # parts of D between two rounds of acknowledgements,
+AT_MOST = 0.01, 1.0  # and seconds: whoever waits for a barrier knows nothing of D
 
 SLEEP_NOTICED = 0.05  # seconds
 
@@ -189,22 +190,24 @@ class Listener:
         elif question.epoch == core.epoch and question.waiter != core.node:
             # What the server was told once it need not be told again, however often somebody asks.
             told = self._told[1] if self._told[0] == core.epoch else 0
-            if question.number > told and len(self._questions) < MAX_QUESTIONS:
+            asked = self._questions.get(question.waiter, question).number
+            if question.number > told and question.number >= asked and len(self._questions) < MAX_QUESTIONS:
                 self._questions[question.waiter] = question
 
     def _answer(self, now: float) -> None:
         """Acknowledge what was asked: the first question in order syncs for all that are true."""
-        core, spacing = self._tiers.core, ASKED
+        core, pause = self._tiers.core, min(ASKED * self._tiers.core.max_staleness, AT_MOST[0])
         questions, self._questions = sorted(self._questions.values()), {}
         try:
             for question in questions:
                 if not run(acknowledge(self._tiers, question), self._perform):
-                    spacing = ASKED_BY_A_LIAR  # the rest are further ahead, or not told yet: let it come
+                    # The rest are further ahead, or not told yet: let it come.
+                    pause = min(ASKED_BY_A_LIAR * core.max_staleness, AT_MOST[1])
                     break
                 self._told = core.epoch, core.proved
         except L2Unavailable:
             pass  # whoever asked looks again, and waits no longer than a lease
-        self._next_answer = now + spacing * core.max_staleness
+        self._next_answer = now + pause
 
     def _count(self) -> None:
         """A message that nobody here waited for: if there are too many, a sync will tell."""
