@@ -22,7 +22,7 @@ lint: .venv/for-work
 types: .venv/for-work
 	$(BIN)/mypy
 	$(BIN)/mypy tests/typing/api.py
-	$(BIN)/pyright tests/typing/api.py
+	$(BIN)/pyright --pythonpath $(BIN)/python tests/typing/api.py
 
 examples: .venv/for-work
 	$(BIN)/pytest tests/test_readme.py
