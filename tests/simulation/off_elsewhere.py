@@ -111,6 +111,7 @@ OF_BARRIERS = (
         "SimServer._ack",
         "-command.proved",
         "-state.head",
+        within=1_000,
         theme="barriers",
     ),
     Mutation(
