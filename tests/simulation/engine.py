@@ -271,4 +271,5 @@ class Engine:
 
 
 def _waits_for(op: Operation, future: object) -> bool:
-    return op.waited_for is future or (isinstance(op.hand.step, Join) and op.hand.step.future is future)
+    step = op.hand.step if op.hand is not None else None  # one that has not begun is at no step
+    return op.waited_for is future or (isinstance(step, Join) and step.future is future)
