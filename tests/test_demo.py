@@ -53,11 +53,17 @@ def read_until(process: subprocess.Popen[str], what: str) -> None:
 
 
 def still_running(tmp: Path) -> list[int]:
-    """Every process whose environment names *tmp*, as that of the demo's does."""
+    """Every process whose environment names *tmp*, as that of the demo's does, or that works below it.
+
+    A redis-server writes its title over its environment.
+    """
     found = []
     for entry in Path("/proc").iterdir():
         try:
-            if entry.name.isdigit() and str(tmp).encode() in (entry / "environ").read_bytes():
+            if entry.name.isdigit() and (
+                str(tmp).encode() in (entry / "environ").read_bytes()
+                or Path(os.readlink(entry / "cwd")).is_relative_to(tmp)
+            ):
                 found.append(int(entry.name))
         except OSError:  # it has ended, or is somebody else's
             continue
