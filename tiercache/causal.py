@@ -25,7 +25,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from tiercache import Collected, SettingError, TierCache, Token, default_cache
 
@@ -42,17 +42,24 @@ StartResponse = Callable[..., Any]
 WSGIApp = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
 
 
-class _Carrier:
-    """How a token is written on a response, and found in a request."""
+A = TypeVar("A", bound=Callable[..., Any])
+
+
+class _Carrier(Generic[A]):
+    """How a token is written on a response of *app*, and found in a request."""
 
     def __init__(
         self,
-        cache: TierCache | None,
-        cookie: str | None,
-        header: str | None,
-        secure: bool,
-        max_age: int | None,
+        app: A,
+        cache: TierCache | None = None,
+        *,
+        cookie: str | None = COOKIE,
+        header: str | None = HEADER,
+        secure: bool = False,
+        max_age: int | None = None,
     ) -> None:
+        if not callable(app):
+            raise SettingError(f"app must be the application that is wrapped, not {app!r}")
         if not isinstance(cache, TierCache | None):
             raise SettingError(f"cache must be a TierCache, or None for the default one, not {cache!r}")
         if not isinstance(secure, bool):
@@ -66,7 +73,7 @@ class _Carrier:
             raise SettingError("cookie=None and header=None leave nothing to carry a token")
         if max_age is not None and (isinstance(max_age, bool) or not isinstance(max_age, int) or max_age < 1):
             raise SettingError(f"max_age must be a whole number of seconds of at least 1, not {max_age!r}")
-        self._cache, self.cookie, self.header = cache, cookie, header
+        self.app, self._cache, self.cookie, self.header = app, cache, cookie, header
         self._flags = "; Path=/; HttpOnly; SameSite=Lax" + ("; Secure" if secure else "")
         self._max_age = max_age
 
@@ -106,40 +113,26 @@ def _parsed(text: str) -> Token | None:
         return None
 
 
-class CausalTokens:
+class CausalTokens(_Carrier[App]):
     """ASGI middleware: each request of *app* sees what the one before it wrote, on whatever worker.
 
     *cache* is whose writes count; None: the default cache. *cookie* and *header* are names, None: without.
     *secure* lets the cookie travel over https alone; *max_age* is its life in whole seconds.
     """
 
-    def __init__(
-        self,
-        app: App,
-        cache: TierCache | None = None,
-        *,
-        cookie: str | None = COOKIE,
-        header: str | None = HEADER,
-        secure: bool = False,
-        max_age: int | None = None,
-    ) -> None:
-        self.app = app
-        self._carrier = _Carrier(cache, cookie, header, secure, max_age)
-        self._header = header.lower().encode() if header is not None else b""
-
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         token = self._found(scope["headers"])
-        cache = self._carrier.cache
+        cache = self.cache
         if token is not None:
             await cache.at_least(token)
         with cache.collect_token() as collected:
 
             async def send_with_token(message: Message) -> None:
                 if message["type"] == "http.response.start":
-                    lines = [(n.lower().encode(), v.encode()) for n, v in self._carrier.lines(collected)]
+                    lines = [(n.lower().encode(), v.encode()) for n, v in self.lines(collected)]
                     message = {**message, "headers": [*message.get("headers", ()), *lines]}
                 await send(message)
 
@@ -147,34 +140,22 @@ class CausalTokens:
 
     def _found(self, headers: Iterable[tuple[bytes, bytes]]) -> Token | None:
         header, cookies = None, []
+        own = (self.header or "").lower().encode()
         for name, value in headers:
             if name == b"cookie":
                 cookies.append(value.decode("latin-1"))
-            elif name == self._header:
+            elif name == own:
                 header = value.decode("latin-1")
-        return self._carrier.found(header, cookies)
+        return self.found(header, cookies)
 
 
-class WSGICausalTokens:
+class WSGICausalTokens(_Carrier[WSGIApp]):
     """WSGI middleware; see `CausalTokens`."""
 
-    def __init__(
-        self,
-        app: WSGIApp,
-        cache: TierCache | None = None,
-        *,
-        cookie: str | None = COOKIE,
-        header: str | None = HEADER,
-        secure: bool = False,
-        max_age: int | None = None,
-    ) -> None:
-        self.app = app
-        self._carrier = _Carrier(cache, cookie, header, secure, max_age)
-        self._variable = "HTTP_" + (header or "").upper().replace("-", "_")
-
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-        token = self._carrier.found(environ.get(self._variable), [environ.get("HTTP_COOKIE", "")])
-        cache = self._carrier.cache
+        variable = "HTTP_" + (self.header or "").upper().replace("-", "_")
+        token = self.found(environ.get(variable), [environ.get("HTTP_COOKIE", "")])
+        cache = self.cache
         if token is not None:
             cache.sync.at_least(token)
         collected, has_begun = cache.collect_token(), False
@@ -182,7 +163,7 @@ class WSGICausalTokens:
         def start_with_token(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
             nonlocal has_begun
             has_begun = True
-            return start_response(status, [*headers, *self._carrier.lines(collected)], *error)
+            return start_response(status, [*headers, *self.lines(collected)], *error)
 
         with collected:
             body = self.app(environ, start_with_token)

@@ -303,3 +303,31 @@ def test_texts_are_cut_around_where_they_differ() -> None:
     assert "new" in new
     assert max(len(old), len(new)) <= SHOWN + 6
     assert shown("'old'", "'new'") == ("'old'", "'new'")
+
+
+def test_a_value_that_is_cached_under_another_tag_by_now_is_looked_up_by_that(
+    a: Node, b: Node, server: SimServer
+) -> None:
+    """1. A hit under t.  2. The entry goes; one of the same key is stored under u.  3. A write that is told
+    on u, while the audit looks: nobody forgot it."""
+    a.load("k", "old", ["t"])
+    under_way, calls = start(a), 0
+    while not under_way.is_done:
+        if isinstance(under_way.step, Join):
+            a.clock.advance(under_way.step.timeout)
+            if calls == 2:
+                a.core.l1.drop("k")
+                server.domain.entries.clear()
+                b.synced().load("k", "between", ["u"])
+            a.synced()
+            under_way.reply(TIMED_OUT)
+        elif under_way.at == ("Call",):
+            calls += 1
+            if calls == 4:
+                bump(server, "u")
+            under_way.reply("new")
+        else:
+            under_way.answer()
+
+    assert calls > 4
+    assert under_way.result.outcome == "stale_within_D"

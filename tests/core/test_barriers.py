@@ -8,9 +8,10 @@ import pytest
 
 from tests.core.hands import Clock, D, Hand, Node, bump
 from tests.core.sim_server import SimServer, State
-from tiercache._core.barriers import BELL, FIRST_LOOK, Forget, Question
+from tiercache._core.barriers import BELL, FIRST_LOOK, LAST_LOOK, Forget, Question
 from tiercache._core.coherence import CLOCKS
 from tiercache._core.commands import member_of
+from tiercache._core.plan import Join
 from tiercache._core.reads import MISS
 from tiercache._core.writes import Token
 
@@ -354,3 +355,15 @@ def test_a_node_that_leaves_takes_no_lease_from_a_sync_that_ran_before_it_was_of
 
     assert a.reached("t").answer().is_done
     assert b.read("k", call=None).at == ("Sync", "Read"), "it has no lease"
+
+
+def test_who_waits_looks_again_soon_however_long_it_has_waited(a: Node, b: Node) -> None:
+    """Wake-ups are shared by all who wait in a process, and may be lost: none may cost a waiter seconds."""
+    waiting, pauses = a.reached("t").answer(), []
+    for _ in range(8):
+        assert isinstance(waiting.step, Join)
+        pauses.append(waiting.step.timeout)
+        look(waiting)
+
+    assert pauses[0] == FIRST_LOOK
+    assert max(pauses) == LAST_LOOK

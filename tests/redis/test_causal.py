@@ -436,6 +436,15 @@ def test_several_caches_are_told_apart_by_name(
     assert response.headers["X-Users-Token"] != response.headers["X-Tiercache-Token"]
 
 
+def test_a_cookie_that_is_no_token_does_not_hide_one_that_is(cache: TierCache) -> None:
+    async def application(*_: Any) -> None:
+        raise NotImplementedError
+
+    carrier = CausalTokens(application, cache)
+
+    assert carrier.found(None, ["tiercache=old; a=b", "tiercache=1-2"]) == Token(1, 2)
+
+
 def test_cookie_or_header_may_be_left_out(cache: TierCache) -> None:
     async def write(request: Request) -> Response:
         await cache.delete("k")
@@ -455,12 +464,17 @@ def test_cookie_or_header_may_be_left_out(cache: TierCache) -> None:
         ({"cookie": None, "header": None}, "leave nothing"),
         ({"max_age": 0}, "max_age must be"),
         ({"max_age": 1.5}, "max_age must be"),
+        ({"cookie": 5}, "cookie must be a name"),
+        ({"header": b"X"}, "header must be a name"),
+        ({"secure": "no"}, "secure must be True or False"),
+        ({"cache": "redis://127.0.0.1:6379/0"}, "cache must be a TierCache"),
+        ({"app": None}, "app must be the application"),
     ],
 )
 def test_options_that_cannot_be_are_errors_at_once(options: dict[str, Any], message: str) -> None:
     for made in (CausalTokens, WSGICausalTokens):
         with pytest.raises(SettingError, match=message):
-            made(None, **options)  # type: ignore[arg-type]
+            made(**{"app": print, **options})
 
 
 @pytest.mark.parametrize("kind", ["websocket", "lifespan"])
