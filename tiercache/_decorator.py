@@ -22,6 +22,7 @@ from tiercache._core.flights import running_load
 from tiercache._core.keys import CallKeys
 from tiercache._core.l1 import L1, Entry, kind_of
 from tiercache._core.plan import Call, Plan
+from tiercache._core.sources import is_writing
 from tiercache._core.tags import TagTemplates
 from tiercache._core.tiers import Counts, Want
 from tiercache._core.writes import Written
@@ -136,11 +137,8 @@ class Function:
         return reads.read(cache._node.tiers, want, blocking=self.blocking)
 
     def behind_a_load(self, node: Node, args: Args, kwargs: Kwargs) -> Entry | None:
-        """The entry the hit path would have found, were no load running that may be ahead of L1.
-
-        Such a load closes the hit path for all; only reads made inside of one need the longer way.
-        """
-        if kwargs or running_load() is not None:
+        """The entry the hit path would have found, were it not closed; None within a load or transaction."""
+        if kwargs or running_load() is not None or is_writing():
             return None
         until = node.tiers.core.lease
         try:

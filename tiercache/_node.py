@@ -266,6 +266,11 @@ class Node:
             self._forked = True
 
 
+def cores() -> list[Coherence]:
+    """Those of all nodes of this process."""
+    return [node.tiers.core for node in list(_nodes)]
+
+
 def _new_id() -> str:
     """128 random bits: process ids are all 1 in containers."""
     return secrets.token_hex(16)

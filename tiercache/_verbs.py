@@ -15,7 +15,7 @@ from tiercache._audit import Auditor
 from tiercache._core import barriers, batches, reads, syncs, writes
 from tiercache._core.keys import check_key
 from tiercache._core.plan import Call, Plan
-from tiercache._core.tags import check_tags
+from tiercache._core.tags import check_entry_tags, check_tags
 from tiercache._core.tiers import Counts, Tiers, Want
 from tiercache._core.writes import Token, Written
 from tiercache._settings import Settings, lifetime
@@ -63,7 +63,7 @@ class Verbs:
             check_key(key),
             self.counts,
             call=call,
-            tags=check_tags(tags),
+            tags=check_entry_tags(tags),
             ttl=jittered(self.settings, self.lifetime(ttl)),
             l1_ttl=self.settings.l1_ttl,
             l2=self.l2,

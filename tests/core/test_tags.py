@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tiercache._core.tags as tags_module
-from tiercache._core.tags import MAX_TAG_BYTES, MAX_TAGS, TagTemplates, check_tags
+from tiercache._core.tags import MAX_TAG_BYTES, MAX_TAGS, TagTemplates, check_entry_tags, check_tags
 
 
 class Kind(enum.Enum):
@@ -294,3 +294,42 @@ def test_the_print_of_a_callable_is_the_same_in_another_process(tmp_path: Path) 
 def test_a_callable_object_has_the_print_of_its_class() -> None:
     first, second = functools.partial(users_and), functools.partial(users_and)
     assert TagTemplates(first, ["user_id"]).print == TagTemplates(second, ["user_id"]).print
+
+
+@pytest.mark.parametrize(
+    ("tags", "kept"),
+    [
+        (["row:users:7"], ("row:users:7", "row:users:*")),
+        (
+            ["row:users:7", "table:posts", "row:users:8"],
+            (
+                "row:users:7",
+                "table:posts",
+                "row:users:8",
+                "row:users:*",
+            ),
+        ),
+        (["row:shop.users:a:b"], ("row:shop.users:a:b", "row:shop.users:*")),
+        (["row:users:*"], ("row:users:*",)),
+        (["row:users:", "row:users", "arrow:users:7"], ("row:users:", "row:users", "arrow:users:7")),
+    ],
+)
+def test_an_entry_of_a_row_depends_on_all_rows_of_its_table_too(
+    tags: list[str], kept: tuple[str, ...]
+) -> None:
+    assert check_entry_tags(tags) == kept
+    assert TagTemplates(tags, []).render({}) == kept
+
+
+def test_a_template_of_a_row_depends_on_all_rows_of_its_table_too() -> None:
+    assert TagTemplates("row:users:{number}", ["number"]).render({"number": 7}) == (
+        "row:users:7",
+        "row:users:*",
+    )
+    chosen = TagTemplates(lambda number: f"row:users:{number}", ["number"])
+    assert chosen.render({"number": 7}) == ("row:users:7", "row:users:*")
+
+
+def test_all_rows_count_among_the_tags_of_an_entry() -> None:
+    with pytest.raises(ValueError, match="at most 128"):
+        check_entry_tags([f"row:users:{n}" for n in range(128)])

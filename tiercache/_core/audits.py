@@ -40,11 +40,12 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import Any, Final, Literal
 
-from tiercache._core.coherence import ANY_EPOCH, Stand
+from tiercache._core.coherence import Stand
 from tiercache._core.flights import Flight, Load
 from tiercache._core.l1 import Entry, deps_of
 from tiercache._core.plan import Call, Join, Plan
 from tiercache._core.reads import MISS, read
+from tiercache._core.sources import ANY_EPOCH
 from tiercache._core.syncs import sync
 from tiercache._core.tiers import Counts, Tiers, Want
 from tiercache._errors import L2Unavailable, Unstorable

@@ -15,6 +15,7 @@ from tiercache._core.loads import (
     catch_up,
     fill_of,
     keep_local,
+    landing_in_private,
     landing_of,
     proven,
     take_fill,
@@ -23,6 +24,7 @@ from tiercache._core.loads import (
 )
 from tiercache._core.plan import Ask, Call, Plan, Tell
 from tiercache._core.reads import look, read
+from tiercache._core.sources import Found, uncommitted
 from tiercache._core.tiers import Tiers, Want
 from tiercache._core.writes import deps_named
 from tiercache._errors import L2Unavailable
@@ -69,7 +71,8 @@ def get_many(tiers: Tiers, wants: Sequence[Want], *, blocking: bool) -> Plan[dic
     out: dict[str, Any] = {}
     missing = []
     for want in wants:
-        if not tiers.core.bypassed(deps_named((), (want.key,))):
+        deps = deps_named((), (want.key,))
+        if not (tiers.core.bypassed(deps) or uncommitted(deps)):
             entry = look(tiers, want, running_load(), tiers.clock())
             if entry is None:
                 missing.append(want)
@@ -88,14 +91,14 @@ def get_many(tiers: Tiers, wants: Sequence[Want], *, blocking: bool) -> Plan[dic
     return out
 
 
-Found = tuple[Stand, int, Answer]
+Answered = tuple[Stand, int, Answer]
 
 
 def _ask_all(
     tiers: Tiers, wants: Sequence[Want], mode: Mode, owners: Sequence[str], *, blocking: bool
-) -> Plan[list[Found]]:
+) -> Plan[list[Answered]]:
     """An answer for each of *wants*, "away" ones as a miss at no head; a slice a round trip."""
-    answers: dict[str, Found] = {}
+    answers: dict[str, Answered] = {}
     todo = [KeyAsk(want.key, mode, owner) for want, owner in zip(wants, owners, strict=True)]
     while todo:
         asks, todo = tuple(todo[:MAX_READ]), todo[MAX_READ:]
@@ -137,7 +140,7 @@ def get_or_load_many(
             out[want.key] = entry.take()
             continue
         deps = deps_named(want.tags, (want.key,))
-        if tiers.core.bypassed(deps) or tiers.core.withheld(deps):
+        if tiers.core.bypassed(deps) or tiers.core.withheld(deps) or uncommitted(deps):
             later.append(want)
             continue
         flight, role = tiers.board.claim(want.key, tiers.clock(), load, blocking=blocking)
@@ -178,15 +181,15 @@ def _lead_many(
     wants = [want for want, _ in led.values()]
     owned = [(want, tiers.owner()) for want in wants]
     try:
-        found = yield from _find(tiers, owned, blocking=blocking)
-        later, to_load = _sort(tiers, led, owned, found, out)
+        answers = yield from _find(tiers, owned, blocking=blocking)
+        later, to_load = _sort(tiers, led, owned, answers, out)
         if to_load:
             keys = [spelled[want.key] for want, *_ in to_load]
             call = Call(loader, (keys,))
-            brought = yield from _call_many(tiers, to_load, call, blocking=blocking)
+            brought, found = yield from _call_many(tiers, to_load, call, blocking=blocking)
             named = zip([want for want, *_ in to_load], keys, strict=True)
             values = {want.key: brought[key] for want, key in named if key in brought}
-            yield from _store_many(tiers, to_load, values, out, blocking=blocking)
+            yield from _store_many(tiers, to_load, values, found, out, blocking=blocking)
     except GeneratorExit:  # the plan itself is thrown away, with the loop it ran in
         raise
     except BaseException:
@@ -195,7 +198,7 @@ def _lead_many(
     return later
 
 
-def _find(tiers: Tiers, owned: Sequence[tuple[Want, str]], *, blocking: bool) -> Plan[list[Found]]:
+def _find(tiers: Tiers, owned: Sequence[tuple[Want, str]], *, blocking: bool) -> Plan[list[Answered]]:
     """What L2 answers for each; where it is left out, leave to load under what is proved."""
     if all(want.l2 for want, _ in owned):
         wants, owners = [want for want, _ in owned], [owner for _, owner in owned]
@@ -209,13 +212,13 @@ def _sort(
     tiers: Tiers,
     led: dict[str, tuple[Want, Flight]],
     owned: Sequence[tuple[Want, str]],
-    found: list[Found],
+    answers: list[Answered],
     out: dict[str, Any],
 ) -> tuple[list[Want], list[Leave]]:
     """Land the hits; what others are loading, and what is to be loaded here."""
     later: list[Want] = []
     to_load: list[Leave] = []
-    for (want, owner), (stand, head, answer) in zip(owned, found, strict=True):
+    for (want, owner), (stand, head, answer) in zip(owned, answers, strict=True):
         flight = led[want.key][1]
         hit = take_hit(tiers, want, answer, stand, head) if isinstance(answer, Hit) else None
         if hit is not None:
@@ -232,20 +235,24 @@ def _sort(
 Leave = tuple[Want, Flight, str, Stand, int]  # the last is the token, or AWAY
 
 
-def _call_many(tiers: Tiers, to_load: list[Leave], call: Call, *, blocking: bool) -> Plan[Mapping[str, Any]]:
+def _call_many(
+    tiers: Tiers, to_load: list[Leave], call: Call, *, blocking: bool
+) -> Plan[tuple[Mapping[str, Any], Found]]:
+    """What the one call brought, and what its source said: of all of it, for all of it."""
     core, outer = tiers.core, running_load()
     proved = yield from catch_up(tiers, max(head for *_, head in to_load), blocking=blocking)
+    found = Found()
     loads: list[Load] = []
     tokens = set()  # in as many epochs as there were between the first slice and the last
     for _, flight, _, stand, head in to_load:
         token = inf if head == AWAY else head
-        loads.append(Load(core, stand.epoch, token, flight, loads[-1] if loads else outer))
+        loads.append(Load(core, stand.epoch, token, flight, loads[-1] if loads else outer, found=found))
         tokens.add((stand.epoch, token))
     to_load[:] = [(*leave[:4], min(leave[4], proved)) for leave in to_load]
     for epoch, token in tokens:
         core.begin_load(epoch, token)
     try:
-        return checked((yield replace(call, load=loads[-1])))
+        return checked((yield replace(call, load=loads[-1]))), found
     finally:
         for load in loads:
             load.is_over = True
@@ -263,12 +270,14 @@ def _store_many(
     tiers: Tiers,
     to_load: list[Leave],
     values: Mapping[str, Any],
+    found: Found,
     out: dict[str, Any],
     *,
     blocking: bool,
 ) -> Plan[None]:
     """Keep what was loaded, as far as the server still accepts it, and land each flight."""
-    yield from _unlock([(want, owner) for want, _, owner, _, _ in to_load if want.key not in values])
+    kept = values if found.is_committed else {}
+    yield from _unlock([(want, owner) for want, _, owner, _, _ in to_load if want.key not in kept])
     local: list[tuple[Want, Flight, Landing]] = []
     fills: list[tuple[Want, Flight, Landing, Fill]] = []
     for want, flight, owner, stand, head in to_load:
@@ -276,7 +285,11 @@ def _store_many(
             continue
         want.counts.loads += 1
         value = out[want.key] = values[want.key]
-        landing = landing_of(tiers, want, value, stand, None if head == AWAY else head)
+        if not found.is_committed or (head == AWAY and found.limit < inf):
+            tiers.board.land(flight, landing_in_private(tiers, want, value, stand))
+            continue
+        want = replace(want, tags=found.tagged(want.tags))
+        landing = landing_of(tiers, want, value, stand, found.capped(None if head == AWAY else head))
         tiers.events["uncached"] += head == AWAY
         if head != AWAY and want.l2:
             fills.append((want, flight, landing, fill_of(want, landing, owner)))

@@ -26,11 +26,11 @@ from typing import Literal
 from tiercache._core.commands import Recorded, Sync, Synced
 from tiercache._core.l1 import L1, Entry, deps_of
 from tiercache._core.records import EVERYTHING, Hint, key_dep
+from tiercache._core.sources import ANY_EPOCH
 from tiercache._core.told import Told
 
 CLOCKS = (1 + 1e-3) / (1 - 1e-3)  # how much longer a second of one process may be than one of another
 MAX_RECENT = 10_000  # records remembered against late replies; beyond it, late replies are not kept
-ANY_EPOCH = -1  # in place of an epoch: of a load that no tier answers in, whatever the epoch
 MAX_PENDING = 10_000  # dependencies whose invalidation waits for Redis; beyond it they are a clear
 
 

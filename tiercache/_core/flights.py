@@ -17,11 +17,12 @@ import threading
 from collections.abc import Iterable
 from concurrent.futures import Future
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from tiercache._core.coherence import ANY_EPOCH, Coherence, Stand
+from tiercache._core.coherence import Coherence, Stand
 from tiercache._core.l1 import Entry
+from tiercache._core.sources import ANY_EPOCH, Found, uncommitted
 
 
 class _Abandoned:
@@ -44,6 +45,7 @@ class Landing:
     token: int | None  # leave to load; None: a hit, or a load without Redis
     head: int | None  # head of the hit or of the accepted fill; None: neither
     payload: bytes = b""  # of what was loaded
+    is_private: bool = False  # its source says that it is for nobody but its loader's caller
 
 
 class Flight:
@@ -75,6 +77,7 @@ class Load:
     flight: Flight
     outer: Load | None
     unsourced: bool = False  # of an audit: it read, by `get`, what has no loader
+    found: Found = field(default_factory=Found)  # what its source said
     is_over: bool = False  # a task that the loader started, and did not wait for, may outlive it
 
     def chain(self) -> Iterable[Load]:
@@ -243,7 +246,7 @@ def may_take(core: Coherence, joined: Stand, landing: Landing, *, nested: bool) 
     died and left no record: it must have begun within the bound (G7). (model: MayTake)
     """
     deps = landing.deps
-    if core.bypassed(deps):
+    if landing.is_private or core.bypassed(deps) or uncommitted(deps):
         return False
     if landing.token is None and landing.head is None:
         # Loaded without Redis: younger than the last invalidation of this node, and than D.

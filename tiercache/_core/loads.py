@@ -12,11 +12,12 @@ from math import inf
 from typing import Any
 
 from tiercache._core.coherence import Stand
-from tiercache._core.commands import Answer, Answers, Fill, Hit, KeyAsk, Read
+from tiercache._core.commands import Answer, Answers, Fill, Hit, KeyAsk, Read, Unlock
 from tiercache._core.flights import Flight, Landing, Load, ahead_of, running_load
 from tiercache._core.l1 import Entry
-from tiercache._core.plan import Plan, ask
+from tiercache._core.plan import Plan, Tell, ask
 from tiercache._core.records import check_of, parse_entry
+from tiercache._core.sources import Found, uncommitted
 from tiercache._core.syncs import sync
 from tiercache._core.tiers import Tiers, Want
 from tiercache._core.values import Unreadable
@@ -88,7 +89,7 @@ def take_hit(tiers: Tiers, want: Want, hit: Hit, stand: Stand, head: int) -> tup
         tiers.events["unreadable"] += 1
         return None
     deps = deps_named(stored.tags, (want.key,))
-    if tiers.core.withheld(deps) or tiers.core.bypassed(deps):
+    if tiers.core.withheld(deps) or tiers.core.bypassed(deps) or uncommitted(deps):
         return None
     entry = made_entry(tiers, want, value, stored.payload, stand.at, hit.left, head, stored)
     if want.l1 and tiers.core.insert(entry, stand, stand.at):
@@ -96,17 +97,23 @@ def take_hit(tiers: Tiers, want: Want, hit: Hit, stand: Stand, head: int) -> tup
     return Landing(entry, deps, stand, stand.at, None, head), value
 
 
-def _call(tiers: Tiers, want: Want, flight: Flight, stand: Stand, token: float) -> Plan[Any]:
-    """Run the loader, known to the reads inside it as a load with *token*."""
+def _call(
+    tiers: Tiers, want: Want, flight: Flight, stand: Stand, token: float
+) -> Plan[tuple[Any, Found, Want]]:
+    """Run the loader, known to the reads inside it as a load with *token*.
+
+    What it returned, what its source said, and *want* with the tags that the source named.
+    """
     assert want.call is not None
     want.counts.loads += 1
     load = Load(tiers.core, stand.epoch, token, flight, running_load())
     tiers.core.begin_load(stand.epoch, token)
     try:
-        return (yield replace(want.call, load=load))
+        value = yield replace(want.call, load=load)
     finally:
         load.is_over = True
         tiers.core.end_load(stand.epoch, token)
+    return value, load.found, replace(want, tags=load.found.tagged(want.tags))
 
 
 def catch_up(tiers: Tiers, token: int, *, blocking: bool) -> Plan[int]:
@@ -129,8 +136,11 @@ def load_and_fill(
 ) -> Plan[tuple[Landing, Any]]:
     """Load with leave from the server, and store what the server still accepts."""
     proved = yield from catch_up(tiers, token, blocking=blocking)
-    value = yield from _call(tiers, want, flight, stand, token)
-    landing = landing_of(tiers, want, value, stand, proved)
+    value, found, want = yield from _call(tiers, want, flight, stand, token)
+    if not found.is_committed:
+        yield from unlock(want, owner)
+        return landing_in_private(tiers, want, value, stand), value
+    landing = landing_of(tiers, want, value, stand, found.capped(proved))
     sent = tiers.clock()
     fill = fill_of(want, landing, owner)
     try:
@@ -182,8 +192,10 @@ def load_away(tiers: Tiers, want: Want, flight: Flight) -> Plan[tuple[Landing, A
     """Load for those who wait now; nothing is kept."""
     tiers.events["uncached"] += 1
     stand = tiers.core.stand(tiers.clock())
-    value = yield from _call(tiers, want, flight, stand, inf)
-    return landing_of(tiers, want, value, stand, None), value
+    value, found, want = yield from _call(tiers, want, flight, stand, inf)
+    if found.is_committed and found.limit == inf:
+        return landing_of(tiers, want, value, stand, None), value
+    return landing_in_private(tiers, want, value, stand), value  # nobody could tell how old a snapshot is
 
 
 def proven(tiers: Tiers, *, blocking: bool) -> Plan[Stand | None]:
@@ -214,8 +226,10 @@ def load_for_l1(tiers: Tiers, want: Want, flight: Flight, *, blocking: bool) -> 
     stand = yield from proven(tiers, blocking=blocking)
     if stand is None:
         return (yield from load_away(tiers, want, flight))
-    value = yield from _call(tiers, want, flight, stand, stand.proved)
-    landing = landing_of(tiers, want, value, stand, stand.proved)
+    value, found, want = yield from _call(tiers, want, flight, stand, stand.proved)
+    if not found.is_committed:
+        return landing_in_private(tiers, want, value, stand), value
+    landing = landing_of(tiers, want, value, stand, found.capped(stand.proved))
     (landing,) = yield from keep_local(tiers, [(want, landing)], blocking=blocking)
     return landing, value
 
@@ -225,6 +239,19 @@ def landing_of(tiers: Tiers, want: Want, value: Any, stand: Stand, token: int | 
     payload = b"" if want.share and not want.l2 else tiers.values.encode(value)
     entry = made_entry(tiers, want, value, payload, tiers.clock(), want.ttl, token or 0)
     return Landing(entry, deps_named(want.tags, (want.key,)), stand, stand.at, token, None, payload)
+
+
+def landing_in_private(tiers: Tiers, want: Want, value: Any, stand: Stand) -> Landing:
+    """What a load brings that is for its own caller alone; whether it could be stored is not asked."""
+    tiers.events["uncommitted"] += 1
+    entry = Entry(want.key, None, None, deadline=-inf)
+    return Landing(entry, deps_named(want.tags, (want.key,)), stand, stand.at, None, None, is_private=True)
+
+
+def unlock(want: Want, owner: str) -> Plan[None]:
+    """Let the next one lead, here or elsewhere."""
+    if want.l2:
+        yield Tell((Unlock(want.key, owner),))
 
 
 def keep_local(

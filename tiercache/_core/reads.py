@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from math import inf
 from typing import Any, Final
 
-from tiercache._core.commands import Hit, KeyAsk, Mode, Touch, Unlock, Wait
+from tiercache._core.commands import Hit, KeyAsk, Mode, Touch, Wait
 from tiercache._core.flights import (
     ABANDONED,
     Flight,
@@ -24,9 +24,18 @@ from tiercache._core.flights import (
     running_load,
 )
 from tiercache._core.l1 import Entry, deps_of
-from tiercache._core.loads import ask_l2, file_alias, load_and_fill, load_away, load_for_l1, take_hit
-from tiercache._core.plan import TIMED_OUT, Join, Plan, Tell, ask
+from tiercache._core.loads import (
+    ask_l2,
+    file_alias,
+    load_and_fill,
+    load_away,
+    load_for_l1,
+    take_hit,
+    unlock,
+)
+from tiercache._core.plan import TIMED_OUT, Join, Plan, ask
 from tiercache._core.records import key_dep
+from tiercache._core.sources import uncommitted
 from tiercache._core.tiers import Tiers, Want
 from tiercache._core.writes import deps_named, ttl_ms
 from tiercache._errors import L2Unavailable, LoadTimeout
@@ -52,7 +61,8 @@ def read(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Any]:
     `on_lapse="raise"`.
     """
     audit = audit_around(tiers.core)
-    if audit is not None or tiers.core.bypassed(deps_named(want.tags, (want.key,))):
+    deps = deps_named(want.tags, (want.key,))
+    if audit is not None or tiers.core.bypassed(deps) or uncommitted(deps):
         return (yield from _past_the_tiers(want, audit))
     if want.l1 and not want.renew:
         entry = look(tiers, want, running_load(), tiers.clock())
@@ -112,7 +122,7 @@ def _follow(tiers: Tiers, want: Want, flight: Flight, patience: float) -> Plan[A
     except BaseException:
         # 1. The leader is cancelled, sees a follower, and leaves it the lock.  2. So is the follower.
         if flight.is_abandoned():
-            yield from _unlock(tiers, want, flight.owner)
+            yield from unlock(want, flight.owner)
         raise
 
 
@@ -127,6 +137,8 @@ def look(tiers: Tiers, want: Want, load: Load | None, now: float) -> Entry | Non
     """The entry L1 may answer with at *now*, stamped as used."""
     entry, until = tiers.core.serve(want.key, ahead_of(tiers.core, load))
     if entry is None or tiers.clock() >= until:
+        return None
+    if uncommitted(entry.deps):
         return None
     if want.print is not None and entry.print != want.print:
         return None  # it was stored by key, say, and the function's tags do not reach it
@@ -156,7 +168,7 @@ def _nothing() -> Plan[None]:
 
 
 def _past_the_tiers(want: Want, audit: Load | None) -> Plan[Any]:
-    """A read under a write of the truth, or within an audit: from the source, or a miss."""
+    """A read under a write of the truth, of this transaction's or within an audit: the source, or a miss."""
     if want.call is None:
         want.counts.misses += 1
         if audit is not None:
@@ -173,7 +185,7 @@ def _lead(tiers: Tiers, want: Want, flight: Flight, *, blocking: bool) -> Plan[A
         landing, value = yield from _fetch(tiers, want, flight, owner, blocking=blocking)
     except Exception as error:
         tiers.board.fail(flight, error)
-        yield from _unlock(tiers, want, owner)
+        yield from unlock(want, owner)
         raise
     except GeneratorExit:  # the plan itself is thrown away, with the loop it ran in
         tiers.board.abandon(flight)
@@ -181,15 +193,10 @@ def _lead(tiers: Tiers, want: Want, flight: Flight, *, blocking: bool) -> Plan[A
     except BaseException:
         # Cancelled: the lock stays with the node where a follower of it takes over.
         if not tiers.board.abandon(flight):
-            yield from _unlock(tiers, want, owner)
+            yield from unlock(want, owner)
         raise
     tiers.board.land(flight, landing)
     return value
-
-
-def _unlock(tiers: Tiers, want: Want, owner: str) -> Plan[None]:
-    if want.l2:
-        yield Tell((Unlock(want.key, owner),))
 
 
 def _second_look(tiers: Tiers, want: Want, now: float) -> tuple[Landing, Any] | None:

@@ -24,6 +24,7 @@ MAX_TAGS = 128
 
 ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+>")
 _FIELD = re.compile(r"([^\W\d]\w*)((?:\.[^\W\d]\w*|\[[^\[\]]+\])*)")
+_ROW = re.compile("(row:[^:]+:).", re.DOTALL)
 _STEP = re.compile(r"\.(\w+)|\[([^\[\]]+)\]")
 _CONVERSIONS: dict[str | None, Callable[[object], object]] = {
     None: lambda value: value,
@@ -46,6 +47,16 @@ def check_tags(tags: object, *, most: int | None = MAX_TAGS) -> tuple[str, ...]:
             "write one tag for what they have in common"
         )
     return checked
+
+
+def check_entry_tags(tags: object) -> tuple[str, ...]:
+    """As check_tags(), for what an entry depends on: under "row:users:7" it depends on "row:users:*", too.
+
+    A write that cannot tell which rows of a table it changed thus reaches each of them, in every process.
+    """
+    given = check_tags(tags)
+    wider = {match[1] + "*": None for tag in given if (match := _ROW.match(tag))}
+    return check_tags((*given, *wider)) if wider else given
 
 
 class TagTemplates:
@@ -80,7 +91,7 @@ class TagTemplates:
         self.print = int.from_bytes(digest) or 1 if declared else 0
 
     def render(self, arguments: Mapping[str, object]) -> tuple[str, ...]:
-        """The tags of a call with these arguments, as check_tags() gives them.
+        """The tags of a call with these arguments, as check_entry_tags() gives them.
 
         ValueError, naming the template, where a field is None, is a set, shows a memory address or cannot be
         had from its argument. What a callable raises passes through.
@@ -88,11 +99,11 @@ class TagTemplates:
         if self._constant is not None:
             return self._constant
         if self._choose is not None:
-            return check_tags(self._choose(arguments))
+            return check_entry_tags(self._choose(arguments))
         return self._rendered(arguments)
 
     def _rendered(self, arguments: Mapping[str, object]) -> tuple[str, ...]:
-        return check_tags(template.fill(arguments, _tag_part) for template in self._templates)
+        return check_entry_tags(template.fill(arguments, _tag_part) for template in self._templates)
 
 
 class Template:
