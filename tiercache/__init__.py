@@ -28,12 +28,14 @@ from tiercache._errors import (
 )
 from tiercache._report import CacheInfo, Health, Stats
 from tiercache._sync import SyncCache
+from tiercache._warm import Failure, Warmed
 
 __version__ = "0.1.0"
 
 __all__ = [
     "CacheInfo",
     "Collected",
+    "Failure",
     "Health",
     "L2Refused",
     "L2Unavailable",
@@ -47,6 +49,7 @@ __all__ = [
     "Token",
     "UnstableKey",
     "Unstorable",
+    "Warmed",
     "Written",
     "__version__",
     "cached",

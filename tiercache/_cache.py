@@ -23,6 +23,7 @@ from tiercache._sync import SyncCache
 from tiercache._transport.address import Address
 from tiercache._typing import AsyncCached, Decorator, SyncCached
 from tiercache._verbs import UNSET, OnError, Tags, TagsOfKey, Ttl, Unset, Verbs, by_stored
+from tiercache._warm import Progress, WarmCall, Warmed, warm
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -237,6 +238,17 @@ class TierCache:
         return Invalidating(
             self._node, check_tags(tags, most=None), tuple(by_stored(keys)), on_outage, fence_ttl, wait
         )
+
+    async def warm(
+        self, calls: Iterable[WarmCall], *, concurrency: int = 10, progress: Progress | None = None
+    ) -> Warmed:
+        """Make *calls* ahead of the traffic, at most *concurrency* at once; what failed is in the result.
+
+        A call is `(get_user, 7)`, a function without parameters, or a coroutine; a `def` runs in a thread.
+        One that raises stops no other, and is not raised. *progress* is called with the number of calls
+        that are over and of all, after each; what it raises ends the warming. A cancellation ends it, too.
+        """
+        return await warm(calls, concurrency, progress)
 
     def collect_token(self) -> Collected:
         """`with` around code that may write: `token` is then the newest record it made, for `at_least`.

@@ -11,6 +11,7 @@ from tiercache._core.writes import Token, Written
 from tiercache._invalidating import FENCE_TTL, BlockingInvalidating, OnOutage
 from tiercache._settings import Duration
 from tiercache._verbs import UNSET, OnError, Tags, TagsOfKey, Ttl, Unset, Verbs, by_stored
+from tiercache._warm import Progress, WarmCall, Warmed, warm_blocking
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -107,6 +108,12 @@ class SyncCache:
         return BlockingInvalidating(
             self._node, check_tags(tags, most=None), tuple(by_stored(keys)), on_outage, fence_ttl, wait
         )
+
+    def warm(
+        self, calls: Iterable[WarmCall], *, concurrency: int = 10, progress: Progress | None = None
+    ) -> Warmed:
+        """As `TierCache.warm`, in threads; *progress* is called in this one."""
+        return warm_blocking(calls, concurrency, progress)
 
     def stats(self) -> _report.Stats:
         return self._cache.stats()

@@ -127,6 +127,18 @@ def test_without_redis_nobody_joins_a_load_from_a_snapshot(a: Node, clock: Clock
     assert not took(a, follower)
 
 
+def test_without_redis_nobody_joins_a_batch_from_a_snapshot(a: Node, clock: Clock) -> None:
+    clock.advance(2 * D)
+    loading = a.read_many("k", tags=["t"])
+    while loading.at != ("Call",):
+        loading.lose()
+    as_of(loading, moment(a))
+    follower = joined(a)
+    loading.reply({"k": "old"})
+
+    assert not took(a, follower)
+
+
 # ---- what is not committed
 
 
