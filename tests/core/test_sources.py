@@ -58,6 +58,26 @@ def test_a_load_from_a_snapshot_is_kept_where_nothing_changed_since(a: Node, b: 
     assert b.load("k", "unasked for", ["t"]) == "v1"
 
 
+def test_a_snapshot_shows_what_its_own_process_has_invalidated_before_it(a: Node, b: Node) -> None:
+    a.finish(a.invalidate("t"))  # and no sync since
+    loading = begun(a)
+    as_of(loading, moment(a))
+    a.finish(loading, "new")
+
+    assert b.load("k", "unasked for", ["t"]) == "new"
+
+
+def test_what_hints_said_does_not_make_a_snapshot_any_newer(a: Node, b: Node, server: SimServer) -> None:
+    """They may be forged, and their numbers run ahead of what has run."""
+    assert a.hear(bump(server, "t")) == ["applied"]
+    snapshot = moment(a)
+    loading = begun(a)
+    as_of(loading, snapshot)
+    a.finish(loading, "old")
+
+    assert b.load("k", "new", ["t"]) == "new"
+
+
 def test_a_follower_that_knows_of_a_record_does_not_take_what_a_snapshot_gave(a: Node, b: Node) -> None:
     snapshot = moment(a)
     loading = begun(a)

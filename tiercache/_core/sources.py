@@ -42,7 +42,7 @@ class Found:
         self.tags: tuple[str, ...] = ()  # what the value depends on besides what was declared
 
     def lower(self, epoch: int, place: tuple[int, int] | None) -> None:
-        """The source is as old as *place*, an epoch and what was proved of it; 0: older than can be told."""
+        """The source is as old as *place*, an epoch and a head of it; None: older than can be told."""
         known = place is not None and place[0] == epoch
         self.limit = min(self.limit, place[1] if place is not None and known else 0)
 
@@ -66,7 +66,12 @@ class Found:
 
 
 class Moment:
-    """Where the caches of this process stood at one instant: all they had been told by then is older."""
+    """Where the caches of this process stood at one instant: all records they had met in replies are older.
+
+    A record runs after the commit it tells of, so a snapshot that begins now shows each of those. What only
+    hints said does not count, it may be a lie; what is proved would do, but lags behind by up to a sync, and
+    behind one's own writes: nothing would be kept for that long after each of them.
+    """
 
     __slots__ = ("_places",)
 
@@ -74,7 +79,7 @@ class Moment:
         self._places: dict[Coherence, tuple[int, int]] = {}
         for core in cores:
             with core.lock:
-                self._places[core] = core.epoch, core.proved
+                self._places[core] = core.epoch, core.seen
 
     def of(self, core: Coherence) -> tuple[int, int] | None:
         return self._places.get(core)
