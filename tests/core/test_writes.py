@@ -197,6 +197,33 @@ def test_whatever_changed_since_its_token_refuses_a_set(
     assert not a.finish(a.put("k", "old", token=token)).stored
 
 
+def test_a_token_is_no_older_than_its_call_though_a_sync_was_under_way(a: Node, b: Node) -> None:
+    """1. A sync runs, its reply is on its way.  2. Another process writes.  3. A token is asked for: it waits
+    for that sync, which knows nothing of the write."""
+    syncing = a.sync().execute()
+    written = b.finish(b.invalidate("t"))
+    a.clock.advance(0.001)
+    asking = a.start(writes.token(a.tiers, blocking=False))
+    assert asking.at == ("Join",)
+
+    syncing.reply()
+    asking.wake()
+
+    assert a.finish(asking) == written.token
+
+
+def test_a_token_reflects_an_own_write_that_returned_before(a: Node) -> None:
+    """As above, where no time passes between the sync and the write."""
+    syncing = a.sync().execute()
+    written = a.finish(a.clear())
+    asking = a.start(writes.token(a.tiers, blocking=False))
+
+    syncing.reply()
+    asking.wake()
+
+    assert a.finish(asking) == written.token
+
+
 def test_a_set_with_a_token_of_now_is_stored(a: Node, b: Node) -> None:
     token = a.finish(a.start(writes.token(a.tiers, blocking=False)))
     b.finish(b.invalidate("something else"))

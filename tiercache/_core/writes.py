@@ -229,8 +229,11 @@ def made_entry(
 
 def token(tiers: Tiers, *, blocking: bool) -> Plan[Token]:
     """The head as it is now; raises L2Unavailable where Redis cannot be asked."""
-    good, _ = yield from sync(tiers, blocking=blocking)
-    core = tiers.core
+    core, begun, met = tiers.core, tiers.clock(), tiers.core.seen
+    for _ in range(2):  # the first may be one that was under way before, and know less
+        good, _ = yield from sync(tiers, blocking=blocking)
+        if not good or (core.proved >= met and core.lease >= begun + core.max_staleness):
+            break
     with core.lock:
         if not good or not core.epoch:
             raise L2Unavailable("no token can be given while Redis is away; load with get_or_load instead")
