@@ -130,6 +130,7 @@ class Topology:
             for _ in range(2):
                 self.servers.append(RedisServer(binary, extra=(*options, *of_first)))
             assert eventually(lambda: all(map(_is_in_sync, self.servers[1:]))), "a replica did not connect"
+            assert eventually(lambda: _takes_writes(self.servers[0])), "no replica has acknowledged anything"
             self._start_sentinels(binary, auth)
             undo.pop_all()
 
@@ -214,6 +215,15 @@ def _sees_everybody(sentinel: SentinelServer) -> bool:
 
 def _is_in_sync(server: RedisServer) -> bool:
     return b"master_link_status:up" in _cli(server.port, "INFO", "replication")
+
+
+def _takes_writes(server: RedisServer) -> bool:
+    """Also under `min-replicas-to-write`: a replica that is in sync counts once it has acknowledged something."""
+    try:
+        server.cli("DEL", "a key that is not there")
+    except redis.ResponseError:
+        return False
+    return True
 
 
 def _cli(port: int, *command: str | int, patience: float = TIMEOUT / 20) -> Any:
