@@ -12,8 +12,10 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 demo: .venv/for-use
 	$(BIN)/tiercache demo
 
+# In two processes, each with servers of its own; `make test JOBS=0` takes one.
+JOBS ?= 2
 test: .venv/for-work
-	$(BIN)/pytest --ignore=tests/test_readme.py
+	$(BIN)/pytest -n $(JOBS) --dist worksteal --ignore=tests/test_readme.py
 
 lint: .venv/for-work
 	$(BIN)/ruff format --check .
