@@ -1,0 +1,1 @@
+"""SQLAlchemy: writes that invalidate, and reads that are cached."""
