@@ -218,7 +218,7 @@ def _is_in_sync(server: RedisServer) -> bool:
 
 
 def _takes_writes(server: RedisServer) -> bool:
-    """Also under `min-replicas-to-write`: a replica that is in sync counts once it has acknowledged something."""
+    """Also under `min-replicas-to-write`: a replica in sync counts once it has acknowledged something."""
     try:
         server.cli("DEL", "a key that is not there")
     except redis.ResponseError:

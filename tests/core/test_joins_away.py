@@ -115,3 +115,36 @@ def test_without_redis_a_nested_read_takes_no_load_of_others(a: Node) -> None:
     leading.reply("v")
 
     assert not took(a, nested)
+
+
+def test_without_redis_a_load_that_began_under_a_lease_is_not_taken_after_it(
+    a: Node, server: SimServer, clock: Clock
+) -> None:
+    """Its loader may have read a part of it in a thread where nobody can tell, which L1 answers."""
+    a.load("part", "old", ["t"])
+    bump(server, "t")
+    clock.advance(D - 2)
+    leading = away(a)
+    clock.advance(1)
+    assert a.load("part", "new", ["t"]) == "old", "its lease is good for a second"
+    clock.advance(2)
+    joining = joined(a)
+    leading.reply("made of what is old")
+
+    assert not took(a, joining)
+
+
+def test_without_redis_a_load_is_not_taken_where_a_lease_was_got_since_it_began(
+    a: Node, server: SimServer, clock: Clock
+) -> None:
+    """The sync may have run before the load began, and L1 have given it a part of that age."""
+    clock.advance(D + 1)
+    syncing = a.sync().execute()
+    clock.advance(0.5)
+    leading = a.read("k", tags=["t"]).wake()
+    assert leading.at == ("Call",), "the sync under way is waited for in vain"
+    syncing.reply()
+    joining = joined(a)
+    leading.reply("old")
+
+    assert not took(a, joining)

@@ -189,8 +189,8 @@ def test_a_nested_read_does_not_join_a_load_that_is_older_than_its_own(a: Node, 
 
 
 def test_no_tier_answers_inside_of_a_load_without_redis(a: Node, server: SimServer, clock: Clock) -> None:
-    """1. Its part comes from L1, nearly D old.  2. Nearly D after the load began somebody joins it.
-    3. It lands, with a part of twice that age: no token tells."""
+    """1. Its part comes from L1, nearly D old.  2. Later somebody joins it, who may have been given what is
+    newer.  3. It lands: no token tells how old its parts are."""
     a.load("inner", "old", ["t"])
     clock.advance(1)
     bump(server, "t")
@@ -199,7 +199,7 @@ def test_no_tier_answers_inside_of_a_load_without_redis(a: Node, server: SimServ
     nested = a.read("inner", tags=["t"], inside=outer)
 
     assert nested.at == ("Call",)
-    clock.advance(8.5)
+    clock.advance(0.5)
     joining = a.read("outer", tags=["t"])
     assert joining.at == ("Join",)
     outer.reply(f"of {nested.reply('new').result}")

@@ -235,6 +235,20 @@ def _never_ends(flight: Flight, load: Load | None, blocking: bool) -> bool:
     return False
 
 
+def _has_no_older_part(core: Coherence, joined: Stand, began: Stand) -> bool:
+    """Whether L1 can have given no part to a load without Redis that is too old for who joined it.
+
+    A loader may read the cache in a thread where nobody can tell that it is part of a load, and is then
+    served as anybody is: 1. W's record.  2. P, cut off before it, loads, just before its lease ends; a part
+    comes from L1.  3. The lease ends, somebody joins.  4. It lands: a part older than D at the join. What L1
+    gives under a lease is no older, at any instant of that lease, than D; how old it is under one that was
+    got after the load began, and may have been asked for before, nobody can tell.
+    """
+    if began.at < began.lease:
+        return joined.at <= began.lease
+    return core.lease <= began.at
+
+
 def may_take(core: Coherence, joined: Stand, landing: Landing, *, nested: bool) -> bool:
     """The join rule: whether a caller that joined at *joined* may take what its flight landed with.
 
@@ -256,6 +270,7 @@ def may_take(core: Coherence, joined: Stand, landing: Landing, *, nested: bool) 
             and (landing.stand.epoch, landing.stand.generation) == (joined.epoch, joined.generation)
             and landing.stand.seen >= joined.seen
             and landing.began > joined.at - core.max_staleness
+            and _has_no_older_part(core, joined, landing.stand)
         )
     with core.lock:
         same = (core.epoch, core.generation) == (landing.stand.epoch, joined.generation)
