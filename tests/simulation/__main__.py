@@ -7,7 +7,7 @@ import sys
 import time
 
 from tests.simulation.runs import be_quiet, failures, mutation_table, report, timeline
-from tests.simulation.schedule import THEMES, schedule_of
+from tests.simulation.schedule import NAMES, schedule_of
 
 MAX_SHOWN = 3  # failures that are shrunk and printed
 
@@ -19,7 +19,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1, help="processes to run them in")
     parser.add_argument("--seed", type=int, help="run this one only; with --timeline, show all that happens")
     parser.add_argument("--timeline", action="store_true")
-    parser.add_argument("--theme", choices=THEMES, default="", help="with --timeline: as if it had this one")
+    parser.add_argument("--theme", choices=NAMES, default="", help="with --timeline: as if it had this one")
     parser.add_argument("--mutations", action="store_true", help="switch each rule off until it is noticed")
     parser.add_argument("--within", type=int, help="with --mutations: give up after so many seeds each")
     options = parser.parse_args()

@@ -228,7 +228,7 @@ class Engine:
             if op.keys:
                 self._given(op, result if isinstance(result, dict) else dict.fromkeys(op.keys, result))
             if outer is not None:
-                self.loads.go_on(outer, result)
+                self.loads.go_on(outer, op, result)
         if op.is_probe:
             self.listeners.synced(op.process, result is not None and result[0])
 
@@ -247,11 +247,11 @@ class Engine:
         for key, value in answers.items():
             if value is MISS:
                 continue
-            for promise, due in op.due:
+            unsure = self.loads.unsure.get(value, ())
+            for promise, due in (*op.due, ("G6", op.vouched_due.get(key, NOTHING))):
                 # Who is cut off from Redis may still join a load that began before.
-                if not (promise == "G4" and op.joined_away):
+                if promise not in unsure and not (promise == "G4" and op.joined_away):
                     self.history.demand(promise, op, key, value, due)
-            self.history.demand("G6", op, key, value, op.vouched_due.get(key, NOTHING))
             held = op.vouch.get(key)
             if held:
                 rows = {row: held[row] for row in ROWS[key] if row in held}

@@ -23,6 +23,9 @@ PATIENCE = 0.9 * LOAD_TIMEOUT
 class Loads:
     def __init__(self, world: Engine) -> None:
         self.world = world
+        # Values made without Redis of a part that was read where nobody could tell, and what is not
+        # promised of those (docs/explanation/limits.md).
+        self.unsure: dict[int, tuple[str, ...]] = {}
 
     def begin(self, op: Operation, args: tuple[Any, ...]) -> None:
         """A load begins, and reads the source at once: later would only be newer."""
@@ -30,7 +33,7 @@ class Loads:
         keys = tuple(args[0]) if isinstance(args[0], list) else (args[-1],)
         op.found, op.part = {key: world.history.load(key) for key in keys}, None
         self._count(op, keys)
-        seconds = op.dice.uniform(*world.setting.loads)
+        seconds = self._takes(op)
         if world.trace is not None:
             world.say(op, f"loads {' '.join(keys)} for {seconds:.3f} s: {op.found}")
         if ("fails",) in op.mishaps:
@@ -40,12 +43,19 @@ class Loads:
         else:
             world.to(op, world.now + seconds, self._ends, op, op.stamp)
 
-    def go_on(self, op: Operation, part: Any) -> None:
-        """The read that a loader made has returned *part*, and the loader goes on."""
-        world = self.world
+    def go_on(self, op: Operation, nested: Operation, part: Any) -> None:
+        """The read that a loader made, *nested*, has returned *part*, and the loader goes on."""
+        world, step = self.world, op.hand.step
         op.part = None if part is MISS else part
-        seconds = op.dice.uniform(*world.setting.loads) / 2
+        assert isinstance(step, Call)
+        if step.load is not None and step.load.token == inf and not nested.is_known_inside:
+            op.unsure = ("G1", "G6", "G7") if nested.joined_away else ("G6",)
+        seconds = self._takes(op) / 2
         world.to(op, world.now + seconds, self._ends, op, op.stamp)
+
+    def _takes(self, op: Operation) -> float:
+        drawn = op.dice.uniform(*self.world.setting.loads)
+        return next((m[1] for m in op.mishaps if m[0] == "slow load"), drawn)
 
     def _ends(self, op: Operation, stamp: int) -> None:
         if op.stamp != stamp or op.busy:
@@ -54,7 +64,9 @@ class Loads:
         assert isinstance(step, Call)
         values: dict[str, int] = {}
         for key, versions in op.found.items():
-            values[key] = world.history.value(self._with_part(op, key, versions))
+            values[key] = value = world.history.value(self._with_part(op, key, versions))
+            if op.unsure:
+                self.unsure[value] = op.unsure
         if world.trace is not None:
             world.say(op, f"has loaded {', '.join(f'{key} = #{value}' for key, value in values.items())}")
         world.go_on(op, stamp, values if isinstance(step.args[0], list) else next(iter(values.values())))

@@ -60,6 +60,7 @@ class Operation:
         "stamp",
         "stops",
         "then",
+        "unsure",
         "vouch",
         "vouched_due",
         "waited_for",
@@ -98,6 +99,7 @@ class Operation:
         self.begun = 0.0
         self.found: dict[str, Versions] = {}  # what its loader has read of the source
         self.part: int | None = None  # what its nested read brought
+        self.unsure: tuple[str, ...] = ()  # what its loader's value is not promised
 
     def begin(self, plan: Plan[Any], root: Context) -> None:
         self.stamp += 1

@@ -14,6 +14,7 @@ from random import Random
 from typing import Any
 
 from tests.core.truth import TAGS
+from tests.simulation.figures import FIGURES, Figure
 
 RHO = 1e-3  # how far a clock may be from its rate
 D = 10.0  # `max_staleness`, by a process' own clock
@@ -91,6 +92,7 @@ OPERATIONS = {
     "block": 3.0,
     "barrier": 2.0,
     "causal": 2.0,
+    "sync": 0.5,
 }
 FAULTS = {
     "silence": 1.5,
@@ -135,6 +137,7 @@ THEMES: dict[str, dict[str, float]] = {
     },
 }
 LONG_LOADS = ("fences", "joins")
+NAMES = (*THEMES, *FIGURES)  # of all themes; those of figures are made of them
 CALM = 0.05  # the part of all seeds in which nothing goes wrong
 EVICTED = ("state", "key versions", "locks", "members", "fences", "fenced", *LOADED, "s")
 
@@ -149,7 +152,7 @@ class _Drawing:
         self.seed = seed
         draw = self.draw = Random(seed)
         self.calm = draw.random() < CALM
-        chosen = draw.choice([*THEMES, *[""] * len(THEMES)])
+        chosen = draw.choice([*NAMES, *[""] * len(NAMES)])
         self.theme = theme or chosen
         self.keys = draw.sample(LOADED, draw.choice([1, 1, 2, 4]))
         if self.theme == "nested":
@@ -167,6 +170,8 @@ class _Drawing:
             self.tempo = draw.choice([0.03, 0.1, 0.3])
 
     def schedule(self) -> Schedule:
+        if self.theme in FIGURES and not self.calm:
+            return Schedule(self.seed, self.setting_of_figures(), self.figures())
         draw = self.draw
         setting = self.setting()
         operations = draw.randint(35, 75)
@@ -197,6 +202,39 @@ class _Drawing:
             key_cap=draw.choice([1, 2, 10_000] if self.theme == "small" else [10_000, 10_000, 1]),
             l1_size=1 if self.theme == "failover" else draw.choice([1, 2, 10]),
             rough_syncs=0.0 if self.calm else draw.choice([0.0, 0.0, 0.2, 0.5]),
+        )
+
+    def figures(self) -> tuple[Act, ...]:
+        """A few figures, one after another, and now and then a few acts between theirs."""
+        draw, acts, end = self.draw, [], 0.0
+        for _ in range(3):
+            figure = Figure(draw, end + draw.uniform(0.5, 3.0))
+            draw.choice(FIGURES[self.theme])(figure)
+            acts += [
+                Act(at, kind, who, args, draw.getrandbits(32), wrong)
+                for at, kind, who, args, wrong in figure.lines
+            ]
+            end = figure.end
+        more = draw.choice([0, 0, 4, 12])
+        acts += [
+            self.act(round(draw.uniform(0.0, end), 6), kind) for kind in self.kinds(OPERATIONS | FAULTS, more)
+        ]
+        return tuple(sorted(acts, key=lambda act: act.at))
+
+    def setting_of_figures(self) -> Setting:
+        """Fast, so that what stands in its order happens in it; and what is lost, a figure loses."""
+        draw = self.draw
+        low = draw.choice([0.001, 0.01])
+        return replace(
+            self.setting(),
+            latency=(low, low + draw.choice([0.002, 0.01])),
+            loads=(0.01, draw.choice([0.05, 0.2])),
+            hint_delay=(low, low + draw.choice([0.02, 0.1, 0.5])),
+            hint_loss=draw.choice([0.0, 0.0, 0.5]),
+            cap=100_000,
+            key_cap=draw.choice([1, 2, 10_000]) if self.theme == "trimmed" else 10_000,
+            l1_size=10,
+            rough_syncs=0.0,
         )
 
     def kinds(self, weights: dict[str, float], count: int) -> list[str]:

@@ -17,7 +17,7 @@ from tests.simulation.faults import Faults
 from tests.simulation.operation import Operation, Pause
 from tests.simulation.process import Process
 from tests.simulation.schedule import BOUND, LOADED, Act, D, Schedule
-from tiercache._core import barriers, batches, fences, flights, reads, writes
+from tiercache._core import barriers, batches, fences, flights, reads, syncs, writes
 from tiercache._core.l1 import Entry
 from tiercache._core.plan import Call, Plan
 from tiercache._core.tiers import Want
@@ -144,6 +144,10 @@ class World(Faults):
 
     def do_touch(self, op: Operation, key: str) -> None:
         self.begin(op, reads.touch(op.process.tiers, self._want(op.process, key), blocking=False))
+
+    def do_sync(self, op: Operation) -> None:
+        """One out of turn, as a gap or another's lapsed lease brings about."""
+        self.begin(op, syncs.sync(op.process.tiers, blocking=False))
 
     def nest(self, outer: Operation, stamp: int) -> None:
         """The loader of "o" reads "a" through the cache, also where nobody can tell, in another thread."""
