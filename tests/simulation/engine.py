@@ -26,6 +26,7 @@ from tests.simulation.operation import Operation, Pause
 from tests.simulation.process import Process
 from tests.simulation.requests import Requests
 from tests.simulation.schedule import PROCESSES, Schedule
+from tiercache._core.commands import Read
 from tiercache._core.flights import Landing
 from tiercache._core.plan import Ask, Call, Join, Plan, Tell
 from tiercache._core.reads import MISS
@@ -126,7 +127,9 @@ class Engine:
     def throw(self, op: Operation, stamp: int, error: BaseException) -> None:
         if op.stamp == stamp and not op.busy and not op.hand.is_done:
             self.say(op, f"meets {error!r}")
-            op.vouch = {}
+            step = op.hand.step
+            if not (isinstance(step, Ask) and not any(isinstance(c, Read) for c in step.commands)):
+                op.vouch = {}  # else it goes on with the leave that it had
             self.move(op, lambda: op.hand.throw(error))
 
     def cancel(self, op: Operation) -> None:

@@ -21,10 +21,7 @@ PACKAGES = ("tiercache._core", "tests.core", "tests.simulation")
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
-    """In *function* of *module*, *old* becomes *new*; to be noticed *within* so many seeds.
-
-    0 says that it was not noticed within a hundred and fifty, and is left to the scripts of tests/core.
-    """
+    """In *function* of *module*, *old* becomes *new*; to be noticed *within* so many seeds."""
 
     name: str
     module: ModuleType

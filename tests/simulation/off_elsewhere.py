@@ -30,8 +30,7 @@ OF_FENCES = (
         "SimServer._open",
         "self._record(state, keys, deps)",
         "pass",
-        theme="fences",
-        within=0,
+        theme="orphans",
     ),
     Mutation(
         "who lifts one fence lifts all on its dependencies",
@@ -39,8 +38,7 @@ OF_FENCES = (
         "SimServer._lift",
         "if left <= 0:",
         "if True:",
-        theme="fences",
-        within=0,
+        theme="orphans",
     ),
     Mutation(
         "fences that were lost are not missed",
@@ -48,8 +46,7 @@ OF_FENCES = (
         "SimServer._open",
         "or (lost and state.fences)",
         "",
-        theme="fences",
-        within=0,
+        theme="orphans",
     ),
     Mutation(
         "L1 alone keeps what is fenced",
@@ -57,8 +54,7 @@ OF_FENCES = (
         "keep_local",
         "and not core.is_fenced(landing.deps)",
         "",
-        theme="fences",
-        within=0,
+        theme="orphans",
     ),
     Mutation(
         "what a fence refused is joined however old it is",
@@ -66,8 +62,7 @@ OF_FENCES = (
         "may_take",
         "landing.head is None and landing.began <= joined.at - core.max_staleness",
         "False",
-        theme="fences",
-        within=0,
+        theme="orphans",
     ),
 )
 OF_BARRIERS = (
@@ -85,8 +80,7 @@ OF_BARRIERS = (
         "barrier",
         "give_up = since + patience",
         "give_up = since + 0.9 * patience",
-        theme="barriers",
-        within=0,
+        theme="waiting",
     ),
     Mutation(
         "a barrier does not wait for leases of an older epoch",
@@ -100,10 +94,19 @@ OF_BARRIERS = (
         "a node acknowledges what it only heard of",
         barriers,
         "acknowledge",
-        "core.proved < question.number:\n        yield from sync(tiers, blocking=True)",
-        "core.proved < question.number:\n        pass",
-        theme="barriers",
-        within=0,
+        "core.proved < question.number:\n"
+        "            yield from sync(tiers, blocking=True)\n"
+        "        if core.lease >= begun + core.max_staleness:  # it was sent since\n"
+        "            break\n"
+        "    with core.lock:\n"
+        "        epoch, proved = core.epoch, core.proved\n",
+        "core.applied < question.number:\n"
+        "            yield from sync(tiers, blocking=True)\n"
+        "        if core.lease >= begun + core.max_staleness:\n"
+        "            break\n"
+        "    with core.lock:\n"
+        "        epoch, proved = core.epoch, core.applied\n",
+        theme="waiting",
     ),
     Mutation(
         "whoever acknowledges has applied all",
@@ -111,8 +114,7 @@ OF_BARRIERS = (
         "SimServer._ack",
         "-command.proved",
         "-state.head",
-        within=1_000,
-        theme="barriers",
+        theme="waiting",
     ),
     Mutation(
         "a sync counts as an acknowledgement of what it brings",
@@ -128,8 +130,14 @@ OF_BARRIERS = (
         "_forget",
         "if behind.members.get(m) == mark",
         "",
-        theme="barriers",
-        within=0,
+        also=Mutation(
+            "... nor does the server ask",
+            sim_server,
+            "SimServer._forget",
+            'and (score == "" or state.register[member] == float(score))',
+            "",
+        ),
+        theme="waiting",
     ),
     Mutation(
         "a token that cannot be proved changes nothing",
@@ -145,8 +153,14 @@ OF_BARRIERS = (
         "at_least",
         "core.begin_invalidation(())",
         "pass",
-        theme="causal",
-        within=0,
+        also=Mutation(
+            "... nor does the lapse count",
+            flights,
+            "may_take",
+            "and (landing.stand.epoch, landing.stand.generation) == (joined.epoch, joined.generation)",
+            "",
+        ),
+        theme="cut off",
     ),
     Mutation(
         "a token of this epoch is not looked at",
@@ -216,8 +230,7 @@ OF_THE_SERVER = (
         "SimServer._judge",
         "if token < max(state.floor, known.floor):",
         "if token < state.floor:",
-        theme="small",
-        within=0,
+        theme="trimmed",
     ),
     Mutation(
         "key versions that were lost count as none",
@@ -225,8 +238,7 @@ OF_THE_SERVER = (
         "SimServer._open",
         "keys = Table(state.epoch, floor=state.head)",
         "keys = Table(state.epoch, floor=0)",
-        theme="small",
-        within=0,
+        theme="trimmed",
     ),
     Mutation(
         "trimming raises no floor",
@@ -252,8 +264,7 @@ OF_THE_SERVER = (
         "SimServer._read",
         "or state.head < command.seen",
         "",
-        theme="failover",
-        within=0,
+        theme="replaced",
     ),
     Mutation(
         "a set makes no record",

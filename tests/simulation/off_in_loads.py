@@ -22,15 +22,7 @@ OF_LOADS = (
         "load_away",
         "flight, stand, inf)",
         "flight, stand, 0)",
-        within=0,
-    ),
-    Mutation(
-        "L1 alone is filled under an unproved head",
-        loads,
-        "proven",
-        "or stand.proved < stand.seen",
-        "",
-        within=0,
+        theme="cut off",
     ),
     # ---- joins
     Mutation(
@@ -60,8 +52,7 @@ OF_LOADS = (
         "may_take",
         "if core.lease <= joined.at:",
         "if False:",
-        theme="joins",
-        within=0,
+        theme="replaced",
     ),
     Mutation(
         "a join under a lapsed lease asks for no more than what was met",
@@ -69,8 +60,7 @@ OF_LOADS = (
         "may_take",
         "must_reflect = max(must_reflect, core.proved)",
         "pass",
-        theme="joins",
-        within=0,
+        theme="replaced",
     ),
     Mutation(
         "a join forgets an own invalidation that was pending",
@@ -94,8 +84,7 @@ OF_LOADS = (
         "may_take",
         "core.proved >= must_reflect and core.reflects(deps, landing.token)",
         "core.reflects(deps, landing.token)",
-        theme="joins",
-        within=0,
+        theme="cut off",
     ),
     Mutation(
         "without Redis an own invalidation does not part joins",
@@ -110,8 +99,7 @@ OF_LOADS = (
         "may_take",
         "and landing.began > joined.at - core.max_staleness",
         "",
-        theme="joins",
-        within=0,
+        theme="cut off",
     ),
     Mutation(
         "without Redis what was met meanwhile does not part joins",
@@ -119,8 +107,15 @@ OF_LOADS = (
         "may_take",
         "and landing.stand.seen >= joined.seen",
         "",
-        theme="joins",
-        within=0,
+        theme="cut off",
+    ),
+    Mutation(
+        "without Redis a load is joined after the lease that it began under",
+        flights,
+        "may_take",
+        "and _has_no_older_part(core, joined, landing.stand)",
+        "",
+        theme="cut off",
     ),
     Mutation(
         "every caller leads",

@@ -23,8 +23,7 @@ OF_THE_CORE = (
         "    deadline = entry.deadline\n"
         "    self.l1.entries.get(key)  # here a thread may be stopped\n"
         "    return entry, min(self.lease, deadline)",
-        theme="lapse",
-        within=0,
+        theme="late",
     ),
     Mutation(
         "a read inside a load takes from L1 what the load's token is ahead of",
@@ -50,8 +49,7 @@ OF_THE_CORE = (
         "core.prove(stand, synced, tiers.clock())",
         "core.prove(type(stand)(*(getattr(stand, n) for n in stand.__slots__[:-1]), tiers.clock()), "
         "synced, tiers.clock())",
-        theme="lapse",
-        within=0,
+        theme="late",
     ),
     Mutation(
         "replay starts from what hints said",
@@ -59,7 +57,7 @@ OF_THE_CORE = (
         "Coherence.sync",
         "Sync(stand.epoch, stand.proved",
         "Sync(stand.epoch, stand.applied",
-        within=0,
+        theme="late",
     ),
     Mutation(
         "replies count in whatever epoch and generation they come",
@@ -102,8 +100,7 @@ OF_THE_CORE = (
                 "if self.epoch != stand.epoch:",
             ),
         ),
-        theme="failover",
-        within=0,
+        theme="cut off",
     ),
     Mutation(
         "a new epoch leaves L1 as it is",
@@ -139,7 +136,7 @@ OF_THE_CORE = (
         "Coherence.prove",
         "self.recent_floor = self.seen",
         "pass",
-        within=0,
+        theme="late",
     ),
     # ---- what may be kept
     Mutation(
@@ -162,8 +159,7 @@ OF_THE_CORE = (
         "Coherence.insert",
         "if head < self.seen and self.proved < self.seen:",
         "if False:",
-        theme="failover",
-        within=0,
+        theme="late",
     ),
     Mutation(
         "what L2 answered leaves an older value in L1",
@@ -171,8 +167,7 @@ OF_THE_CORE = (
         "Coherence.meet",
         "self.l1.drop_dependents(map(key_dep, keys), before=head)",
         "pass",
-        theme="failover",
-        within=0,
+        theme="late",
     ),
     # ---- asking L2
     Mutation(
@@ -181,8 +176,7 @@ OF_THE_CORE = (
         "ask_l2",
         "or stand.lease <= stand.at",
         "",
-        theme="failover",
-        within=0,
+        theme="replaced",
     ),
     Mutation(
         "a read does not say which head was met",
@@ -190,8 +184,7 @@ OF_THE_CORE = (
         "ask_l2",
         "Read(stand.epoch, stand.seen, asks)",
         "Read(stand.epoch, 0, asks)",
-        theme="failover",
-        within=0,
+        theme="replaced",
     ),
     Mutation(
         "a read says what hints brought, not which head was met",
@@ -199,8 +192,15 @@ OF_THE_CORE = (
         "ask_l2",
         "Read(stand.epoch, stand.seen, asks)",
         "Read(stand.epoch, stand.applied, asks)",
-        theme="failover",
-        within=0,
+        theme="replaced",
+    ),
+    Mutation(
+        "L2 is asked before what waits to be invalidated is sent",
+        loads,
+        "ask_l2",
+        "or core.pending or",
+        "or",
+        theme="late",
     ),
     # ---- own invalidations
     Mutation(
@@ -248,12 +248,31 @@ OF_THE_CORE = (
         "",
     ),
     Mutation(
-        "a sync goes before what waits to be invalidated",
+        "a sync goes before what waits to be invalidated, and the answers that come with it count",
         syncs,
         "_renew",
-        "if core.pending and not (yield from send_pending(tiers)):",
-        "if False:",
-        within=0,
+        "if core.pending and not (yield from send_pending(tiers)):\n"
+        "            return False, None\n"
+        "        for _ in range(MAX_VOID):\n"
+        "            command, stand = core.sync(tiers.clock())\n"
+        '            tiers.events["syncs"] += 1\n'
+        "            replies: list[Any] = yield Ask((command,) if read is None else (command, read))\n"
+        "            good = _take(tiers, stand, replies[0])\n"
+        "            if core.generation != stand.generation:\n"
+        "                continue  # a write of our own met another epoch meanwhile, "
+        "and the reply is void (R43)\n"
+        "            if core.pending:  # what is owed to a new epoch; answers in it are from before\n"
+        "                yield from send_pending(tiers)\n"
+        "                return good, None\n",
+        "for _ in range(MAX_VOID):\n"
+        "            command, stand = core.sync(tiers.clock())\n"
+        "            replies = yield Ask((command,) if read is None else (command, read))\n"
+        "            good = _take(tiers, stand, replies[0])\n"
+        "            if core.generation != stand.generation:\n"
+        "                continue\n"
+        "            if core.pending:\n"
+        "                yield from send_pending(tiers)\n",
+        theme="late",
     ),
     Mutation(
         "what was asked for again counts as done",
@@ -261,8 +280,7 @@ OF_THE_CORE = (
         "Coherence.settle",
         "if self.pending.get(dep) == serial:",
         "if dep in self.pending:",
-        theme="joins",
-        within=0,
+        theme="late",
     ),
     # ---- forks
     Mutation(

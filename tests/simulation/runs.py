@@ -87,7 +87,7 @@ def _found_after(job: tuple[int, int, int | None]) -> tuple[int, Found]:
 
 
 def mutation_table(first: int, most: int | None, jobs: int) -> Iterator[tuple[Mutation, Found]]:
-    work = [(place, first, most) for place, mutation in enumerate(MUTATIONS) if most or mutation.within]
+    work = [(place, first, most) for place in range(len(MUTATIONS))]
     with multiprocessing.get_context("fork").Pool(jobs, be_quiet) as pool:
         for place, found in pool.imap(_found_after, work):
             yield MUTATIONS[place], found

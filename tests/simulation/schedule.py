@@ -14,7 +14,8 @@ from random import Random
 from typing import Any
 
 from tests.core.truth import TAGS
-from tests.simulation.figures import FIGURES, Figure
+from tests.simulation.figure import Figure
+from tests.simulation.figures import FIGURES
 
 RHO = 1e-3  # how far a clock may be from its rate
 D = 10.0  # `max_staleness`, by a process' own clock
