@@ -257,7 +257,8 @@ def may_take(core: Coherence, joined: Stand, landing: Landing, *, nested: bool) 
     at or above B's; or no record on its dependencies up to a proof that covers B. B's own lease may have
     lapsed at the join: then the lease at landing must cover that instant, and B's head is what it proved.
     A value that nobody vouches for may have been loaded under a fence, before a commit whose writer then
-    died and left no record: it must have begun within the bound (G7). (model: MayTake)
+    died and left no record: it must have begun within the bound (G7), and is no part of another, whose
+    followers would count from that one's beginning. (model: MayTake)
     """
     deps = landing.deps
     if landing.is_private or core.bypassed(deps) or uncommitted(deps):
@@ -287,7 +288,7 @@ def may_take(core: Coherence, joined: Stand, landing: Landing, *, nested: bool) 
         if landing.head is not None and landing.head >= must_reflect:
             return True
         if landing.token is None or (
-            landing.head is None and landing.began <= joined.at - core.max_staleness
+            landing.head is None and (nested or landing.began <= joined.at - core.max_staleness)
         ):
             return False
         if landing.token >= must_reflect:
