@@ -118,11 +118,13 @@ class Cost:
 
 @pytest.fixture
 def reader(redis_server: RedisServer, new_node: Callable[..., TierCache]) -> TierCache:
-    """A node that listens, with something in L1."""
+    """A node that listens, with something in L1, and that has heard all there was to hear."""
     cache = new_node(redis_server.url(), namespace="shop", max_staleness=BOUND)
+    assert eventually(lambda: cache.sync.health().listening)
     cache.sync.set("it", 0, tags=["it"])
     for n in range(500):
         cache.sync.set(f"other {n}", n, tags=["other"])
+    assert eventually(lambda: cache.stats().events.get("hints", 0) == 501)
     assert eventually(lambda: cache.sync.get("it") == 0 and cache.sync.health().listening)
     return cache
 

@@ -198,8 +198,9 @@ class Engine:
         assert isinstance(op.hand.step, Join)
         future = op.hand.step.future
         landed = future.result() if future.done() and future.exception() is None else None
-        op.vouch, op.joined_away, op.waited_for = {}, False, future
+        op.vouch, op.joined_away, op.joined_unvouched, op.waited_for = {}, False, False, future
         if isinstance(landed, Landing):
+            op.joined_unvouched = landed.head is None
             op.joined_away = landed.token is None and landed.head is None
             op.joins += 1
             op.displaces = op.displaces or op.joins > 1

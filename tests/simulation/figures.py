@@ -29,6 +29,7 @@ FIGURES: dict[str, tuple[Callable[[Figure], None], ...]] = {
     "replaced": (
         servers.nobody_syncs,
         servers.an_own_record_is_lost,
+        servers.an_own_record_of_a_new_epoch,
         servers.a_reader_left_behind,
         servers.a_read_that_runs_after_the_failover,
     ),
@@ -37,6 +38,7 @@ FIGURES: dict[str, tuple[Callable[[Figure], None], ...]] = {
         servers.one_fence_of_several_is_gone,
         servers.what_l1_alone_has_of_a_fenced_tag,
         servers.a_join_of_what_a_fence_refused,
+        servers.a_part_that_a_fence_refused,
     ),
     "waiting": (
         servers.a_barrier_and_a_silent_reader,

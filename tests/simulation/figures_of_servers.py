@@ -110,6 +110,26 @@ def a_join_of_what_a_fence_refused(f: Figure) -> None:
     f.poll(commit + D + 0.05, f.p, "a", 0.3, commit + D + 4)
 
 
+def a_part_that_a_fence_refused(f: Figure) -> None:
+    """P's load of a part began under the fence before the commit; a load that joins it is joined in turn."""
+    commit = _dies(f, 0, f.some(1.5, 3), FOREVER)
+    f.act(f.some(0.2, 0.6), "read", f.p, "a", False, wrong=("slow load", f.some(12.5, 15)))
+    f.act(f.some(8, 10), "read", f.p, "o", False)
+    f.poll(commit + D + 0.05, f.p, "o", 0.3, commit + D + 4)
+
+
+def an_own_record_of_a_new_epoch(f: Figure) -> None:
+    """A read of P is on its way when a server takes over, which P's own invalidation is the first to tell."""
+    f.act(0, "read", f.p, "a", False)
+    f.act(0.2, "sync", f.p)
+    f.act(0.25, "replicate", f.p, False)
+    f.act(0.3, "drop_l1", f.p, "a")
+    f.act(0.31, "get", f.p, "a", wrong=("slow reply", 0, f.some(0.5, 0.93)))
+    f.act(0.37, "fail_over", f.p, 0.0, (), False)
+    f.act(0.38, "write", f.p, *X)
+    f.poll(f.some(0.8, 1.3), f.p, "a", 0.05, 2)
+
+
 # ---- barriers
 
 

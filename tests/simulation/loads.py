@@ -23,8 +23,8 @@ PATIENCE = 0.9 * LOAD_TIMEOUT
 class Loads:
     def __init__(self, world: Engine) -> None:
         self.world = world
-        # Values made without Redis of a part that was read where nobody could tell, and what is not
-        # promised of those (docs/explanation/limits.md).
+        # Values with a part that was read where nobody could tell, and what is not promised of those
+        # (docs/explanation/limits.md).
         self.unsure: dict[int, tuple[str, ...]] = {}
 
     def begin(self, op: Operation, args: tuple[Any, ...]) -> None:
@@ -48,8 +48,9 @@ class Loads:
         world, step = self.world, op.hand.step
         op.part = None if part is MISS else part
         assert isinstance(step, Call)
-        if step.load is not None and step.load.token == inf and not nested.is_known_inside:
-            op.unsure = ("G1", "G6", "G7") if nested.joined_away else ("G6",)
+        if step.load is not None and not nested.is_known_inside:
+            joined = ("G1", "G7") if nested.joined_unvouched else ()
+            op.unsure = (*joined, "G6") if step.load.token == inf else joined
         seconds = self._takes(op) / 2
         world.to(op, world.now + seconds, self._ends, op, op.stamp)
 

@@ -60,8 +60,16 @@ OF_FENCES = (
         "what a fence refused is joined however old it is",
         flights,
         "may_take",
-        "landing.head is None and landing.began <= joined.at - core.max_staleness",
-        "False",
+        "or landing.began <= joined.at - core.max_staleness",
+        "",
+        theme="orphans",
+    ),
+    Mutation(
+        "what a fence refused becomes a part of another load",
+        flights,
+        "may_take",
+        "nested or landing.began <= joined.at - core.max_staleness",
+        "landing.began <= joined.at - core.max_staleness",
         theme="orphans",
     ),
 )

@@ -216,7 +216,7 @@ OF_THE_CORE = (
         "Coherence.own_record",
         "self.seen = max(self.seen, record.number)",
         "pass",
-        theme="failover",
+        theme="replaced",
     ),
     Mutation(
         "an own record of another epoch changes nothing",
@@ -224,6 +224,7 @@ OF_THE_CORE = (
         "Coherence.own_record",
         "self.disown()\n",
         "pass\n",
+        theme="replaced",
     ),
     Mutation(
         "what Redis did not take is forgotten",

@@ -44,6 +44,7 @@ class Operation:
         "is_prober",
         "is_renewal",
         "joined_away",
+        "joined_unvouched",
         "joins",
         "keys",
         "life",
@@ -79,6 +80,7 @@ class Operation:
         self.vouch: dict[str, Versions] = {}  # of a read: what its answer was vouched for at, by key
         self.waited_for: Any = None  # the last future
         self.joined_away = False  # what it was given was loaded without Redis, by another
+        self.joined_unvouched = False  # and Redis vouched for it neither before nor after
         self.then: Callable[[Any], None] | None = None  # of a write: with its result, once it has returned
         self.returns: Versions = NOTHING  # of a write: what it promises to later reads
         self.mishaps: tuple[Mishap, ...] = ()
