@@ -96,7 +96,7 @@ OF_BARRIERS = (
         "_settled",
         "if behind.settled:",
         "if True:",
-        theme="barriers",
+        theme="causal",
     ),
     Mutation(
         "a node acknowledges what it only heard of",
@@ -130,7 +130,7 @@ OF_BARRIERS = (
         "SimServer._sync",
         "-float(min(command.proved, state.head)) if same else 0.0",
         "-float(state.head)",
-        theme="barriers",
+        theme="waiting",
     ),
     Mutation(
         "a barrier forgets who has only just synced",
@@ -153,7 +153,7 @@ OF_BARRIERS = (
         "at_least",
         "core.lapse()",
         "pass",
-        theme="causal",
+        theme="cut off",
     ),
     Mutation(
         "after a token that cannot be proved a load is joined all the same",

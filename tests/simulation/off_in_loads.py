@@ -38,6 +38,7 @@ OF_LOADS = (
         "may_take",
         "if not same or joined.epoch not in (0, core.epoch) or",
         "if",
+        theme="fences",
     ),
     Mutation(
         "a join does not look at what waits to be invalidated",
@@ -76,7 +77,7 @@ OF_LOADS = (
         "may_take",
         "core.proved >= must_reflect and core.reflects(deps, landing.token)",
         "core.proved >= must_reflect",
-        theme="joins",
+        theme="cut off",
     ),
     Mutation(
         "a join looks at the records without a proof",

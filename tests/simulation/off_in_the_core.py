@@ -122,6 +122,7 @@ OF_THE_CORE = (
         "Coherence.prove",
         "self._remember((EVERYTHING,), reply.head)",
         "pass",
+        theme="small",
     ),
     Mutation(
         "records of a sync are not applied",
@@ -240,6 +241,7 @@ OF_THE_CORE = (
         "tiers.core.withheld(deps) or",
         "",
         also=Mutation("... and is asked first", loads, "ask_l2", "or core.pending or", "or"),
+        theme="late",
     ),
     Mutation(
         "L1 keeps what waits to be invalidated",
@@ -247,6 +249,7 @@ OF_THE_CORE = (
         "Coherence.insert",
         "or self.withheld(deps)",
         "",
+        theme="late",
     ),
     Mutation(
         "a sync goes before what waits to be invalidated, and the answers that come with it count",
