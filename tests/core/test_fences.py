@@ -112,8 +112,8 @@ def test_whoever_comes_first_makes_a_record_of_a_fence_that_ran_out(
 
 
 def test_what_a_fence_refused_is_no_part_of_another_load(a: Node, b: Node, clock: Clock) -> None:
-    """1. B loads a part, from before the commit.  2. A commits, and dies.  3. Nearly D later B loads the whole,
-    and joins its part.  4. Nearly D after that somebody joins the whole: its part is older than D."""
+    """1. B loads a part, from before the commit.  2. A commits, and dies.  3. Nearly D later B loads the
+    whole, and joins its part.  4. Nearly D after that somebody joins the whole: its part is older than D."""
     a.block("t").open()
     b.synced()
     part = begun(b, "part")

@@ -150,9 +150,10 @@ def an_older_part_without_redis(f: Figure) -> None:
     f.silence(1.1, "hints", 9)
     f.act(1.15, "write", f.q, *X)
     f.act(1.25, "read", f.q, "o", False)
-    f.act(f.some(1.7, 2.2), "get", f.p, "o")
-    f.act(2.25, "drop_l1", f.p, "o")
-    f.act(2.3, "read", f.p, "o", False, wrong=("refused", 0))
+    f.act(1.45, "drop_l1", f.p, "o")
+    f.act(f.some(1.5, 1.7), "get", f.p, "o")
+    f.act(1.72, "drop_l1", f.p, "o")
+    f.act(1.75, "read", f.p, "o", False, wrong=("refused", 0))
     f.end += 2
 
 
@@ -170,11 +171,14 @@ def a_token_beside_a_probe(f: Figure) -> None:
     """P's circuit is open, and a probe is answered late: meanwhile tokens come that P cannot prove."""
     f.act(0, "read", f.p, "a", False)
     f.act(0.2, "sync", f.p)
-    f.silence(0.3, "both", f.some(1.2, 3))
+    back = f.some(1.2, 3)
+    f.silence(0.3, "both", back)
+    f.silence(0.31, "hints", back + 4)
     f.act(0.35, "touch", f.p, "s")
-    f.act(0.4, "slow", f.p, 5.0, f.some(0.2, 0.6))
-    at = 1.2
-    for _ in range(f.draw.randint(5, 15)):
-        at += f.some(0.05, 0.3)
-        f.act(at, "causal", f.q, f.draw.choice("xyyy"), f.p, 0.0)
-    f.poll(1, f.p, "a", 0.05, 5)
+    f.act(0.4, "slow", f.p, back + 2, f.some(0.2, 0.5))
+    at = back
+    while at < back + 1.5:
+        at += f.some(0.1, 0.3)
+        f.act(at, "causal", f.q, "y", f.p, 0.0)
+    f.act(back + f.some(0.2, 1.6), "causal", f.q, "x", f.p, 0.0)
+    f.poll(1, f.p, "a", 0.05, back + 3)
