@@ -31,7 +31,7 @@ OF_THE_CORE = (
         "Coherence.serve",
         "entry.vouched < ahead and self.proved < ahead",
         "False",
-        also=Mutation("... nor syncs first", loads, "catch_up", "if tiers.core.proved < token:", "if False:"),
+        theme="cut off",
     ),
     Mutation(
         "the hit path does not heed running loads",
@@ -39,7 +39,7 @@ OF_THE_CORE = (
         "Coherence._fold",
         "self.lease if ahead <= self.proved else -inf",
         "self.lease",
-        also=Mutation("... nor syncs first", loads, "catch_up", "if tiers.core.proved < token:", "if False:"),
+        theme="cut off",
     ),
     # ---- hints and syncs
     Mutation(
@@ -65,20 +65,7 @@ OF_THE_CORE = (
         "Coherence.prove",
         "if (self.epoch, self.generation) != (stand.epoch, stand.generation):",
         "if False:",
-        also=Mutation(
-            "... and those of reads and fills",
-            coherence,
-            "Coherence.meet",
-            "if (self.epoch, self.generation) != (stand.epoch, stand.generation):",
-            "if False:",
-            also=Mutation(
-                "... and are kept",
-                coherence,
-                "Coherence.insert",
-                "if (self.epoch, self.generation) != (stand.epoch, stand.generation):",
-                "if False:",
-            ),
-        ),
+        theme="cut off",
     ),
     Mutation(
         "a reply from before the node disowned its epoch counts",
@@ -86,20 +73,6 @@ OF_THE_CORE = (
         "Coherence.prove",
         "if (self.epoch, self.generation) != (stand.epoch, stand.generation):",
         "if self.epoch != stand.epoch:",
-        also=Mutation(
-            "... and those of reads and fills",
-            coherence,
-            "Coherence.meet",
-            "if (self.epoch, self.generation) != (stand.epoch, stand.generation):",
-            "if self.epoch != stand.epoch:",
-            also=Mutation(
-                "... and are kept",
-                coherence,
-                "Coherence.insert",
-                "if (self.epoch, self.generation) != (stand.epoch, stand.generation):",
-                "if self.epoch != stand.epoch:",
-            ),
-        ),
         theme="cut off",
     ),
     Mutation(
