@@ -88,6 +88,15 @@ def test_an_upsert_raises_what_it_inserted_and_what_it_updated(users: Database) 
     assert set().union(*users.raised()) == {"table:users", "row:users:1", "row:users:9"}
 
 
+def test_a_merge_raises_what_each_of_its_branches_touched(users: Database) -> None:
+    users.psql(
+        "MERGE INTO users USING (VALUES (1), (9)) AS given (id) ON users.id = given.id "
+        "WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT VALUES (given.id, 'New')"
+    )
+
+    assert set().union(*users.raised()) == {"table:users", "row:users:1", "row:users:9"}
+
+
 def test_a_statement_that_touches_no_row_raises_nothing(users: Database) -> None:
     users.psql("UPDATE users SET name = '' WHERE id = 99; DELETE FROM users WHERE id = 99")
 
@@ -157,6 +166,21 @@ def test_a_key_whose_text_is_not_certain_raises_all_rows(
 
     with psycopg.connect(database.server.url("", database.name)) as connection:
         connection.execute("INSERT INTO keyed VALUES (%s)", (value,))
+
+    assert database.raised() == [{"table:keyed", "row:keyed:*"}]
+
+
+def test_a_key_that_is_equal_to_another_text_raises_all_rows(database: Database) -> None:
+    ((has_icu,),) = database.rows("SELECT EXISTS (SELECT FROM pg_collation WHERE collprovider = 'i')")
+    collation = "CREATE COLLATION nocase (provider = icu, locale = 'und-u-ks-level2', deterministic = false)"
+    if not has_icu:  # then this PostgreSQL has no such texts
+        with pytest.raises(AssertionError, match="ICU is not supported"):
+            database.psql(collation)
+        return
+    database.psql(f"{collation}; CREATE TABLE keyed (k text COLLATE nocase PRIMARY KEY)")
+    database.watch("keyed")
+
+    database.psql("INSERT INTO keyed VALUES ('ada')")
 
     assert database.raised() == [{"table:keyed", "row:keyed:*"}]
 

@@ -10,7 +10,8 @@ from typing import Any
 from sqlalchemy import Connection, Table, text
 
 # Types whose values are the same text in PostgreSQL, under any setting, and in Python. Not: numeric,
-# timestamps, float, bytea (settings decide), boolean (true, True), char(n) (padding), enums (labels).
+# timestamps, float, bytea (settings decide), boolean (true, True), char(n) (padding), enums (labels). Nor is
+# a text that a collation holds to be equal to another.
 EXACT = frozenset({"int2", "int4", "int8", "text", "varchar", "uuid"})
 
 _RELATIONS = """
@@ -29,17 +30,19 @@ WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
 
 _KEY = """
 WITH RECURSIVE part AS (
-    SELECT k.place, a.attname::text AS name, a.atttypid AS type
+    SELECT k.place, a.attname::text AS name, a.atttypid AS type,
+           NOT EXISTS (SELECT FROM pg_collation l
+                       WHERE l.oid = a.attcollation AND NOT l.collisdeterministic) AS bytewise
     FROM pg_index i CROSS JOIN unnest(i.indkey::int2[]) WITH ORDINALITY AS k(number, place)
     JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number
     WHERE i.indrelid = :oid AND i.indisprimary
 ), base AS (
-    SELECT place, name, type FROM part
+    SELECT place, name, type, bytewise FROM part
     UNION ALL
-    SELECT base.place, base.name, t.typbasetype
+    SELECT base.place, base.name, t.typbasetype, bytewise
     FROM base JOIN pg_type t ON t.oid = base.type WHERE t.typtype = 'd'
 )
-SELECT base.name, t.typname FROM base JOIN pg_type t ON t.oid = base.type
+SELECT base.name, CASE WHEN bytewise THEN t.typname ELSE '' END FROM base JOIN pg_type t ON t.oid = base.type
 WHERE t.typtype <> 'd' ORDER BY base.place
 """
 
