@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -377,6 +378,25 @@ def test_what_it_cannot_do_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=says):
         Bridge(new_node("memory://"), database, **options)
+
+
+def test_a_bridge_without_a_cache_is_refused() -> None:
+    with pytest.raises(ValueError, match="needs a cache"):
+        Bridge([], "postgresql://h/d")
+
+
+def test_a_fork_does_not_end_its_parent_s_bridge(users: Users, listening: Callable[..., Bridge]) -> None:
+    bridge = listening(users.cache, users.url())
+    child = os.fork()
+    if child == 0:
+        bridge.stop()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+
+    users.psql("DELETE FROM users")
+
+    assert eventually(lambda: bridge.health.taken == 1)
+    assert bridge.health.connects == 1
 
 
 def test_another_driver_s_wish_for_encryption_is_kept(new_node: Callable[..., TierCache]) -> None:

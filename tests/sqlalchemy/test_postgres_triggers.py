@@ -356,6 +356,25 @@ def test_names_that_need_quotes_are_quoted(database: Database) -> None:
     assert database.raised() == [{"table:Odd 'n' % Name", "row:Odd 'n' % Name:1"}]
 
 
+def test_a_key_that_was_renamed_breaks_no_write(users: Database) -> None:
+    users.psql("ALTER TABLE users RENAME id TO user_id; DELETE FROM users WHERE user_id = 1")
+    assert users.raised() == [{"table:users", "row:users:*"}]
+
+    users.watch("users")
+
+    users.psql("DELETE FROM users WHERE user_id = 2")
+    assert users.raised() == [{"table:users", "row:users:2"}]
+
+
+def test_a_table_that_was_renamed_is_watched_under_its_name_after_another_call(users: Database) -> None:
+    users.psql("ALTER TABLE users RENAME TO members")
+    users.watch("members")
+
+    users.psql("DELETE FROM members WHERE id = 1")
+
+    assert users.raised() == [{"table:members", "row:members:1"}]
+
+
 def test_a_session_that_tells_the_cache_itself_is_skipped(users: Database) -> None:
     users.psql("SET tiercache.skip = 'on'; DELETE FROM users WHERE id = 1")
     users.psql("BEGIN; SET LOCAL tiercache.skip = 'on'; COMMIT; DELETE FROM users WHERE id = 2")

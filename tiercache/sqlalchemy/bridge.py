@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 import socket
 import threading
@@ -93,6 +94,8 @@ class Bridge:
         if not 0 < batch < 1_000_000:
             raise ValueError(f"batch must be a number of rows below 1,000,000, not {batch!r}")
         self._caches = (caches,) if isinstance(caches, TierCache) else tuple(caches)
+        if not self._caches:
+            raise ValueError("a bridge needs a cache: what it takes from the outbox is gone")
         self._engine = engine_for(database)
         self._poll, self._batch = poll, batch
         self._take = text(_TAKE.format(schema=quote(schema).replace(":", r"\:"), most=MOST_ROWS))
@@ -111,6 +114,7 @@ class Bridge:
         if self._thread is not None:
             raise RuntimeError("this bridge has been started; stop() it first")
         self._health = BridgeHealth(False, "it is not connected yet", 0, 0)
+        self._process = os.getpid()
         self._stopping = threading.Event()
         self._woken, self._wake = socket.socketpair()
         self._thread = threading.Thread(target=self._run, name="tiercache-bridge", daemon=True)
@@ -118,8 +122,8 @@ class Bridge:
 
     def stop(self) -> None:
         """End: a batch in hand is finished, or after 5 seconds given back. Not running: nothing."""
-        if self._thread is None:
-            return
+        if self._thread is None or self._process != os.getpid():
+            return  # a fork has no thread, but the same sockets
         self._stopping.set()
         self._wake.send(b"x")
         self._thread.join(STOP_TIMEOUT)
@@ -155,15 +159,19 @@ class Bridge:
     def _run(self) -> None:
         """Connect and serve, again and again, until stop(); longer apart each time that nothing was done."""
         errors = (DBAPIError, TierCacheError, OSError, self._engine.dialect.loaded_dbapi.Error)
-        while not self._stopping.is_set():
-            try:
-                self._serve()
-            except errors as error:
-                self._complain(error)
-                pause = min(MOST_BACKOFF, FIRST_BACKOFF * 2**self._failures)
-                self._failures = min(self._failures + 1, 10)
-                self._stopping.wait(pause * random.uniform(0.5, 1.0))
-        self._woken.close()
+        try:
+            while not self._stopping.is_set():
+                try:
+                    self._serve()
+                except errors as error:
+                    self._complain(error)
+                    pause = min(MOST_BACKOFF, FIRST_BACKOFF * 2**self._failures)
+                    self._failures = min(self._failures + 1, 10)
+                    self._stopping.wait(pause * random.uniform(0.5, 1.0))
+        finally:
+            # Before stop() an error that is none of these ends the thread, which says it in its own way.
+            self._say(listening=False, problem="it has ended")
+            self._woken.close()
 
     def _serve(self) -> None:
         ears = Ears(self._engine, CHANNEL)

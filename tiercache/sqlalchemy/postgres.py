@@ -13,7 +13,8 @@ any point. What is rolled back is never raised. Several bridges share the work.
 **Not promised**: that nobody reads the old value between the commit and then: for a write of your own, use
 `install`. Nor are changes seen by which PostgreSQL fires no statement trigger: DDL (dropping, attaching and
 detaching partitions included), logical replication into the table, `session_replication_role = replica`,
-disabled triggers; nor a statement that names a partition made after `create_triggers`.
+disabled triggers; nor a statement that names a partition made after `create_triggers`. Call that again then,
+and after a table or its key was renamed or changed its type.
 
 **Row tags** are of at most 1,000 rows a statement before and after each; beyond that, and where the primary
 key is of another type than integers, text, varchar and uuid, all rows of the table count as touched:

@@ -60,8 +60,11 @@ BEGIN
     END IF;
     FOR pair IN 1 .. TG_NARGS - 2 BY 2 LOOP
         prefix := 'row:' || TG_ARGV[pair] || ':';
-        SELECT string_agg(format('t.%I::text', name), ' || '','' || ' ORDER BY place) INTO key
-            FROM json_array_elements_text(TG_ARGV[pair + 1]::json) WITH ORDINALITY AS part(name, place);
+        -- NULL where there is no certain key, or where a column of it has another name by now.
+        SELECT CASE WHEN count(a.attname) = count(*) THEN
+                   string_agg(format('t.%I::text', name), ' || '','' || ' ORDER BY place) END INTO key
+            FROM json_array_elements_text(TG_ARGV[pair + 1]::json) WITH ORDINALITY AS part(name, place)
+            LEFT JOIN pg_attribute a ON a.attrelid = TG_RELID AND a.attname = name AND NOT a.attisdropped;
         touched := '{{}}';
         every_row := TG_OP = 'TRUNCATE' OR key IS NULL;
         FOREACH side IN ARRAY sides LOOP
