@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -387,7 +388,9 @@ def test_a_bridge_without_a_cache_is_refused() -> None:
 
 def test_a_fork_does_not_end_its_parent_s_bridge(users: Users, listening: Callable[..., Bridge]) -> None:
     bridge = listening(users.cache, users.url())
-    child = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # that other threads run
+        child = os.fork()
     if child == 0:
         bridge.stop()
         os._exit(0)

@@ -33,7 +33,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tiercache import TierCache, TierCacheError
 from tiercache.sqlalchemy.catalog import quote
-from tiercache.sqlalchemy.listening import Ears, engine_for
+from tiercache.sqlalchemy.notifications import Ears, engine_for
 from tiercache.sqlalchemy.triggers import CHANNEL, MOST_ROWS, SCHEMA
 
 logger = logging.getLogger("tiercache.sqlalchemy")
