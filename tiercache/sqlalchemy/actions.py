@@ -1,0 +1,145 @@
+"""What else a write of a table changes, as its metadata declares it: foreign keys that act, and rows that
+stand for others.
+
+A DELETE reaches the tables whose foreign keys say CASCADE, SET NULL or SET DEFAULT, and what these reach in
+turn; an UPDATE of a referenced column likewise. A row whose key is made of foreign keys alone (an
+association's, or the part of an object that a joined subclass adds) stands for the rows it points to: theirs
+change with it. What is not in the metadata, such as an action of the database's own schema or a trigger, is
+not seen.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from sqlalchemy import Column, ForeignKeyConstraint, MetaData, Table
+from sqlalchemy.exc import NoReferenceError
+
+ACTIONS = frozenset({"CASCADE", "SET NULL", "SET DEFAULT"})
+
+
+class Point(NamedTuple):
+    """A row that another one stands for."""
+
+    table: Table
+    columns: tuple[int, ...]
+    """Which of the columns that identify the one are, in order, the key of the other."""
+
+
+class Reach(NamedTuple):
+    """A table that the database changes by itself when another one is written to."""
+
+    table: Table
+    same_key: bool
+    """Whether the rows have the keys of those that were written to."""
+    points: tuple[Point, ...]
+
+
+def identity(table: Table) -> tuple[Column[object], ...]:
+    """The columns that tell its rows apart: its primary key, or all of them."""
+    return tuple(table.primary_key) or tuple(table.columns)
+
+
+def points(
+    table: Table, but: ForeignKeyConstraint | None = None, below: tuple[Table, ...] = ()
+) -> tuple[Point, ...]:
+    """The rows that one of *table* stands for; *but* is the foreign key by which it was reached."""
+    columns = identity(table)
+    if not columns or not all(column.foreign_keys for column in columns):
+        return ()
+    found: dict[Point, None] = {}
+    for constraint in _constraints(table):
+        referred = target(constraint)
+        if constraint is but or referred is None or referred in (table, *below):
+            continue
+        local = {element.column: element.parent for element in constraint.elements}
+        key = tuple(referred.primary_key)
+        if set(local) == set(key) and all(local[column] in columns for column in key):
+            places = tuple(columns.index(local[column]) for column in key)
+            found[Point(referred, places)] = None
+            if len(key) == len(columns):  # a subclass of a subclass
+                for above in points(referred, below=(*below, table)):
+                    found[Point(above.table, tuple(places[place] for place in above.columns))] = None
+    return tuple(found)
+
+
+def reached(table: Table, *, deleted: bool, changed: Sequence[Column[object]] = ()) -> tuple[Reach, ...]:
+    """What the database changes when rows of *table* are deleted, or some of its columns change.
+
+    *table* itself is among it where rows of it go with others.
+    """
+    found: dict[Table, Reach] = {}
+    ahead: list[tuple[Table, bool, tuple[Column[object], ...], bool]] = [
+        (table, deleted, tuple(changed), True)
+    ]
+    while ahead:
+        parent, is_deleted, columns, keeps_key = ahead.pop()
+        for constraint in _referring(parent):
+            child = constraint.table
+            action = _action(constraint, is_deleted, columns)
+            if action is None:
+                continue
+            same = keeps_key and is_deleted and _same_key(constraint, parent)
+            known = found.get(child)
+            if known is not None and (same or not known.same_key):
+                continue
+            found[child] = Reach(child, same, points(child, constraint))
+            gone = is_deleted and action == "CASCADE"
+            ahead.append((child, gone, () if gone else tuple(constraint.columns), same))
+    return tuple(found.values())
+
+
+def _action(
+    constraint: ForeignKeyConstraint, is_deleted: bool, changed: Sequence[Column[object]]
+) -> str | None:
+    said = None
+    if is_deleted:
+        said = constraint.ondelete
+    elif any(element.column in changed for element in constraint.elements):
+        said = constraint.onupdate
+    said = " ".join((said or "").upper().split())
+    return next((action for action in ACTIONS if said.startswith(action)), None)
+
+
+def _same_key(constraint: ForeignKeyConstraint, parent: Table) -> bool:
+    """Whether a row of the one has the key of the row of *parent* it refers to."""
+    local = {element.column: element.parent for element in constraint.elements}
+    key = tuple(parent.primary_key)
+    return (
+        bool(key) and set(local) == set(key) and [local[c] for c in key] == list(constraint.table.primary_key)
+    )
+
+
+def _referring(table: Table) -> Sequence[ForeignKeyConstraint]:
+    """The foreign keys that refer to *table*, of all tables of its metadata."""
+    known = _known.get(table.metadata)
+    if known is None or known[0] != len(table.metadata.tables):
+        by_table: dict[str, list[ForeignKeyConstraint]] = defaultdict(list)
+        for other in list(table.metadata.tables.values()):
+            for constraint in _constraints(other):
+                referred = target(constraint)
+                if referred is not None:
+                    by_table[referred.key].append(constraint)
+        known = _known[table.metadata] = len(table.metadata.tables), by_table
+    return known[1].get(table.key, ())
+
+
+def _constraints(table: Table) -> list[ForeignKeyConstraint]:
+    """In the order in which they were declared: the set of them is in any."""
+    return sorted(table.foreign_key_constraints, key=lambda each: [c.key for c in each.columns])
+
+
+def target(constraint: ForeignKeyConstraint) -> Table | None:
+    """The table referred to; None where the metadata does not have it."""
+    try:
+        return constraint.referred_table
+    except NoReferenceError:
+        return None
+
+
+_known: weakref.WeakKeyDictionary[MetaData, tuple[int, dict[str, list[ForeignKeyConstraint]]]] = (
+    weakref.WeakKeyDictionary()
+)

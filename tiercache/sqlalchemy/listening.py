@@ -1,0 +1,273 @@
+"""What an engine executes, heard: which statement writes what, and what a running load has read.
+
+By the rule of `statements` for what SQLAlchemy compiled, by that of `texts` for what it did not; the
+execution option `invalidates` says it instead. A write is noted before it is sent, since one that fails
+half-way may have changed something all the same; what keys an INSERT made is known when it has been answered.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import InvalidRequestError
+
+from tiercache import source
+from tiercache.sqlalchemy.names import Schemas, name_of, tables_of
+from tiercache.sqlalchemy.publishing import Publisher
+from tiercache.sqlalchemy.statements import Analysis, analysis_of
+from tiercache.sqlalchemy.texts import Effect, effect_of
+from tiercache.sqlalchemy.transactions import Transaction, row_tags, transaction_of
+
+log = logging.getLogger("tiercache.sqlalchemy")
+
+SNAPSHOTS = frozenset({"REPEATABLE READ", "SERIALIZABLE", "SNAPSHOT"})
+ADVICE = (
+    'say what it touches: .execution_options(invalidates=[User, "posts", "row:users:7"]), or [] where it '
+    "changes nothing that is cached"
+)
+
+
+@dataclass
+class Reads:
+    """What the statements executed inside `noting_reads` depend on."""
+
+    tags: dict[str, None] = field(default_factory=dict)
+    is_opaque: bool = False
+    """Whether one may have read what is not in `tags`: text, or a function that nobody knows."""
+
+
+@contextmanager
+def noting_reads() -> Iterator[Reads]:
+    """The tags of all that is read inside, on engines where a cache is installed; by this context alone."""
+    reads = Reads()
+    reset = _reads.set((*_reads.get(), reads))
+    try:
+        yield reads
+    finally:
+        _reads.reset(reset)
+
+
+_reads: ContextVar[tuple[Reads, ...]] = ContextVar("tiercache_sqlalchemy_reads", default=())
+
+
+class Listener:
+    """The listeners of one engine."""
+
+    EVENTS = (
+        "begin",
+        "begin_twophase",
+        "before_cursor_execute",
+        "after_cursor_execute",
+        "after_execute",
+        "handle_error",
+    )
+
+    def __init__(self, publisher: Publisher) -> None:
+        self._publisher = publisher
+        self._lock = threading.Lock()
+        self._has_warned = False  # under `_lock`
+
+    def begin(self, connection: Connection) -> None:
+        level = level_of(connection)
+        transaction_of(connection.info).begin(level in SNAPSHOTS, level == "AUTOCOMMIT")
+
+    def begin_twophase(self, connection: Connection, xid: Any) -> None:
+        self.begin(connection)
+
+    def before_cursor_execute(
+        self, connection: Connection, cursor: Any, statement: str, parameters: Any, context: Any, many: bool
+    ) -> None:
+        # One context may execute several times: in batches, or a sequence before its INSERT.
+        if context is None or getattr(context, "tiercache_noted", False):
+            return
+        context.tiercache_noted = True
+        transaction = transaction_of(connection.info)
+        if transaction.is_busy:
+            return
+        options = context.execution_options
+        schemas: Schemas = options.get("schema_translate_map")
+        compiled = context.compiled
+        if compiled is None:
+            analysis, effect = None, effect_of(statement)
+        else:
+            analysis = analysis_of(compiled, connection.dialect)
+            effect = analysis.effect
+        said = options.get("invalidates")
+        if said is not None:
+            self._said(transaction, connection, said, schemas)
+            effect = Effect.READS if effect is Effect.EVERYTHING else effect
+        if analysis is not None and analysis.writes:
+            write(transaction, analysis, context, schemas)
+        elif not said and effect is Effect.READS:
+            read(transaction, analysis, context, schemas)
+        if effect is not Effect.READS:
+            self._effect(transaction, effect, statement, connection)
+        if transaction.is_autocommit and self._publisher.fences and transaction.is_dirty:
+            context.tiercache_fence = self._publisher.around(transaction)
+            context.tiercache_fence.__enter__()
+
+    def after_cursor_execute(
+        self, connection: Connection, cursor: Any, statement: str, parameters: Any, context: Any, many: bool
+    ) -> None:
+        if context is not None and context.compiled is None:
+            self._executed(connection, context)
+
+    def after_execute(
+        self, connection: Connection, element: Any, many: Any, parameters: Any, options: Any, result: Any
+    ) -> None:
+        context = getattr(result, "context", None)
+        if context is None:
+            return  # a default's value
+        expected = getattr(context, "tiercache_expected", None)
+        if expected is not None:
+            transaction = transaction_of(connection.info)
+            for insert, place in expected:
+                transaction.answer(place, insert.inserted(context))
+            context.tiercache_expected = None
+        self._executed(connection, context)
+
+    def handle_error(self, error: Any) -> None:
+        context = error.execution_context
+        if error.connection is not None and context is not None and not error.connection.invalidated:
+            self._executed(error.connection, context)
+
+    def _executed(self, connection: Connection, context: Any) -> None:
+        """What is public as soon as it is executed is told at once."""
+        if getattr(context, "tiercache_executed", False):
+            return
+        context.tiercache_executed = True
+        fence = getattr(context, "tiercache_fence", None)
+        if fence is not None:
+            fence.__exit__(None, None, None)
+            return
+        transaction = transaction_of(connection.info)
+        if transaction.is_busy or not transaction.is_dirty:
+            return
+        if getattr(context, "tiercache_commits", False) or is_public(transaction, connection):
+            self._publisher.publish(transaction)
+
+    def _said(
+        self, transaction: Transaction, connection: Connection, said: Iterable[Any], schemas: Schemas
+    ) -> None:
+        tables: set[str] = set()
+        rows: dict[str, set[str] | None] = {}
+        tags: set[str] = set()
+        for each in [said] if isinstance(said, str) else said:
+            if isinstance(each, str):
+                kind, _, rest = each.partition(":")
+                name, _, key = rest.partition(":")
+                if kind == "row" and key:
+                    tables.add(name)
+                    known = rows.setdefault(name, set())
+                    if known is not None:
+                        known.add(key)
+                    continue
+                tags.add(each)
+                names = {rest} if kind == "table" else {each} if not rest else set()
+            else:
+                dialect = connection.dialect
+                names = {name_of(t, dialect, map_) for t in tables_of(each) for map_ in (schemas, None)}
+            tables |= names
+            rows.update(dict.fromkeys(names))
+        if tables or tags:
+            transaction.write_others(tables, rows, tags)
+            source.uncommitted()
+
+    def _effect(
+        self, transaction: Transaction, effect: Effect, statement: str, connection: Connection
+    ) -> None:
+        if effect is Effect.EVERYTHING:
+            if self._publisher.fences:
+                raise InvalidRequestError(
+                    f'under write_safety="fence" nothing is executed of which nobody knows what it writes: '
+                    f"{statement[:200]!r}; {ADVICE}"
+                )
+            self._warn(statement)
+            transaction.write_everything()
+            source.uncommitted()
+        elif effect in (Effect.SNAPSHOT, Effect.SNAPSHOTS):
+            transaction.wants_snapshots |= effect is Effect.SNAPSHOTS
+            transaction.moment = transaction.moment or source.moment()
+
+    def _warn(self, statement: str) -> None:
+        with self._lock:
+            if self._has_warned:
+                return
+            self._has_warned = True
+        log.warning(
+            "%r counts as a write to everything: at its commit all that is cached goes (said once); %s",
+            statement[:200],
+            ADVICE,
+        )
+
+
+def write(transaction: Transaction, analysis: Analysis, context: Any, schemas: Schemas) -> None:
+    expected = []
+    for each in analysis.writes:
+        if each.is_insert:
+            expected.append((each, transaction.expect(each, schemas)))
+        else:
+            transaction.write(each, schemas, each.rows(context.compiled_parameters))
+    if expected:
+        context.tiercache_expected = expected
+    source.uncommitted()
+
+
+def read(transaction: Transaction, analysis: Analysis | None, context: Any, schemas: Schemas) -> None:
+    """A load learns whether what it reads is committed, and as of when; `noting_reads`, what it is."""
+    if transaction.is_dirty:
+        tables = () if analysis is None else analysis.tables
+        names = (name_of(t, context.dialect, schemas) for t in tables)
+        if analysis is None or analysis.unseen or transaction.touches_tables(names):
+            source.uncommitted()
+    if transaction.moment is not None:
+        source.as_of(transaction.moment)
+    for reads in _reads.get():
+        reads.is_opaque |= analysis is None or analysis.unseen
+        if analysis is not None:
+            reads.tags.update(dict.fromkeys(tags_read(analysis, context, schemas)))
+
+
+def tags_read(analysis: Analysis, context: Any, schemas: Schemas) -> list[str]:
+    by_key = analysis.rows_read
+    rows = by_key.rows(context.compiled_parameters) if by_key is not None else None
+    if by_key is not None and rows and len(rows) <= 50 and not any(None in row for row in rows):
+        tags = row_tags(
+            name_of(by_key.table, context.dialect, schemas),
+            {",".join(row) for row in rows},  # type: ignore[arg-type]  # no None
+        )
+        if not any(tag.endswith(":*") for tag in tags):
+            return tags
+    return [f"table:{name_of(table, context.dialect, schemas)}" for table in analysis.tables]
+
+
+def level_of(connection: Connection) -> str:
+    """The isolation level, as far as SQLAlchemy has it, without asking the database; "" where it does not."""
+    dialect = connection.dialect
+    # Semi-private: what create_engine(isolation_level=...) was given; there in 2.0 and 2.1.
+    level = (
+        connection.get_execution_options().get("isolation_level")
+        or getattr(dialect, "_on_connect_isolation_level", None)
+        or dialect.default_isolation_level
+        or ""
+    )
+    return str(level).replace("_", " ").upper()
+
+
+def is_public(transaction: Transaction, connection: Connection) -> bool:
+    """Whether what was just executed is committed: the connection, or the driver's own, is in autocommit."""
+    if transaction.is_autocommit:
+        return True
+    driver: Any = connection.connection.dbapi_connection
+    if getattr(driver, "autocommit", False) is True:  # psycopg, psycopg2, sqlite3 since Python 3.12
+        return True
+    # sqlite3 without a transaction of its own: DDL in its old mode, or isolation_level=None.
+    driver = getattr(driver, "driver_connection", driver)
+    return getattr(driver, "in_transaction", True) is False

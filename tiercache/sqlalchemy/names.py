@@ -1,0 +1,124 @@
+"""Tags as a write of a table raises them, and as a read of it depends on them: `table:users`, `row:users:7`.
+
+A table is named with its schema where that is not the one the database takes by itself. Of a row there is a
+tag only where its key has one text, the same whoever writes it: an int of an INTEGER, a str of a VARCHAR
+where the database compares texts byte by byte, a UUID, a date, the member of an Enum (its value, as a tag
+template renders it). Anything else, and a text that no tag can hold, counts as a row that is not known:
+`row:users:*`, on which every `row:users:...` depends.
+"""
+
+from __future__ import annotations
+
+import datetime
+import enum
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from sqlalchemy import Column, inspect
+from sqlalchemy import types as sqltypes
+from sqlalchemy.engine import Dialect
+from sqlalchemy.exc import NoInspectionAvailable
+from sqlalchemy.sql.expression import TableClause
+
+MAX_TAG_BYTES = 512  # of tiercache
+_BYTEWISE = ("postgresql", "sqlite")  # without a collation, they hold no two different texts for equal
+_TEXTS = (
+    sqltypes.String,
+    sqltypes.Text,
+    sqltypes.Unicode,
+    sqltypes.UnicodeText,
+    sqltypes.VARCHAR,
+    sqltypes.TEXT,
+)
+
+Schemas = Mapping[Any, Any] | None
+"""A `schema_translate_map`."""
+
+
+def name_of(table: TableClause, dialect: Dialect, schemas: Schemas = None) -> str:
+    """The name of *table* in tags; *schemas* is the `schema_translate_map` in force.
+
+    What a dialect's own schema is called is known from its first connection on.
+    """
+    schema = getattr(table, "schema", None)
+    if schemas:
+        schema = schemas.get(schema, schema)
+    if schema is None or schema == dialect.default_schema_name:
+        return table.name
+    return f"{schema}.{table.name}"
+
+
+def tables_of(named: Any) -> tuple[TableClause, ...]:
+    """The tables of a Table or a mapped class, those it inherits included. TypeError for anything else."""
+    if isinstance(named, TableClause):
+        return (named,)
+    try:
+        mapper: Any = inspect(named)
+        return tuple(mapper.mapper.tables)
+    except (NoInspectionAvailable, AttributeError):
+        raise TypeError(
+            f"{named!r} is no table; write a Table, a mapped class, or the name of a table"
+        ) from None
+
+
+def tag_of_table(named: Any, dialect: Dialect, schemas: Schemas = None) -> str:
+    """`table:<name>`; *named* is a Table, a mapped class (its own table) or a name."""
+    if isinstance(named, str):
+        return f"table:{named}"
+    if not isinstance(named, TableClause):
+        named = getattr(named, "__table__", None) if hasattr(named, "__table__") else tables_of(named)[-1]
+    return f"table:{name_of(named, dialect, schemas)}"
+
+
+def tag_of_row(
+    table: TableClause, row: Iterable[object], dialect: Dialect, schemas: Schemas = None
+) -> str | None:
+    """`row:<name>:<key>` for the values of the primary key; None where no tag says it exactly."""
+    name = name_of(table, dialect, schemas)
+    keys = [part_writer(column, dialect) for column in table.primary_key if isinstance(column, Column)]
+    texts = [write(value) for write, value in zip(keys, row, strict=True)]
+    if not texts or any(text is None for text in texts):
+        return None
+    return row_tag(name, ",".join(text for text in texts if text is not None))
+
+
+def row_tag(name: str, key: str) -> str | None:
+    """`row:<name>:<key>`, if a tag can hold that."""
+    tag = f"row:{name}:{key}"
+    if len(tag) * 4 > MAX_TAG_BYTES or not tag.isascii():
+        try:
+            if len(tag.encode()) > MAX_TAG_BYTES:
+                return None
+        except UnicodeEncodeError:  # a lone surrogate
+            return None
+    return None if "\0" in tag else tag
+
+
+PartWriter = Callable[[object], str | None]
+
+
+def part_writer(column: Column[Any], dialect: Dialect) -> PartWriter:
+    """What gives the text of a value of *column*, or None where it has none that is exact."""
+    kind = column.type
+    plain: Any = kind.impl_instance if isinstance(kind, sqltypes.TypeDecorator) else kind
+    exact: tuple[type, ...] = ()
+    if isinstance(plain, sqltypes.Integer):
+        exact = (int,)
+    elif isinstance(plain, sqltypes.Enum):
+        pass
+    elif isinstance(kind, sqltypes.Uuid | sqltypes.TypeDecorator):
+        exact = (uuid.UUID,)
+    elif type(kind) in _TEXTS and getattr(kind, "collation", None) is None and dialect.name in _BYTEWISE:
+        exact = (str,)
+    elif isinstance(kind, sqltypes.Date):
+        exact = (datetime.date,)
+
+    def write(value: object) -> str | None:
+        if type(value) in exact:
+            return format(value)
+        if isinstance(value, enum.Enum) and isinstance(plain, sqltypes.Enum):
+            return format(value.value)
+        return None
+
+    return write

@@ -1,0 +1,336 @@
+"""What a compiled statement changes and reads, found once for each compiled form and kept with it.
+
+The compiler's notes (`noting`) say which tables; conditions of the kind `key = value` in the WHERE clause of
+an UPDATE or DELETE, the values and the result of an INSERT say which rows. Where they do not, any row of the
+table counts as changed: INSERT from SELECT, ON CONFLICT but for one on the key itself, prefixes such as OR
+REPLACE, a key that is changed or computed, parts (CTEs) that insert.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from typing import Any
+
+from sqlalchemy import BindParameter, BooleanClauseList, Column, Table
+from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import FromStatement
+from sqlalchemy.sql import operators, visitors
+from sqlalchemy.sql.compiler import DDLCompiler, SQLCompiler
+from sqlalchemy.sql.elements import BinaryExpression, ColumnElement
+from sqlalchemy.sql.expression import SelectBase, TableClause
+
+from tiercache.sqlalchemy import ddl, texts
+from tiercache.sqlalchemy.actions import Point, Reach, identity, points, reached
+from tiercache.sqlalchemy.names import PartWriter, Schemas, name_of, part_writer
+from tiercache.sqlalchemy.noting import Noted, noting
+
+MAX_ROWS = 1000  # of one table that are told by name; more count as any row
+
+Rows = list[tuple[str | None, ...]]
+"""Of each row the texts of what identifies it; None in place of what is not known."""
+
+
+class Named:
+    """The names of what a write changes, under one `schema_translate_map`."""
+
+    def __init__(self, write: Write, dialect: Dialect, schemas: Schemas) -> None:
+        def names(table: TableClause) -> tuple[str, ...]:
+            # Who reads under the declared name, by another map, is told, too.
+            return tuple(dict.fromkeys((name_of(table, dialect, schemas), name_of(table, dialect))))
+
+        reach = write.reach
+        self.tables = tuple(n for t in (write.table, *(r.table for r in reach)) for n in names(t))
+        self.same = tuple(n for t in (write.table, *(r.table for r in reach if r.same_key)) for n in names(t))
+        away = [r.table for r in reach if not r.same_key] + [p.table for r in reach for p in r.points]
+        self.any = tuple(dict.fromkeys(n for t in away for n in names(t)))
+        self.points = tuple((n, p.columns) for p in write.points for n in names(p.table))
+
+
+class Write:
+    """One INSERT, UPDATE or DELETE within statements of one compiled form. Safe from any thread."""
+
+    def __init__(
+        self,
+        table: TableClause,
+        dialect: Dialect,
+        *,
+        parameters: tuple[str | None, ...] | None = None,
+        more: Sequence[tuple[str, ...]] = (),
+        is_insert: bool = False,
+        asks_result: bool = False,
+        reach: tuple[Reach, ...] = (),
+    ) -> None:
+        self.table, self.reach, self.is_insert = table, reach, is_insert
+        self.parameters = parameters
+        """The parameter that has each part of what identifies the row; None where any row may be meant."""
+        self.more = more  # the same of each row but the first, where one statement brings several
+        self.asks_result = asks_result  # whether the database's answer may tell what the parameters do not
+        columns = identity(table) if isinstance(table, Table) else ()
+        self.has_key = isinstance(table, Table) and bool(list(table.primary_key))
+        self.points: tuple[Point, ...] = points(table) if isinstance(table, Table) else ()
+        self._writers: tuple[PartWriter, ...] = tuple(part_writer(column, dialect) for column in columns)
+        self._dialect = dialect
+        self._named: dict[Any, Named] = {}
+
+    def named(self, schemas: Schemas) -> Named:
+        key = frozenset(schemas.items()) if schemas else None
+        named = self._named.get(key)
+        if named is None:
+            if len(self._named) > 100:  # a schema for each of many tenants
+                self._named.clear()
+            named = self._named[key] = Named(self, self._dialect, schemas)
+        return named
+
+    def rows(self, parameters: Sequence[Mapping[str, Any]]) -> Rows | None:
+        """The rows that the statement can have changed, by what it was given; None: any."""
+        if self.parameters is None or len(parameters) > MAX_ROWS:
+            return None
+        if len(self._writers) == 1 and not self.more:
+            return self._single(parameters)
+        rows: Rows = []
+        for given in parameters:
+            for names in (self.parameters, *self.more):
+                parts = [
+                    (None,) if name is None else _texts(write, given.get(name))
+                    for write, name in zip(self._writers, names, strict=True)
+                ]
+                for row in product(*parts):
+                    rows.append(row)
+                    if len(rows) > MAX_ROWS:
+                        return None
+        return rows
+
+    def _single(self, parameters: Sequence[Mapping[str, Any]]) -> Rows | None:
+        assert self.parameters is not None
+        (name,), (write,) = self.parameters, self._writers
+        if name is None:
+            return None
+        rows: Rows = []
+        for given in parameters:
+            value = given.get(name)
+            if isinstance(value, list | tuple | set | frozenset):
+                rows += [(text,) for text in _texts(write, value)]
+            else:
+                rows.append((write(value),))
+        return rows if len(rows) <= MAX_ROWS else None
+
+    def inserted(self, context: Any) -> Rows | None:
+        """The rows that the database says were inserted, together with what it was given."""
+        rows = self.rows(context.compiled_parameters)
+        if rows is not None and all(None not in row for row in rows):
+            return rows
+        if not self.asks_result or not self.has_key or len(context.compiled_parameters) > MAX_ROWS:
+            return None
+        found = context.inserted_primary_key_rows
+        if len(found) != len(context.compiled_parameters):
+            return None
+        return [tuple(w(v) for w, v in zip(self._writers, row, strict=True)) for row in found]
+
+
+def _texts(write: PartWriter, value: object) -> tuple[str | None, ...]:
+    if isinstance(value, list | tuple | set | frozenset):
+        return tuple(write(each) for each in list(value)[: MAX_ROWS + 1])
+    return (write(value),)
+
+
+class Analysis:
+    """What is known of all statements of one compiled form."""
+
+    __slots__ = ("effect", "rows_read", "tables", "unseen", "writes")
+
+    def __init__(self, compiled: Any, dialect: Dialect) -> None:
+        self.writes: tuple[Write, ...] = ()
+        self.tables: tuple[Table, ...] = ()
+        self.unseen = True
+        """Whether it may read what is not seen here."""
+        self.effect = texts.Effect.READS
+        """Of what is not told by `writes`."""
+        self.rows_read: Write | None = None
+        """Where it reads one table by its whole key alone: which rows."""
+        if isinstance(compiled, DDLCompiler):
+            self.writes, self.effect = ddl.effect_of(compiled, lambda table: whole(table, dialect))
+        elif isinstance(compiled, SQLCompiler):
+            self._analyse(compiled, dialect)
+
+    def _analyse(self, compiled: Any, dialect: Dialect) -> None:
+        if not hasattr(compiled, "noted_dml"):  # compiled before the compiler took notes
+            compiled = again(compiled)
+        self.tables = tuple(compiled.noted_tables)
+        self.unseen = bool(compiled.noted_unseen) or is_custom(compiled.statement)
+        statement = compiled.statement
+        self.writes = tuple(write for noted in compiled.noted_dml for write in writes_of(noted, compiled))
+        is_known = isinstance(statement, SelectBase | FromStatement) and not is_custom(statement)
+        if compiled.noted_text or not (is_known or self.writes or is_plain(statement)):
+            self.effect = texts.effect_of(compiled.string)
+        elif not self.writes:
+            self.rows_read = read_by_key(compiled, dialect)
+
+
+def analysis_of(compiled: Any, dialect: Dialect) -> Analysis:
+    """What *compiled* changes and reads; kept with it, so that it is found once."""
+    known: Analysis | None = compiled.__dict__.get("tiercache_analysis")
+    if known is None:
+        known = compiled.tiercache_analysis = Analysis(compiled, dialect)
+    return known
+
+
+def again(compiled: Any) -> Any:
+    """The same statement, by a compiler that takes notes. Its parameters have the same names."""
+    return noting(type(compiled))(
+        compiled.dialect,
+        compiled.statement,
+        cache_key=compiled.cache_key,
+        column_keys=compiled.column_keys,
+        for_executemany=compiled.for_executemany,
+        schema_translate_map=compiled.schema_translate_map,
+    )
+
+
+def is_custom(statement: Any) -> bool:
+    """Whether its SQL is written by a function of `sqlalchemy.ext.compiler`."""
+    return hasattr(type(statement), "_compiler_dispatcher")
+
+
+def is_plain(statement: Any) -> bool:
+    """Savepoints, and expressions as such: defaults and sequences."""
+    return not is_custom(statement) and (
+        isinstance(statement, ColumnElement)
+        or type(statement).__name__
+        in ("SavepointClause", "RollbackToSavepointClause", "ReleaseSavepointClause", "Sequence")
+    )
+
+
+def whole(table: TableClause, dialect: Dialect) -> Write:
+    """A write that may have changed any row of *table*, and deleted some."""
+    reach = reached(table, deleted=True) if isinstance(table, Table) else ()
+    return Write(table, dialect, reach=reach)
+
+
+def writes_of(noted: Noted, compiled: Any) -> Iterator[Write]:
+    first, *others = tables_in(noted.statement.table)
+    dialect = compiled.dialect
+    yield from (whole(other, dialect) for other in others)
+    if not isinstance(first, Table):
+        yield Write(first, dialect)
+    elif noted.kind == "insert":
+        yield insertion(first, noted, compiled)
+    else:
+        yield change(first, noted, compiled)
+        # An UPDATE of several tables, as MySQL has it.
+        for column in set_columns(noted):
+            if isinstance(column, Column) and column.table not in (None, first, noted.statement.table):
+                yield from (whole(other, dialect) for other in tables_in(column.table))
+
+
+def tables_in(element: Any) -> list[TableClause]:
+    """The tables of a Table, an alias or a join, as their metadata has them: without annotations."""
+    found = [each for each in visitors.iterate(element) if isinstance(each, TableClause)]
+    return [
+        each.metadata.tables.get(each.key, each) if isinstance(each, Table) else each
+        for each in found or [element]
+    ]
+
+
+def change(table: Table, noted: Noted, compiled: Any) -> Write:
+    columns = identity(table)
+    by_column: dict[Any, BindParameter[Any]] = {}
+    if noted.statement.whereclause is not None:
+        by_column = dict(equalities(noted.statement.whereclause, set(columns)))
+    names = [compiled.bind_names.get(by_column[c]) if c in by_column else None for c in columns]
+    changed: list[Column[Any]] = []
+    if noted.kind == "update":
+        keys = {*map(_key, set_columns(noted)), *((compiled.column_keys or ()) if noted.state else ())}
+        changed = [column for column in table.columns if column.key in keys]
+    is_known = any(names) and not any(column in changed for column in columns)
+    return Write(
+        table,
+        compiled.dialect,
+        parameters=tuple(names) if is_known else None,
+        reach=reached(table, deleted=noted.kind == "delete", changed=changed),
+    )
+
+
+def insertion(table: Table, noted: Noted, compiled: Any) -> Write:
+    # `_prefixes` and `_post_values_clause` are where Insert keeps what has no public name, in 2.0 and 2.1.
+    statement, state = noted.statement, noted.state
+    columns = identity(table)
+    rest = statement._post_values_clause
+    reach: tuple[Reach, ...] = ()
+    is_plain_insert = statement.select is None and state is not None and not statement._prefixes
+    if statement._prefixes:  # OR REPLACE, and what else there is, may delete rows
+        reach = reached(table, deleted=True)
+    if rest is not None:
+        is_plain_insert = is_plain_insert and keeps_to_key(compiled.noted_conflicts, table)
+        reach += reached(table, deleted=False, changed=tuple(table.columns))
+    if not is_plain_insert:
+        return Write(table, compiled.dialect, is_insert=True, reach=reach)
+    names: tuple[str | None, ...] = tuple(column.key for column in columns)
+    more: list[tuple[str, ...]] = []
+    if state._has_multi_parameters:
+        names = tuple(f"{column.key}_m0" for column in columns)
+        count = len(state._multi_parameters)
+        more = [tuple(f"{column.key}_m{n}" for column in columns) for n in range(1, count)]
+    return Write(
+        table,
+        compiled.dialect,
+        parameters=names,
+        more=more,
+        is_insert=True,
+        asks_result=rest is None and not more,
+        reach=reach,
+    )
+
+
+def keeps_to_key(conflicts: Sequence[Any], table: Table) -> bool:
+    """Whether, on a conflict, nothing is changed but the row whose key was given."""
+    if len(conflicts) != 1:
+        return False
+    (conflict,) = conflicts
+    if not hasattr(conflict, "update_values_to_set"):  # DO NOTHING
+        return True
+    key = {column.name for column in table.primary_key}
+    set_ = {_key(each) for each, _ in conflict.update_values_to_set}
+    on = {_key(each) for each in conflict.inferred_target_elements or ()}
+    return bool(key) and on == key and not set_ & {*key, *(column.key for column in table.primary_key)}
+
+
+def set_columns(noted: Noted) -> Sequence[Any]:
+    """What `values()` names; of a part, which has no state, what it was told."""
+    if noted.kind != "update":
+        return ()
+    # Semi-private, the same in 2.0 and 2.1: `_dict_parameters` of the compiled state, `_values` before that.
+    if noted.state is not None:
+        return tuple(noted.state._dict_parameters or ())
+    ordered = getattr(noted.statement, "_ordered_values", None) or ()
+    return (*(noted.statement._values or ()), *(each for each, _ in ordered))
+
+
+def _key(column: Any) -> str:
+    return column if isinstance(column, str) else getattr(column, "key", "")
+
+
+def equalities(where: Any, columns: set[Column[Any]]) -> Iterator[tuple[Column[Any], BindParameter[Any]]]:
+    """Each of *columns* that a conjunct of *where* sets equal to a bound value, or to one of several."""
+    if isinstance(where, BooleanClauseList) and where.operator is operators.and_:
+        for clause in where.clauses:
+            yield from equalities(clause, columns)
+    elif isinstance(where, BinaryExpression) and where.operator in (operators.eq, operators.in_op):
+        column, bound = where.left, where.right
+        if isinstance(column, Column) and isinstance(bound, BindParameter) and column in columns:
+            yield next(each for each in columns if each is column or each == column), bound
+
+
+def read_by_key(compiled: Any, dialect: Dialect) -> Write | None:
+    select = getattr(compiled.compile_state, "statement", None)
+    tables = list(compiled.noted_tables)
+    where = getattr(select, "whereclause", None)
+    if len(tables) != 1 or compiled.noted_renderings != 1 or compiled.noted_unseen or where is None:
+        return None
+    (table,) = tables_in(tables[0])
+    columns = tuple(table.primary_key) if isinstance(table, Table) else ()
+    by_column = dict(equalities(where, set(columns)))
+    names = [compiled.bind_names.get(by_column[c]) if c in by_column else None for c in columns]
+    if not names or None in names:
+        return None
+    return Write(table, dialect, parameters=tuple(names))

@@ -1,0 +1,77 @@
+"""What SQL that nobody has described may do, judged by its first word; a stated rule, that errs on one side.
+
+What begins with one of READING reads. WITH and EXPLAIN read where none of the words that change data is in
+them. COMMIT and END make public what was gathered. Anything else, and each text that does not look like one
+statement, counts as a write to everything. Functions and procedures that write are not seen: say
+`invalidates=`.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import re
+
+
+class Effect(enum.Enum):
+    """What a text does."""
+
+    READS = "reads"
+    COMMITS = "commits"
+    SNAPSHOT = "asks for a snapshot, for this transaction"
+    SNAPSHOTS = "asks for snapshots, from now on"
+    EVERYTHING = "may write anything"
+
+
+READING = frozenset(
+    """
+    abort analyze attach begin close declare deallocate desc describe detach discard explain fetch listen lock move
+    notify pragma
+    prepare release reset rollback savepoint select set show start table unlisten use vacuum values with
+    """.split()  # noqa: SIM905  # thirty quoted words are harder to read
+)
+_COMMENT = re.compile(r"\s+|--[^\n]*(\n|$)|/\*(?!!).*?\*/|\(", re.DOTALL)
+_WORD = re.compile(r"[a-z_]+")
+_CHANGES = re.compile(r"\b(insert|update|delete|merge|replace|truncate|drop|alter|call|into)\b")
+_SNAPSHOT = re.compile(r"\b(repeatable\s+read|serializable|snapshot)\b")
+_CREATES = re.compile(
+    r"create\s+(unique\s+)?(table|index|schema|sequence|extension|type|database|role|user)\b"
+)
+
+
+@functools.lru_cache(maxsize=500)
+def effect_of(sql: str) -> Effect:
+    """The effect of *sql*: of several statements, the one that concerns most."""
+    effects = {_effect(part) for part in sql.lower().split(";") if _begin(part) < len(part)}
+    for worst in (Effect.EVERYTHING, Effect.COMMITS, Effect.SNAPSHOTS, Effect.SNAPSHOT):
+        if worst in effects:
+            return worst
+    return Effect.READS
+
+
+def _begin(sql: str) -> int:
+    """Where its first word is, after comments and opening parentheses."""
+    place = 0
+    while found := _COMMENT.match(sql, place):
+        place = found.end()
+    return place
+
+
+def _effect(sql: str) -> Effect:
+    sql = sql[_begin(sql) :]
+    found = _WORD.match(sql)
+    word = found[0] if found else ""
+    if word in ("commit", "end"):
+        # Of a transaction prepared elsewhere, nobody here knows what it wrote.
+        return Effect.EVERYTHING if re.match(r"commit\s+prepared\b", sql) else Effect.COMMITS
+    if word in ("with", "explain", "prepare") and _CHANGES.search(sql) and not _is_transaction(sql):
+        return Effect.EVERYTHING
+    if word in ("set", "begin", "start") and _SNAPSHOT.search(sql):
+        return Effect.SNAPSHOTS if re.match(r"set\s+(session|default)", sql) else Effect.SNAPSHOT
+    if word in READING or _CREATES.match(sql):
+        return Effect.READS
+    return Effect.EVERYTHING
+
+
+def _is_transaction(sql: str) -> bool:
+    return re.match(r"prepare\s+transaction\b", sql) is not None
