@@ -15,9 +15,10 @@ from collections.abc import Iterable
 from tiercache import _node
 from tiercache._core import sources
 from tiercache._core.flights import running_load
+from tiercache._core.key_text import ValueText
 from tiercache._core.sources import Moment
 
-__all__ = ["Moment", "Writing", "as_of", "depends_on", "moment", "uncommitted"]
+__all__ = ["Moment", "Writing", "as_of", "depends_on", "moment", "text_of", "uncommitted"]
 
 
 def uncommitted() -> None:
@@ -54,6 +55,14 @@ def depends_on(tags: str | Iterable[str]) -> None:
     load = running_load()
     if load is not None:
         load.found.depend(tags)
+
+
+def text_of(value: object) -> str:
+    """The text of *value* in a key: the same in every process, and no other value's, as of an argument.
+
+    1, 1.0, True and "1" differ. UnstableKey for what has none.
+    """
+    return ValueText("a query").of(value, "a bound value")
 
 
 class Writing(sources.Writing):

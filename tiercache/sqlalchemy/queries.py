@@ -1,0 +1,276 @@
+"""Queries answered from the cache: what `from_cache` does when its statement is executed.
+
+A listener of `do_orm_execute` on every Session. It flushes as an execution would; looks whether the statement has to
+reach the database; asks the tiers for its rows, with the query as the loader; and has SQLAlchemy load from them what
+the query would have given.
+
+It has to be the last listener: one that came after it might add a tenant's criteria, and an entry would hold the
+rows of all. So whoever is registered later is heard before it answers.
+
+A leader has its connection before it leads. Otherwise, in a pool of one:
+1. A leads, and waits for a connection.  2. B holds the connection, in a transaction, and waits for A's load.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.engine import Result
+from sqlalchemy.orm import ORMExecuteState, Session, SessionTransaction
+from sqlalchemy.util import await_only, greenlet_spawn
+
+from tiercache import L2Unavailable, TierCache, UnstableKey
+from tiercache.sqlalchemy import names
+from tiercache.sqlalchemy.installed import caches_of, writing_of
+from tiercache.sqlalchemy.options import CachesOwn, FromCache
+from tiercache.sqlalchemy.query_keys import query_key
+from tiercache.sqlalchemy.reading import Reading, reading_of
+from tiercache.sqlalchemy.replay import Kept, Prepared, fetch, listeners_after, prepare, replay, speak_first
+
+log = logging.getLogger("tiercache.sqlalchemy")
+
+MOST_TAGS = 100  # rows by name in one entry; above, their table
+_MISS = object()
+_UNCACHED = ("stream_results", "yield_per", "populate_existing", "max_row_buffer")
+
+
+class Always(NamedTuple):
+    """How the reads of a session are answered that bear no option of their own."""
+
+    option: FromCache
+    only: frozenset[str] | None
+    """The tables a statement may read; None: any."""
+
+
+_always: weakref.WeakKeyDictionary[Session, Always] = weakref.WeakKeyDictionary()
+_begun: weakref.WeakKeyDictionary[Session, dict[Any, weakref.ref[Connection]]] = weakref.WeakKeyDictionary()
+
+
+def answer_always(session: Session, always: Always) -> None:
+    """From now on each SELECT of *session* is answered as if it bore `always.option`."""
+    _always[session] = always
+
+
+class Passed:
+    """Which statements that asked for the cache went past it, and why."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._told: weakref.WeakSet[Reading] = weakref.WeakSet()  # under `_lock`
+        self.by_reason: Counter[str] = Counter()  # under `_lock`
+
+    def count(self, why: str, reading: Reading | None = None, advice: str = "") -> None:
+        with self._lock:
+            self.by_reason[why] += 1
+            if reading is None or reading in self._told:
+                return
+            self._told.add(reading)
+        log.warning("not cached (%s): %s; the statement is %s", why, advice, reading.compiled)
+
+
+passed = Passed()
+
+
+def answer(state: ORMExecuteState) -> Result[Any] | None:
+    """The result, if the cache may give it; None: it is for the database."""
+    asked = asked_of(state)
+    if asked is None:
+        return None
+    later = listeners_after(state)
+    if not later:
+        return answered(state, asked)
+    given = speak_first(state, later, answer)
+    return given or answered(state, asked) or state.invoke_statement()
+
+
+def asked_of(state: ORMExecuteState) -> Always | None:
+    if state.is_executemany or (state.is_orm_statement and state.is_column_load):
+        return None  # what refreshes an instance is asked of the database
+    for option in state.user_defined_options:
+        if isinstance(option, FromCache):
+            is_text = not (state.is_insert or state.is_update or state.is_delete)
+            return Always(option, None) if state.is_select or (option.tables and is_text) else None
+    return _always.get(state.session) if state.is_select else None
+
+
+def answered(state: ORMExecuteState, asked: Always) -> Result[Any] | None:
+    asking = Asking.of(state, asked)
+    if asking is None:
+        return None
+    kept = asking.kept()
+    if kept is None:
+        return None
+    return replay(state, asking.prepared, asking.reading, kept)
+
+
+@dataclass
+class Asking:
+    """One statement that the cache may answer."""
+
+    state: ORMExecuteState
+    prepared: Prepared
+    reading: Reading
+    cache: TierCache
+    engine: Engine
+    connection: Connection | None
+    key: str
+    tags: Sequence[str]
+    lifetime: Mapping[str, Any]
+    loaded: Kept | None = field(default=None, init=False)
+    error: BaseException | None = field(default=None, init=False)
+
+    @classmethod
+    def of(cls, state: ORMExecuteState, asked: Always) -> Asking | None:
+        """None where the statement has to reach the database."""
+        option = asked.option
+        prepared = prepare(state)
+        bind = state.session.get_bind(**state.bind_arguments)
+        engine = bind.engine
+        connection = bind if isinstance(bind, Connection) else begun(state.session, engine)
+        options = merged(prepared, connection or bind)
+        if any(options.get(name) for name in _UNCACHED) or is_populating(prepared):
+            passed.count("streamed, or populate_existing")
+            return None
+        cache, connection = cache_of(option, state, engine, connection)
+        schemas = options.get("schema_translate_map")
+        reading, parameters = reading_of(engine.dialect, prepared.statement, prepared.parameters, schemas)
+        if not may_be_kept(reading, asked):
+            return None
+        tags = tags_of(reading, parameters, option, engine, schemas)
+        writing = None if connection is None else writing_of(connection)
+        if writing is not None and writing.touches(tags):
+            passed.count("written to")
+            return None
+        try:
+            key = query_key(engine, reading, parameters, schemas)
+        except UnstableKey as unstable:
+            passed.count("no key", reading, str(unstable))
+            return None
+        lifetime = {} if isinstance(option.ttl, CachesOwn) else {"ttl": option.ttl}
+        return cls(state, prepared, reading, cache, engine, connection, key, tags, lifetime)
+
+    def kept(self) -> Kept | None:
+        """The rows, from a tier or the database; None where another's query failed, and ours has to run."""
+        if self.connection is None:
+            found = self._wait(self.cache.get, self.cache.sync.get, self.key, _MISS)
+            if found is not _MISS:
+                return checked(found)
+            self.connection = self.state.session.connection(bind_arguments=dict(self.state.bind_arguments))  # type: ignore[arg-type]
+        try:
+            if self.engine.dialect.is_async:
+                found = await_only(
+                    self.cache.get_or_load(self.key, self._load_async, tags=self.tags, **self.lifetime)
+                )
+            else:
+                found = self.cache.sync.get_or_load(self.key, self._load, tags=self.tags, **self.lifetime)
+        except L2Unavailable:  # under on_lapse="raise", which the cache was told to do
+            raise
+        except Exception as error:
+            if error is self.error:
+                raise
+            # Somebody else's load failed or took too long; or our rows cannot be stored.
+            passed.count(type(error).__name__, self.reading if self.loaded else None, str(error))
+            return self.loaded
+        return checked(found)
+
+    def _wait(self, awaited: Any, blocking: Any, *args: Any) -> Any:
+        return await_only(awaited(*args)) if self.engine.dialect.is_async else blocking(*args)
+
+    def _load(self) -> Kept:
+        assert self.connection is not None
+        try:
+            self.loaded = fetch(self.connection, self.prepared)
+        except BaseException as error:
+            self.error = error
+            raise
+        return self.loaded
+
+    async def _load_async(self) -> Kept:
+        return await greenlet_spawn(self._load)
+
+
+def checked(found: Any) -> Kept | None:
+    """What was found, if it is what a query stores."""
+    fits = isinstance(found, tuple) and len(found) == 2 and all(isinstance(part, tuple) for part in found)
+    return found if fits else None
+
+
+def is_populating(prepared: Prepared) -> bool:
+    """By `Query.populate_existing()` or `yield_per()`, and where an instance is refreshed."""
+    options: Any = prepared.options.get("_sa_orm_load_options")
+    return bool(options and (options._populate_existing or options._yield_per or options._refresh_state))
+
+
+def merged(prepared: Prepared, bind: Any) -> Mapping[str, Any]:
+    """Execution options, in SQLAlchemy's order: the statement's, the connection's, the call's."""
+    return {**prepared.statement.get_execution_options(), **bind.get_execution_options(), **prepared.options}
+
+
+def may_be_kept(reading: Reading, asked: Always) -> bool:
+    if reading.writes:
+        return False
+    if asked.only is not None and not all(table.name in asked.only for table in reading.tables):
+        return False
+    if asked.option.tables is None and (reading.unseen or not reading.tables):
+        told = None if asked.only is not None or asked.option.quiet else reading
+        parts = ", ".join(reading.unseen) or "no table"
+        passed.count("unseen", told, f"it has {parts}; name what it reads, from_cache(tables=[...])")
+        return False
+    return True
+
+
+def tags_of(
+    reading: Reading,
+    parameters: Mapping[str, Any],
+    option: FromCache,
+    engine: Engine,
+    schemas: Mapping[Any, Any] | None,
+) -> list[str]:
+    more = [names.tag_of_table(each, engine.dialect, schemas) for each in option.tables or ()]
+    rows = reading.rows(parameters) if not more else None
+    if rows is not None and len(rows) <= MOST_TAGS:
+        return [names.tag_of_row(reading.tables[0], row, engine.dialect, schemas) for row in rows]
+    return [*(names.tag_of_table(table, engine.dialect, schemas) for table in reading.tables), *more]
+
+
+def cache_of(
+    option: FromCache, state: ORMExecuteState, engine: Engine, connection: Connection | None
+) -> tuple[TierCache, Connection | None]:
+    """The cache that answers. An engine that is installed by its session is so from its first connection on."""
+    installed = caches_of(engine)
+    if not installed and connection is None:
+        connection = state.session.connection(bind_arguments=dict(state.bind_arguments))  # type: ignore[arg-type]
+        installed = caches_of(engine)
+    named = option.cache
+    if named is None and installed:
+        return installed[0], connection
+    if named is not None and named in installed:
+        return named, connection
+    raise ValueError(
+        f"from_cache: {named or 'no cache'!r} is {'not ' if named else ''}installed on {engine!r}, so what is "
+        "written there would never invalidate what is kept; write tiercache.sqlalchemy.install(cache, engine) first"
+    )
+
+
+def begun(session: Session, engine: Engine) -> Connection | None:
+    """The connection that *session* has in use, if it has one."""
+    known = _begun.get(session, {}).get(engine)
+    connection = None if known is None else known()
+    if connection is None or connection.closed or not connection.in_transaction():
+        return None
+    return connection
+
+
+def note_begin(session: Session, transaction: SessionTransaction, connection: Connection) -> None:
+    _begun.setdefault(session, {})[connection.engine] = weakref.ref(connection)
+
+
+event.listen(Session, "do_orm_execute", answer)
+event.listen(Session, "after_begin", note_begin)

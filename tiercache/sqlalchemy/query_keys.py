@@ -1,0 +1,84 @@
+"""The key of a query: the same in every process for one question to one database, and no other question's.
+
+It covers the dialect, the database, the schema translation, the SQL with the types of its columns and parameters,
+and each bound value by type and value. Loader options count by what they change: the SQL, or statements of their
+own, which have keys of their own.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+import weakref
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import Any
+
+from sqlalchemy import Engine
+from sqlalchemy.engine import URL
+
+from tiercache import source
+from tiercache.sqlalchemy.reading import Reading
+
+_LOCAL = ("", "localhost", "::1")
+_alone: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+_places: weakref.WeakKeyDictionary[Engine, tuple[object, str]] = weakref.WeakKeyDictionary()
+
+
+def query_key(
+    engine: Engine, reading: Reading, parameters: Mapping[str, Any], schemas: Mapping[Any, Any] | None
+) -> str:
+    """UnstableKey for a bound value that has no text of its own."""
+    # By place, not by name: a statement that was built twice may number its parameters in another way.
+    values = [value_text(parameters[name]) for name in reading.names]
+    told = "\0".join(
+        (place(engine), schemas_text(schemas) if schemas else "", reading.text, *values)
+    )
+    return f"sql:{reading.title}:{blake2b(told.encode('utf-8', 'surrogatepass'), digest_size=16).hexdigest()}"
+
+
+def value_text(value: Any) -> str:
+    kind = type(value)
+    if kind is int or kind is bool or value is None:
+        return repr(value)
+    if kind is str:
+        return f"'{len(value)}:{value}"
+    return source.text_of(value)
+
+
+def schemas_text(schemas: Mapping[Any, Any]) -> str:
+    return repr(sorted((str(old), old is None, str(new), new is None) for old, new in schemas.items()))
+
+
+def place(engine: Engine) -> str:
+    """Which database *engine* is on, without its password."""
+    # The default schema is known from the first connection on, so it belongs to what is remembered.
+    schema = engine.dialect.default_schema_name
+    known = _places.get(engine)
+    if known is None or known[0] != (schema, _alone.get(engine.pool)):
+        text = described(engine, schema)
+        known = _places[engine] = (schema, _alone.get(engine.pool)), text
+    return known[1]
+
+
+def described(engine: Engine, schema: str | None) -> str:
+    url: URL = engine.url
+    dialect = engine.dialect
+    at = [dialect.name, url.username or "", url.host or "", str(url.port or ""), url.database or "", schema or ""]
+    at += [f"{name}={value}" for name, value in sorted(url.query.items()) if "pass" not in name]
+    if dialect.name == "sqlite":
+        if url.database in (None, "", ":memory:") or "mode=memory" in str(url):
+            at.append(alone(engine))
+        else:
+            at += [os.path.abspath(url.database or ""), socket.gethostname()]
+    elif url.host is None and not url.query:
+        at.append(alone(engine))  # reached by creator= or by the environment: who knows where it is
+    elif (url.host or "") in _LOCAL or (url.host or "").startswith(("127.", "/")):
+        at.append(socket.gethostname())
+    return repr(at)
+
+
+def alone(engine: Engine) -> str:
+    """A text for the database that nobody else reaches."""
+    return _alone.setdefault(engine.pool, uuid.uuid4().hex)
