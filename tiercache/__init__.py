@@ -10,6 +10,8 @@ def get_user(user_id: int) -> dict: ...
 cache.sync.invalidate_tags("user:7")        # or, in a coroutine: await cache.invalidate_tags("user:7")
 """
 
+from typing import TYPE_CHECKING, Any
+
 from tiercache._cache import TierCache
 from tiercache._core.collect import Collected
 from tiercache._core.keys import register_uncounted
@@ -29,6 +31,9 @@ from tiercache._errors import (
 from tiercache._report import CacheInfo, Health, Stats
 from tiercache._sync import SyncCache
 from tiercache._warm import Failure, Warmed
+
+if TYPE_CHECKING:
+    from tiercache.sqlalchemy.dependency import cached_dependency as cached_dependency
 
 __version__ = "0.1.0"
 
@@ -57,3 +62,11 @@ __all__ = [
     "default_cache",
     "register_uncounted",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "cached_dependency":  # not in __all__: it needs SQLAlchemy, and this package does not
+        from tiercache.sqlalchemy.dependency import cached_dependency
+
+        return cached_dependency
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

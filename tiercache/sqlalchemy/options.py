@@ -26,8 +26,6 @@ CACHES_OWN: Final = CachesOwn()
 class FromCache(UserDefinedOption):
     """What `from_cache` gives."""
 
-    inherit_cache = True
-
     def __init__(
         self,
         ttl: Ttl | CachesOwn,

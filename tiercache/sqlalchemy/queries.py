@@ -28,7 +28,7 @@ from sqlalchemy.util import await_only, greenlet_spawn
 
 from tiercache import L2Unavailable, TierCache, UnstableKey
 from tiercache.sqlalchemy import names
-from tiercache.sqlalchemy.installed import caches_of, writing_of
+from tiercache.sqlalchemy.installed import caches_of, install, writing_of
 from tiercache.sqlalchemy.options import CachesOwn, FromCache
 from tiercache.sqlalchemy.query_keys import query_key
 from tiercache.sqlalchemy.reading import Reading, reading_of
@@ -56,6 +56,10 @@ _begun: weakref.WeakKeyDictionary[Session, dict[Any, weakref.ref[Connection]]] =
 def answer_always(session: Session, always: Always) -> None:
     """From now on each SELECT of *session* is answered as if it bore `always.option`."""
     _always[session] = always
+
+
+def stop_answering(session: Session) -> None:
+    _always.pop(session, None)
 
 
 class Passed:
@@ -97,7 +101,9 @@ def asked_of(state: ORMExecuteState) -> Always | None:
         if isinstance(option, FromCache):
             is_text = not (state.is_insert or state.is_update or state.is_delete)
             return Always(option, None) if state.is_select or (option.tables and is_text) else None
-    return _always.get(state.session) if state.is_select else None
+    if not state.is_select or state.session._flushing:
+        return None
+    return _always.get(state.session)
 
 
 def answered(state: ORMExecuteState, asked: Always) -> Result[Any] | None:
@@ -216,7 +222,9 @@ def merged(prepared: Prepared, bind: Any) -> Mapping[str, Any]:
 def may_be_kept(reading: Reading, asked: Always) -> bool:
     if reading.writes:
         return False
-    if asked.only is not None and not all(table.name in asked.only for table in reading.tables):
+    if asked.only is not None and not all(
+        {table.name, table.fullname} & asked.only for table in reading.tables
+    ):
         return False
     if asked.option.tables is None and (reading.unseen or not reading.tables):
         told = None if asked.only is not None or asked.option.quiet else reading
@@ -270,6 +278,9 @@ def begun(session: Session, engine: Engine) -> Connection | None:
 
 def note_begin(session: Session, transaction: SessionTransaction, connection: Connection) -> None:
     _begun.setdefault(session, {})[connection.engine] = weakref.ref(connection)
+    always = _always.get(session)
+    if always is not None and always.option.cache not in (None, *caches_of(connection.engine)):
+        install(always.option.cache, connection.engine)
 
 
 event.listen(Session, "do_orm_execute", answer)

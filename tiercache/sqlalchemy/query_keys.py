@@ -32,9 +32,7 @@ def query_key(
     """UnstableKey for a bound value that has no text of its own."""
     # By place, not by name: a statement that was built twice may number its parameters in another way.
     values = [value_text(parameters[name]) for name in reading.names]
-    told = "\0".join(
-        (place(engine), schemas_text(schemas) if schemas else "", reading.text, *values)
-    )
+    told = "\0".join((place(engine), schemas_text(schemas) if schemas else "", reading.text, *values))
     return f"sql:{reading.title}:{blake2b(told.encode('utf-8', 'surrogatepass'), digest_size=16).hexdigest()}"
 
 
@@ -65,7 +63,14 @@ def place(engine: Engine) -> str:
 def described(engine: Engine, schema: str | None) -> str:
     url: URL = engine.url
     dialect = engine.dialect
-    at = [dialect.name, url.username or "", url.host or "", str(url.port or ""), url.database or "", schema or ""]
+    at = [
+        dialect.name,
+        url.username or "",
+        url.host or "",
+        str(url.port or ""),
+        url.database or "",
+        schema or "",
+    ]
     at += [f"{name}={value}" for name, value in sorted(url.query.items()) if "pass" not in name]
     if dialect.name == "sqlite":
         if url.database in (None, "", ":memory:") or "mode=memory" in str(url):

@@ -81,7 +81,9 @@ class Reading:
         self.text = self._text()
         """SQL and types, the same in every process."""
 
-    def parameters(self, extracted: Sequence[Any], collected: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    def parameters(
+        self, extracted: Sequence[Any], collected: Any, given: Mapping[str, Any]
+    ) -> dict[str, Any]:
         """Each bound value of one statement of this structure, by its name in the SQL."""
         more = {"_collected_params": collected} if collected is not None else {}
         return dict(
@@ -124,12 +126,23 @@ def is_exact(column: Column[Any], value: object) -> bool:
     return type(value) is str and type(kind) in _TEXTS and getattr(kind, "collation", None) is None
 
 
-_TEXTS = (sqltypes.String, sqltypes.Text, sqltypes.Unicode, sqltypes.UnicodeText, sqltypes.VARCHAR, sqltypes.TEXT)
+_TEXTS = (
+    sqltypes.String,
+    sqltypes.Text,
+    sqltypes.Unicode,
+    sqltypes.UnicodeText,
+    sqltypes.VARCHAR,
+    sqltypes.TEXT,
+)
 
 
 def row_parameters(compiled: Any, tables: Sequence[Table]) -> Iterator[tuple[Column[Any], str]]:
     select = getattr(compiled.compile_state, "statement", None)
-    if len(tables) != 1 or not isinstance(select, Select) or compiled.dialect.name not in ("postgresql", "sqlite"):
+    if (
+        len(tables) != 1
+        or not isinstance(select, Select)
+        or compiled.dialect.name not in ("postgresql", "sqlite")
+    ):
         return
     table = tables[0]
     keys = list(table.primary_key)
@@ -175,12 +188,12 @@ class Readings:
         names = sorted(given)
         if made is None:
             reading = read(dialect, statement, None, names, schemas)
-            return reading, dict(
-                reading.compiled.construct_params(given or None, escape_names=False)
-            )
+            return reading, dict(reading.compiled.construct_params(given or None, escape_names=False))
         # Options of the user are no part of SQLAlchemy's key, but what a reading replays holds them.
         options = tuple(
-            getattr(option, "propagate_to_loaders", False) if getattr(option, "_is_user_defined", False) else None
+            getattr(option, "propagate_to_loaders", False)
+            if getattr(option, "_is_user_defined", False)
+            else None
             for option in getattr(statement, "_with_options", ())
         )
         key = made.key, options, tuple(names), bool(schemas)
@@ -216,7 +229,12 @@ def read(
 ) -> Reading:
     compiler: Any = noting(dialect.statement_compiler)
     compiled = compiler(
-        dialect, statement, cache_key=key, column_keys=names, for_executemany=False, schema_translate_map=schemas
+        dialect,
+        statement,
+        cache_key=key,
+        column_keys=names,
+        for_executemany=False,
+        schema_translate_map=schemas,
     )
     for element in visitors.iterate(statement):
         if hasattr(type(element), "_compiler_dispatcher"):  # of sqlalchemy.ext.compiler: writes what it likes

@@ -21,7 +21,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-import sqlalchemy
 from sqlalchemy import Connection
 from sqlalchemy.engine import IteratorResult, Result
 from sqlalchemy.engine.result import SimpleResultMetaData
@@ -132,14 +131,17 @@ def columns_of(reading: Reading, statement: Any, names: Sequence[str]) -> Column
     described = compiled._result_columns
     if len(described) != len(names):  # text that does not say its columns
         return Columns(names)
-    if compiled.compile_state is not None and getattr(compiled.compile_state, "compile_options", None) is not None:
+    if (
+        compiled.compile_state is not None
+        and getattr(compiled.compile_state, "compile_options", None) is not None
+    ):
         if reading.columns is None:
             reading.columns = Columns(names, [entry.objects for entry in described])
         columns: Columns = reading.columns
         return columns
     own = getattr(statement, "exported_columns", None)
-    own_columns = list(own) if own is not None and len(own) == len(names) else [()] * len(names)
-    extra = [(*entry.objects, *((mine,) if mine != () else ())) for entry, mine in zip(described, own_columns)]
+    each = [(column,) for column in own] if own is not None and len(own) == len(names) else [()] * len(names)
+    extra = [(*entry.objects, *more) for entry, more in zip(described, each, strict=True)]
     return Columns(names, extra)
 
 
