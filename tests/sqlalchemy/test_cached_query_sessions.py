@@ -1,0 +1,455 @@
+"""What a cached query brings belongs to the session that asked, and a transaction sees what it wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event, func, inspect, select, text, update
+from sqlalchemy.exc import DBAPIError, InvalidRequestError
+from sqlalchemy.orm import Session, joinedload, selectinload, sessionmaker, with_loader_criteria
+
+from tests.sqlalchemy.query_models import Base, Post, User
+from tests.sqlalchemy.query_world import Database, make_database
+from tiercache import TierCache
+from tiercache.sqlalchemy import from_cache, install
+
+CACHED = from_cache(ttl=300)
+SEVERAL = select(User).order_by(User.id).options(CACHED)
+FIRST = select(User).where(User.id == 1).options(CACHED)
+
+
+@pytest.fixture(params=["sqlite", "psycopg"])
+def db(
+    request: pytest.FixtureRequest, tmp_path: Path, new_node: Callable[..., TierCache]
+) -> Iterator[Database]:
+    url = f"sqlite:///{tmp_path}/test.db"
+    if request.param != "sqlite":
+        name = request.getfixturevalue("postgres_database")
+        url = request.getfixturevalue("postgres").url(request.param, name)
+    database = make_database(url, new_node("memory://"))
+    with database.session() as session:
+        session.scalars(SEVERAL).all()
+        session.scalars(FIRST).all()
+    yield database
+    database.engine.dispose()
+
+
+def names(db: Database, statement: Any = SEVERAL) -> list[str]:
+    with db.session() as session:
+        return [user.name for user in session.scalars(statement)]
+
+
+# ---- instances
+
+
+def test_an_instance_from_the_cache_is_persistent_and_loads_lazily(db: Database) -> None:
+    with db.session() as session:
+        with db.counting() as statements:
+            user = session.scalars(FIRST).one()
+        assert statements == []
+        assert inspect(user).persistent
+        assert [post.title for post in user.posts] == ["post 1.0", "post 1.1", "post 1.2"]
+
+
+def test_an_instance_that_the_session_has_is_the_one_that_comes(db: Database) -> None:
+    with db.session() as session:
+        mine = session.get(User, 1)
+        with db.counting() as statements:
+            assert session.scalars(FIRST).one() is mine
+            assert session.scalars(SEVERAL).first() is mine
+        assert statements == []
+
+
+def test_a_change_that_is_not_flushed_is_not_overwritten(db: Database) -> None:
+    with db.session(autoflush=False) as session:
+        user = session.get_one(User, 1)
+        user.name = "pending"
+        with db.counting() as statements:
+            assert session.scalars(FIRST).one().name == "pending"
+        assert statements == []
+        assert inspect(user).attrs.name.history.has_changes()
+        session.commit()
+    assert names(db)[0] == "pending"
+
+
+def test_a_pending_change_of_the_leaders_session_reaches_nobody(db: Database) -> None:
+    statement = select(User).where(User.id <= 2).options(CACHED)
+    with db.session(autoflush=False) as session:
+        session.get_one(User, 1).name = "pending"
+        assert [user.name for user in session.scalars(statement)] == ["pending", "user 2"]
+    assert names(db, statement) == ["user 1", "user 2"]
+
+
+def test_what_the_leaders_session_had_loaded_before_is_not_taken_for_the_row(db: Database) -> None:
+    statement = select(User).where(User.id <= 2).options(CACHED)
+    with db.session(expire_on_commit=False) as session:
+        old = session.get_one(User, 1)
+        session.commit()
+        with db.session() as other:
+            other.get_one(User, 1).name = "new"
+            other.commit()
+        assert session.scalars(statement).first() is old
+        assert old.name == "user 1"  # not expired, so a query does not refresh it
+    assert names(db, statement) == ["new", "user 2"]
+
+
+def test_expired_attributes_are_refreshed_from_the_cache(db: Database) -> None:
+    with db.session() as session:
+        user = session.get_one(User, 1)
+        session.expire(user)
+        with db.counting() as statements:
+            session.scalars(FIRST).one()
+            assert user.name == "user 1"
+        assert statements == []
+
+
+def test_a_refresh_asks_the_database(db: Database) -> None:
+    with db.session() as session:
+        user = session.scalars(FIRST).one()
+        with db.counting() as statements:
+            session.refresh(user)
+        assert len(statements) == 1
+
+
+def test_events_and_changes_work_as_on_a_fresh_instance(db: Database) -> None:
+    loaded: list[str] = []
+    with db.session() as session:
+        event.listen(session, "loaded_as_persistent", lambda session, instance: loaded.append(instance.name))
+        user = session.scalars(FIRST).one()
+        assert loaded == ["user 1"]
+        user.name = "renamed"
+        session.commit()
+    assert names(db, FIRST) == ["renamed"]
+
+
+def test_two_readers_get_json_of_their_own(db: Database) -> None:
+    from tests.sqlalchemy.query_models import THING, Thing
+
+    def ask() -> Thing:
+        with db.session() as session:
+            return session.get_one(Thing, THING, options=[CACHED])
+
+    ask().data["a"].append("mine")
+    assert ask().data == {"a": [1, None, {"b": "c"}]}
+
+
+def test_joined_collections_demand_unique_from_the_cache_too(db: Database) -> None:
+    statement = select(User).options(CACHED, joinedload(User.posts))
+    for _ in range(2):
+        with db.session() as session:
+            with pytest.raises(InvalidRequestError, match="unique"):
+                session.scalars(statement).all()
+            assert len(session.scalars(statement).unique().all()) == 4
+
+
+def test_lazy_loads_are_cached_in_both_directions_where_asked_for(db: Database) -> None:
+    def titles(session: Session) -> list[str]:
+        option = from_cache(ttl=300, relationships=True)
+        users = session.scalars(select(User).order_by(User.id).options(option)).all()
+        return [post.title for user in users for post in user.posts]
+
+    def authors(session: Session) -> list[str]:
+        option = from_cache(ttl=300, relationships=True)
+        return [post.author.name for post in session.scalars(select(Post).options(option))]
+
+    # Of the users, all are known from the fixture; and of the authors, the first.
+    for question, statements in ((titles, 4), (authors, 1 + 3)):
+        first, asked = db.ask(question)
+        assert asked == statements
+        assert db.ask(question) == (first, 0)
+    assert db.ask(lambda session: [user.posts for user in session.scalars(SEVERAL)])[1] == 4
+
+
+def test_lazy_loads_are_cached_where_the_plain_statement_ran_first(db: Database) -> None:
+    def ask(*options: Any) -> int:
+        statement = select(Post).where(Post.id.between(20, 29)).options(*options)
+        return db.ask(lambda session: [post.author.name for post in session.scalars(statement)])[1]
+
+    assert ask() == 2
+    assert ask(CACHED) == 2
+    assert ask(CACHED) == 1
+    assert ask(from_cache(ttl=300, relationships=True)) == 1
+    assert ask(from_cache(ttl=300, relationships=True)) == 0
+    assert ask(CACHED) == 1
+
+
+# ---- transactions
+
+
+def test_pending_changes_are_flushed_before_the_cache_is_asked(db: Database) -> None:
+    with db.session() as session:
+        session.get_one(User, 1).name = "flushed"
+        session.add(User(id=9, name="added"))
+        assert [user.name for user in session.scalars(SEVERAL)] == [
+            "flushed", "user 2", "user 3", "user 4", "added",
+        ]  # fmt: skip
+        session.rollback()
+        assert [user.name for user in session.scalars(SEVERAL)][0] == "user 1"
+
+
+def test_a_transaction_sees_its_own_writes_and_others_what_is_committed(db: Database) -> None:
+    with db.session() as writer:
+        writer.execute(update(User).where(User.id == 1).values(name="mine"))
+        count = select(func.count()).select_from(User).where(User.name == "mine").options(CACHED)
+        assert [user.name for user in writer.scalars(SEVERAL)][0] == "mine"
+        assert writer.scalar(count) == 1
+
+        assert names(db)[0] == "user 1"
+        with db.session() as other:
+            assert other.scalar(count) == 0
+
+        writer.commit()
+        assert [user.name for user in writer.scalars(SEVERAL)][0] == "mine"
+        assert writer.scalar(count) == 1
+    assert names(db)[0] == "mine"
+    with db.session() as other:
+        assert other.scalar(count) == 1
+
+
+def test_what_is_rolled_back_is_nowhere(db: Database) -> None:
+    fresh = select(User.name).where(User.id == 1).options(CACHED)
+    with db.session() as writer:
+        writer.execute(update(User).where(User.id == 1).values(name="mine"))
+        assert writer.scalar(fresh) == "mine"
+        writer.rollback()
+        assert writer.scalar(fresh) == "user 1"
+    assert names(db)[0] == "user 1"
+    with db.session() as other:
+        assert other.scalar(fresh) == "user 1"
+
+
+def test_a_transaction_that_wrote_to_another_table_is_answered(db: Database) -> None:
+    with db.session() as session:
+        session.execute(update(Post).where(Post.id == 10).values(title="other"))
+        with db.counting() as statements:
+            assert [user.name for user in session.scalars(SEVERAL)][0] == "user 1"
+        assert statements == []
+        session.rollback()
+
+
+def test_a_session_that_goes_from_thread_to_thread_sees_its_own_writes(db: Database) -> None:
+    """As with FastAPI: each step of a sync dependency runs in a copy of the context."""
+    import contextvars
+
+    with db.session() as session:
+        contextvars.copy_context().run(session.execute, update(User).where(User.id == 1).values(name="mine"))
+        read = contextvars.copy_context().run(lambda: session.scalars(SEVERAL).all())
+        assert read[0].name == "mine"
+        session.rollback()
+
+
+def test_an_inserted_row_ends_the_entry_of_a_count_and_of_its_absence(db: Database) -> None:
+    absent = select(User).where(User.id == 9).options(CACHED)
+    count = select(func.count()).select_from(User).options(CACHED)
+    assert names(db, absent) == []
+    with db.session() as session:
+        assert session.scalar(count) == 4
+        session.add(User(id=9, name="new"))
+        session.commit()
+        assert session.scalar(count) == 5
+    assert names(db, absent) == ["new"]
+
+
+def test_a_write_to_an_eagerly_loaded_table_shows(db: Database) -> None:
+    for load in (selectinload, joinedload):
+        statement = select(User).where(User.id == 1).options(CACHED, load(User.posts))
+        with db.session() as session:
+            session.scalars(statement).unique().one()
+        with db.session() as session:
+            title = f"by {load.__name__}"
+            session.get_one(Post, 10).title = title
+            session.commit()
+        with db.session() as session:
+            assert session.scalars(statement).unique().one().posts[0].title == title
+
+
+# ---- what has to reach the database
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        SEVERAL.with_for_update(),
+        SEVERAL.execution_options(populate_existing=True),
+        SEVERAL.execution_options(yield_per=2),
+        SEVERAL.execution_options(stream_results=True),
+    ],
+    ids=["with_for_update", "populate_existing", "yield_per", "stream_results"],
+)
+def test_such_a_statement_is_neither_answered_nor_kept(db: Database, statement: Any) -> None:
+    loads = db.cache.stats().loads
+    for _ in range(2):
+        with db.session() as session, db.counting() as statements:
+            assert len(session.scalars(statement).all()) == 4
+        assert len(statements) == 1
+    assert db.cache.stats().loads == loads
+
+
+def test_legacy_populate_existing_and_yield_per_ask_the_database(db: Database) -> None:
+    for change in (lambda q: q.populate_existing(), lambda q: q.yield_per(2), lambda q: q.with_for_update()):
+        with db.session() as session:
+            query = change(session.query(User).order_by(User.id).options(CACHED))
+            with db.counting() as statements:
+                assert len(list(query)) == 4
+            assert len(statements) == 1
+
+
+@pytest.mark.parametrize(
+    "part",
+    [func.now(), func.my_own(), text("(SELECT 1)"), func.random()],
+    ids=["clock", "function of the user", "text", "random"],
+)
+def test_a_statement_with_a_part_that_cannot_be_seen_is_not_kept(
+    db: Database, part: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    statement = select(User.id).where(User.id == 1).order_by(part).options(CACHED)
+    failures = 0
+    for _ in range(2):
+        with db.session() as session, db.counting() as statements:
+            try:
+                session.execute(statement).all()
+            except DBAPIError:  # there is no such function
+                failures += 1
+            assert len(statements) == 1
+    assert failures in (0, 2)
+    assert caplog.text.count("tables=[...]") == 1
+    if failures == 0:
+        named = select(User.id).where(User.id == 1).order_by(part).options(from_cache(tables=[User]))
+        assert db.ask(lambda session: session.execute(named).all())[1] == 1
+        assert db.ask(lambda session: session.execute(named).all())[1] == 0
+
+
+def test_text_depends_on_the_tables_that_are_named_for_it(db: Database) -> None:
+    statement = text("SELECT count(*) FROM users").options(from_cache(tables=["users"]))
+    assert db.ask(lambda session: session.scalar(statement)) == (4, 1)
+    assert db.ask(lambda session: session.scalar(statement)) == (4, 0)
+    with db.session() as session:
+        session.add(User(id=9, name="one more"))
+        session.commit()
+    assert db.ask(lambda session: session.scalar(statement)) == (5, 1)
+
+
+def test_an_error_of_the_database_passes_through(db: Database) -> None:
+    statement = text("SELECT nothing FROM nowhere").options(from_cache(tables=["users"]))
+    for _ in range(2):
+        with db.session() as session, pytest.raises(DBAPIError, match="nowhere"):
+            session.execute(statement)
+
+
+def test_a_failed_transaction_of_one_is_not_the_error_of_another(db: Database) -> None:
+    with db.session() as broken:
+        with pytest.raises(DBAPIError):
+            broken.execute(text("SELECT nothing FROM nowhere"))
+        with db.session() as other:
+            assert len(other.scalars(select(User).where(User.id > 1).options(CACHED)).all()) == 3
+
+
+# ---- caches
+
+
+def test_without_an_installed_cache_the_error_says_what_to_write(db: Database) -> None:
+    from sqlalchemy import create_engine
+
+    other = create_engine(db.engine.url)
+    with Session(other) as session, pytest.raises(ValueError, match="install"):
+        session.scalars(SEVERAL).all()
+    with Session(other) as session, pytest.raises(ValueError, match="install"):
+        session.scalars(select(User).options(from_cache(cache=db.cache))).all()
+    other.dispose()
+
+
+def test_the_cache_that_is_named_answers(db: Database, new_node: Callable[..., TierCache]) -> None:
+    second = new_node("memory://")
+    install(second, db.engine)
+    statement = select(User).order_by(User.id).options(from_cache(cache=second))
+    before = db.cache.stats()
+    assert db.ask(lambda session: len(session.scalars(statement).all())) == (4, 1)
+    assert db.ask(lambda session: len(session.scalars(statement).all())) == (4, 0)
+    assert (second.stats().loads, db.cache.stats().loads) == (1, before.loads)
+
+
+def test_a_session_that_is_installed_is_enough(tmp_path: Path, new_node: Callable[..., TierCache]) -> None:
+    from sqlalchemy import create_engine
+
+    engine = create_engine(f"sqlite:///{tmp_path}/other.db")
+    Base.metadata.create_all(engine)
+    maker = sessionmaker(engine)
+    install(new_node("memory://"), maker)
+    for _ in range(2):
+        with maker() as session:
+            assert session.scalars(SEVERAL).all() == []
+    with maker() as session:
+        session.add(User(id=1, name="new"))
+        session.commit()
+    with maker() as session:
+        assert [user.name for user in session.scalars(SEVERAL)] == ["new"]
+    engine.dispose()
+
+
+# ---- listeners
+
+
+@pytest.mark.parametrize("when", ["before", "after", "on the session"])
+def test_a_tenants_criteria_keep_entries_apart(
+    tmp_path: Path, new_node: Callable[..., TierCache], when: str
+) -> None:
+    from sqlalchemy import create_engine
+
+    engine = create_engine(f"sqlite:///{tmp_path}/tenants.db")
+    maker = sessionmaker(engine)
+
+    def restrict(state: Any) -> None:
+        if state.is_select and "tenant" in state.session.info:
+            tenant = state.session.info["tenant"]
+            state.statement = state.statement.options(
+                with_loader_criteria(User, lambda cls: cls.tenant == tenant, include_aliases=True)
+            )
+
+    if when == "before":
+        event.listen(maker, "do_orm_execute", restrict)
+    db = make_database(str(engine.url), new_node("memory://"))
+    install(db.cache, engine)
+    if when == "after":
+        event.listen(maker, "do_orm_execute", restrict)
+
+    def ask(tenant: int) -> list[int]:
+        with maker(info={"tenant": tenant}) as session:
+            if when == "on the session":
+                event.listen(session, "do_orm_execute", restrict)
+            return [user.id for user in session.scalars(SEVERAL)]
+
+    for _ in range(2):
+        assert ask(1) == [2, 4]
+        assert ask(2) == [1, 3]
+    with maker() as session:
+        assert len(session.scalars(SEVERAL).all()) == 4
+    engine.dispose()
+    db.engine.dispose()
+
+
+def test_a_later_listener_that_executes_by_itself_is_answered(db: Database) -> None:
+    seen = []
+
+    def timing(state: Any) -> Any:
+        result = state.invoke_statement()
+        seen.append(state)
+        return result
+
+    for _ in range(2):
+        with db.session() as session:
+            event.listen(session, "do_orm_execute", timing)
+            with db.counting() as statements:
+                assert len(session.scalars(SEVERAL).all()) == 4
+            assert statements == []
+    assert len(seen) == 2
+
+
+def test_a_listener_speaks_once_also_where_the_database_is_asked(db: Database) -> None:
+    heard = []
+    with db.session() as session:
+        event.listen(session, "do_orm_execute", lambda state: heard.append(state) and None)
+        session.scalars(SEVERAL.with_for_update()).all()
+    assert len(heard) == 1
