@@ -1,4 +1,4 @@
-"""What the tests of cached queries are asked about: users, their posts and tags, and two kinds of inheritance."""
+"""What cached queries are asked about: users, posts and tags, inheritance, columns of many types."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A query that bears from_cache gives what it gives without, in the session that asks, and asks the database once."""
+"""A query that bears from_cache gives what it gives without, and asks the database once."""
 
 from __future__ import annotations
 

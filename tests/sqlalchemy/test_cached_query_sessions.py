@@ -187,14 +187,14 @@ def test_pending_changes_are_flushed_before_the_cache_is_asked(db: Database) -> 
             "flushed", "user 2", "user 3", "user 4", "added",
         ]  # fmt: skip
         session.rollback()
-        assert [user.name for user in session.scalars(SEVERAL)][0] == "user 1"
+        assert session.scalars(SEVERAL).first().name == "user 1"
 
 
 def test_a_transaction_sees_its_own_writes_and_others_what_is_committed(db: Database) -> None:
     with db.session() as writer:
         writer.execute(update(User).where(User.id == 1).values(name="mine"))
         count = select(func.count()).select_from(User).where(User.name == "mine").options(CACHED)
-        assert [user.name for user in writer.scalars(SEVERAL)][0] == "mine"
+        assert writer.scalars(SEVERAL).first().name == "mine"
         assert writer.scalar(count) == 1
 
         assert names(db)[0] == "user 1"
@@ -202,7 +202,7 @@ def test_a_transaction_sees_its_own_writes_and_others_what_is_committed(db: Data
             assert other.scalar(count) == 0
 
         writer.commit()
-        assert [user.name for user in writer.scalars(SEVERAL)][0] == "mine"
+        assert writer.scalars(SEVERAL).first().name == "mine"
         assert writer.scalar(count) == 1
     assert names(db)[0] == "mine"
     with db.session() as other:
@@ -225,7 +225,7 @@ def test_a_transaction_that_wrote_to_another_table_is_answered(db: Database) -> 
     with db.session() as session:
         session.execute(update(Post).where(Post.id == 10).values(title="other"))
         with db.counting() as statements:
-            assert [user.name for user in session.scalars(SEVERAL)][0] == "user 1"
+            assert session.scalars(SEVERAL).first().name == "user 1"
         assert statements == []
         session.rollback()
 

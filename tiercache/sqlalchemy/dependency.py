@@ -1,8 +1,9 @@
 """`cached_dependency`: a session as an application's own dependency yields it, whose reads are cached.
 
-What is yielded is the very object that the user's function yields. Its reads are answered as if each SELECT bore
-`from_cache(ttl)`, and its writes invalidate. The user's generator is driven as if it were called directly: what is
-sent, thrown or closed reaches it at its own `yield`, once, and what it raises or returns comes out.
+What is yielded is the very object that the user's function yields. Its reads are answered as if each SELECT
+bore `from_cache(ttl)`, and its writes invalidate. The user's generator is driven as if it were called
+directly: what is sent, thrown or closed reaches it at its own `yield`, once, and what it raises or returns
+comes out.
 """
 
 from __future__ import annotations
@@ -32,11 +33,12 @@ def cached_dependency(
 ) -> F:
     """*get_session*, with the reads of the session it yields answered from *cache* and kept for *ttl*.
 
-    *get_session* is a generator function, sync or async, one under `@contextmanager` or `@asynccontextmanager`, or
-    a function that returns a session; what comes back is of the same kind and has its signature. For FastAPI it
-    equals *get_session*, so an override of either is one of both. With a *table_name* only statements that read
-    this table and no other are cached; "auto_detect": any whose tables are all known. Without *cache* it is the
-    default cache, as of the first use. *ttl* as for `from_cache`.
+    *get_session* is a generator function, sync or async, one under `@contextmanager` or
+    `@asynccontextmanager`, or a function that returns a session; what comes back is of the same kind and has
+    its signature. For FastAPI it equals *get_session*, so an override of either is one of both. With a
+    *table_name* only statements that read this table and no other are cached; "auto_detect": any whose
+    tables are all known. Without *cache* it is the default cache, as of the first use. *ttl* as for
+    `from_cache`.
     """
     if not callable(get_session):
         raise TypeError(f"cached_dependency takes the function that yields a session, not {get_session!r}")
@@ -54,8 +56,8 @@ def cached_dependency(
     return result
 
 
-_CONTEXT_MANAGER = contextlib.contextmanager(lambda: iter(())).__code__  # type: ignore[attr-defined]
-_ASYNC_CONTEXT_MANAGER = contextlib.asynccontextmanager(lambda: aiter_nothing()).__code__  # type: ignore[attr-defined]
+_CONTEXT_MANAGER = contextlib.contextmanager(lambda: iter(())).__code__
+_ASYNC_CONTEXT_MANAGER = contextlib.asynccontextmanager(lambda: aiter_nothing()).__code__
 
 
 async def aiter_nothing() -> AsyncGenerator[None, None]:

@@ -1,11 +1,11 @@
 """Queries answered from the cache: what `from_cache` does when its statement is executed.
 
-A listener of `do_orm_execute` on every Session. It flushes as an execution would; looks whether the statement has to
-reach the database; asks the tiers for its rows, with the query as the loader; and has SQLAlchemy load from them what
-the query would have given.
+A listener of `do_orm_execute` on every Session. It flushes as an execution would; looks whether the
+statement has to reach the database; asks the tiers for its rows, with the query as the loader; and has
+SQLAlchemy load from them what the query would have given.
 
-It has to be the last listener: one that came after it might add a tenant's criteria, and an entry would hold the
-rows of all. So whoever is registered later is heard before it answers.
+It has to be the last listener: one that came after it might add a tenant's criteria, and an entry would hold
+the rows of all. So whoever is registered later is heard before it answers.
 
 A leader has its connection before it leads. Otherwise, in a pool of one:
 1. A leads, and waits for a connection.  2. B holds the connection, in a transaction, and waits for A's load.
@@ -36,7 +36,6 @@ from tiercache.sqlalchemy.replay import Kept, Prepared, fetch, listeners_after, 
 
 log = logging.getLogger("tiercache.sqlalchemy")
 
-MOST_TAGS = 100  # rows by name in one entry; above, their table
 _MISS = object()
 _UNCACHED = ("stream_results", "yield_per", "populate_existing", "max_row_buffer")
 
@@ -168,7 +167,8 @@ class Asking:
             found = self._wait(self.cache.get, self.cache.sync.get, self.key, _MISS)
             if found is not _MISS:
                 return checked(found)
-            self.connection = self.state.session.connection(bind_arguments=dict(self.state.bind_arguments))  # type: ignore[arg-type]
+            self.connection = self.state.session.connection(bind_arguments=bind_arguments(self.state))
+          
         try:
             if self.engine.dialect.is_async:
                 found = await_only(
@@ -241,20 +241,30 @@ def tags_of(
     engine: Engine,
     schemas: Mapping[Any, Any] | None,
 ) -> list[str]:
-    more = [names.tag_of_table(each, engine.dialect, schemas) for each in option.tables or ()]
-    rows = reading.rows(parameters) if not more else None
-    if rows is not None and len(rows) <= MOST_TAGS:
-        return [names.tag_of_row(reading.tables[0], row, engine.dialect, schemas) for row in rows]
-    return [*(names.tag_of_table(table, engine.dialect, schemas) for table in reading.tables), *more]
+    def tag(table: Any) -> str:
+        return names.tag_of_table(table, engine.dialect, schemas)
+
+    rows = None if option.tables else reading.rows(parameters)
+    if rows is not None:
+        known = [names.tag_of_row(reading.tables[0], row, engine.dialect, schemas) for row in rows]
+        if None not in known:
+            return [each for each in known if each is not None]
+    named = [
+        table
+        for each in option.tables or ()
+        for table in ((each,) if isinstance(each, str) else names.tables_of(each))
+    ]
+    return list(dict.fromkeys(map(tag, (*reading.tables, *named))))
 
 
 def cache_of(
     option: FromCache, state: ORMExecuteState, engine: Engine, connection: Connection | None
 ) -> tuple[TierCache, Connection | None]:
-    """The cache that answers. An engine that is installed by its session is so from its first connection on."""
+    """The cache that answers, and the connection if it took one to know."""
     installed = caches_of(engine)
     if not installed and connection is None:
-        connection = state.session.connection(bind_arguments=dict(state.bind_arguments))  # type: ignore[arg-type]
+        # Installed by its session, an engine is so from its first connection on.
+        connection = state.session.connection(bind_arguments=bind_arguments(state))
         installed = caches_of(engine)
     named = option.cache
     if named is None and installed:
@@ -262,9 +272,15 @@ def cache_of(
     if named is not None and named in installed:
         return named, connection
     raise ValueError(
-        f"from_cache: {named or 'no cache'!r} is {'not ' if named else ''}installed on {engine!r}, so what is "
-        "written there would never invalidate what is kept; write tiercache.sqlalchemy.install(cache, engine) first"
+        f"from_cache: {'no cache' if named is None else f'{named!r} is not'} installed on {engine!r}, and what "
+        "is written there would never invalidate what is kept; first write "
+        "tiercache.sqlalchemy.install(cache, engine)"
     )
+
+
+def bind_arguments(state: ORMExecuteState) -> Any:
+    """A copy, since `Session.connection` takes from it."""
+    return dict(state.bind_arguments)
 
 
 def begun(session: Session, engine: Engine) -> Connection | None:

@@ -1,8 +1,8 @@
 """The key of a query: the same in every process for one question to one database, and no other question's.
 
-It covers the dialect, the database, the schema translation, the SQL with the types of its columns and parameters,
-and each bound value by type and value. Loader options count by what they change: the SQL, or statements of their
-own, which have keys of their own.
+It covers the dialect, the database, the schema translation, the SQL with the types of its columns and
+parameters, and each bound value by type and value. Loader options count by what they change: the SQL, or
+statements of their own, which have keys of their own.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Rows as a database gave them once, given to a session again: what the cache keeps of a query, and how it comes back.
+"""Rows that a database gave once, given to a session again: what is kept of a query, and how it comes back.
 
-Kept are rows, not instances. An instance in a session may be older than its row, or changed and not flushed; a row
-is what the database said. It comes back through SQLAlchemy's own loading, in the session that asks, so identity,
-expired attributes, pending changes, eager loads, `unique()` and events are what they are after a query; the
-statements of eager loads are executed, and answered, one by one.
+Kept are rows, not instances. An instance in a session may be older than its row, or changed and not flushed;
+a row is what the database said. It comes back through SQLAlchemy's own loading, in the session that asks, so
+identity, expired attributes, pending changes, eager loads, `unique()` and events are what they are after a
+query; the statements of eager loads are executed, and answered, one by one.
 
-This is the one module that stands on parts of SQLAlchemy that are not public, since it gives no other way to load
-from rows. All of it is in 2.0.40 and in 2.1:
+This is the one module that stands on parts of SQLAlchemy that are not public, since it gives no other way to
+load from rows. All of it is in 2.0.40 and in 2.1:
 
     CompileState.orm_pre_session_exec      flushes, and makes the options of the load
     CompileState.orm_setup_cursor_result   loads from a result
@@ -126,7 +126,7 @@ class Replayed(IteratorResult[Any]):
 
 
 def columns_of(reading: Reading, statement: Any, names: Sequence[str]) -> Columns:
-    """Told by the compiled statement once, and for Core by each statement again: its expressions are its own."""
+    """Told by the reading once; for Core by each statement again, for its expressions are its own."""
     compiled = reading.compiled
     described = compiled._result_columns
     if len(described) != len(names):  # text that does not say its columns
