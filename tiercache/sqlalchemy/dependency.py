@@ -138,7 +138,7 @@ class Dependency:
         raise NotImplementedError
 
     def __eq__(self, other: object) -> bool:
-        return self is other or bool(self._function == other)
+        return self is other if isinstance(other, Dependency) else bool(self._function == other)
 
     def __hash__(self) -> int:
         return hash(self._function)

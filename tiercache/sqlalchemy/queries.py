@@ -168,7 +168,7 @@ class Asking:
             if found is not _MISS:
                 return checked(found)
             self.connection = self.state.session.connection(bind_arguments=bind_arguments(self.state))
-          
+
         try:
             if self.engine.dialect.is_async:
                 found = await_only(
@@ -262,8 +262,9 @@ def cache_of(
 ) -> tuple[TierCache, Connection | None]:
     """The cache that answers, and the connection if it took one to know."""
     installed = caches_of(engine)
-    if not installed and connection is None:
-        # Installed by its session, an engine is so from its first connection on.
+    if connection is None and (not installed or engine.dialect.default_schema_name is None):
+        # From its first connection on, an engine is installed by its session, and knows its own schema: without
+        # that, a name in a tag might be another than the one that a write raises.
         connection = state.session.connection(bind_arguments=bind_arguments(state))
         installed = caches_of(engine)
     named = option.cache
