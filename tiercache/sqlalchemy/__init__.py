@@ -1,11 +1,14 @@
-"""SQLAlchemy: what is committed makes entries invalid.
+"""SQLAlchemy: what is committed makes entries invalid, and reads are cached.
 
-from tiercache.sqlalchemy import install
+from tiercache.sqlalchemy import from_cache, install
 
 install(cache, engine)      # or a sessionmaker, a Session, their async kin
+session.scalars(select(User).options(from_cache(ttl=300)))
 """
 
+from tiercache.sqlalchemy.dependency import cached_dependency
 from tiercache.sqlalchemy.install import install, uninstall
 from tiercache.sqlalchemy.listening import Reads, noting_reads
+from tiercache.sqlalchemy.options import from_cache
 
-__all__ = ["Reads", "install", "noting_reads", "uninstall"]
+__all__ = ["Reads", "cached_dependency", "from_cache", "install", "noting_reads", "uninstall"]

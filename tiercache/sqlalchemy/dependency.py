@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import Session, scoped_session
 
 from tiercache import TierCache, default_cache
-from tiercache.sqlalchemy.installed import caches_of, install
+from tiercache.sqlalchemy.install import caches_of, install
 from tiercache.sqlalchemy.options import FromCache, Ttl
 from tiercache.sqlalchemy.queries import Always, answer_always, stop_answering
 

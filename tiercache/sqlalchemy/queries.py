@@ -28,7 +28,7 @@ from sqlalchemy.util import await_only, greenlet_spawn
 
 from tiercache import L2Unavailable, TierCache, UnstableKey
 from tiercache.sqlalchemy import names
-from tiercache.sqlalchemy.installed import caches_of, install, writing_of
+from tiercache.sqlalchemy.install import caches_of, install, writing_of
 from tiercache.sqlalchemy.options import CachesOwn, FromCache
 from tiercache.sqlalchemy.query_keys import query_key
 from tiercache.sqlalchemy.reading import Reading, reading_of
