@@ -20,6 +20,7 @@ from collections.abc import Callable
 from math import inf
 from typing import Any, TypeVar
 
+from tiercache import shapes
 from tiercache._audit import Auditor
 from tiercache._core import flights
 from tiercache._core.barriers import Forget
@@ -53,7 +54,7 @@ class Node:
 
     def __init__(self, address: Address | None, settings: Settings, clock: Clock = time.monotonic) -> None:
         self.address, self.settings, self.clock = address, settings, clock
-        self.values = Values()
+        self.values = Values(shapes.families())
         self.breaker = Breaker()
         self.names = Names(settings.namespace, address.database if address else 0)
         core = Coherence(

@@ -5,6 +5,7 @@ An object whose only key starts with "!" stands for something that JSON cannot s
     {"!tuple": [...]}, {"!set": [...]}, {"!frozenset": [...]}       the items
     {"!dict": [key, value, ...]}          a dict with a key that is no text, or that looks like a tag
     {"!class": [name, print, part, ...]}  an instance of a class (value_shapes.py)
+    {"!link": number}                     an instance that stands in a table (value_links.py)
     {"!date": body}, ...                  a value without parts (value_leaves.py)
 
 and every other node is itself. No dict of a user's can be taken for a tag: {"!tuple": 1} is
@@ -49,6 +50,10 @@ class TooDeep(Refused):
         return super().message()
 
 
+class MetLinked(Exception):
+    """The value holds a linked instance."""
+
+
 class Packer:
     """One pass over a value; types in *sure* are taken without a look at the value.
 
@@ -57,7 +62,7 @@ class Packer:
 
     __slots__ = ("_shape_of", "_sure")
 
-    def __init__(self, shape_of: Callable[[type], Shape], sure: frozenset[type]) -> None:
+    def __init__(self, shape_of: Callable[[type], Any], sure: frozenset[type]) -> None:
         self._shape_of = shape_of
         self._sure = sure
 
@@ -127,8 +132,14 @@ class Packer:
 
     def instance(self, value: Any, depth: int) -> Any:
         shape = self._shape_of(type(value))
+        if not isinstance(shape, Shape):
+            return self.link(value, shape)
         row = self.row(value, shape.take(value), depth, shape.way)
         return {"!class": [shape.name, shape.print, *row]}
+
+    def link(self, value: Any, shape: Any) -> Any:
+        """Where a linked instance stands; raises MetLinked: only a LinkPacker has tables."""
+        raise MetLinked
 
 
 Way: TypeAlias = Callable[[Sequence[Any], int], str]
@@ -178,10 +189,11 @@ BUILTIN = CERTAIN.union(PACKERS)
 class Unpacker:
     """The way back. The trees may be anybody's: whatever is no tree of ours raises some Exception."""
 
-    __slots__ = ("_shapes",)
+    __slots__ = ("_linked", "_shapes")
 
-    def __init__(self, shapes: Mapping[str, Shape]) -> None:
+    def __init__(self, shapes: Mapping[str, Any], linked: Sequence[Any] = ()) -> None:
         self._shapes = shapes  # by name
+        self._linked = linked  # by number
 
     def unpack(self, node: Any, depth: int = 0) -> Any:
         """The value whose tree *node* is; takes over *node*."""
@@ -212,12 +224,15 @@ class Unpacker:
 
     def _tagged(self, tag: str, body: Any, depth: int) -> Any:
         if tag == "!class":
-            return self._instance(*self._row(body, depth))
+            name, print_there, *parts = self._row(body, depth)
+            return self._made(name, print_there, parts)
         if tag in UNPACK:
             kind, leaf = UNPACK[tag]
             if type(body) is not kind:
                 raise ValueError(f"a {type(body).__name__} in a {tag}")
             return leaf(body)
+        if tag == "!link":
+            return self._linked[checked_number(body)]
         row = self._row(body, depth)
         container = CONTAINERS[tag](row)
         # Keys that became equal on the way would swallow each other.
@@ -225,14 +240,26 @@ class Unpacker:
             raise ValueError(f"a {tag} with equal keys or items")
         return container
 
-    def _instance(self, name: str, print_there: str, *parts: Any) -> Any:
+    def instance(self, name: Any, print_there: Any, row: Any) -> Any:
+        """The instance whose parts are the trees in *row*; takes over *row*."""
+        return self._made(name, print_there, self._row(row, 0))
+
+    def _made(self, name: Any, print_there: Any, parts: list[Any]) -> Any:
         shape = self._shapes[name]
+        if not isinstance(shape, Shape):
+            raise TypeError(f"{name} outside of a table")
         if print_there != shape.print or len(parts) != len(shape.ways):
             raise ValueError(f"{name} was stored as {print_there!r} and is {shape.print!r} here")
         made = shape.make(parts)
         if type(made) is not shape.cls:
             raise ValueError(f"{name} came back as a {type(made).__name__}")
         return made
+
+
+def checked_number(number: Any) -> int:
+    if type(number) is not int or number < 0:
+        raise ValueError(f"{number!r} where a number belongs")
+    return number
 
 
 def check_depth(depth: int) -> None:
