@@ -277,6 +277,7 @@ class TierCache:
         l1: bool = True,
         l2: bool = True,
         share: bool = False,
+        session: str | None = None,
     ) -> Decorator: ...
     def cached(self, function: Any = None, /, **options: Any) -> Any:  # type: ignore[misc]  # typed above
         """`tiercache.cached` on this cache; its options and errors stand there."""

@@ -10,12 +10,12 @@ from __future__ import annotations
 import functools
 import inspect
 import time
-import typing
 from collections.abc import Callable, Coroutine, Iterable
 from math import inf
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 from uuid import UUID
 
+from tiercache._attached import in_session
 from tiercache._core import reads, writes
 from tiercache._core.coherence import Coherence
 from tiercache._core.flights import running_load
@@ -30,6 +30,7 @@ from tiercache._errors import SettingError, TierCacheError
 from tiercache._nearest import nearest
 from tiercache._report import CacheInfo
 from tiercache._settings import lifetime
+from tiercache._signatures import returned
 from tiercache._typing import AsyncCached, Decorator, SyncCached
 from tiercache._verbs import UNSET, Tags, Ttl, Unset, jittered
 
@@ -93,7 +94,7 @@ class Function:
         if cache is not self._cache:
             self.unbind()
             self.counts = cache._node.counted()
-            cache._node.values.learn(_returned(self.function))
+            cache._node.values.learn(returned(self.function))
             cache._functions.add(self)
             self._cache = cache
         return cache
@@ -178,10 +179,12 @@ class Function:
         return CacheInfo.of(self.counts)
 
 
-def decorated(function: Any, owner: Callable[[], TierCache], **options: Any) -> Any:
+def decorated(
+    function: Any, owner: Callable[[], TierCache], session: str | None = None, **options: Any
+) -> Any:
     """*function*, or the function in a staticmethod or classmethod, with its calls cached."""
     if isinstance(function, (staticmethod, classmethod)):
-        return type(function)(decorated(function.__func__, owner, **options))
+        return type(function)(decorated(function.__func__, owner, session, **options))
     if not callable(function):
         raise TypeError(f"@cached takes a function, not {function!r}; options are keywords: @cached(ttl=60)")
     name = getattr(function, "__qualname__", repr(function))
@@ -195,7 +198,7 @@ def decorated(function: Any, owner: Callable[[], TierCache], **options: Any) -> 
     wrapper = _blocking(made) if made.blocking else _awaited(made)
     wrapper.key = lambda *args, **kwargs: made.key(args, kwargs)
     wrapper.cache_info = made.info
-    return wrapper
+    return wrapper if session is None else in_session(function, wrapper, session)
 
 
 def _blocking(made: Function) -> Any:
@@ -278,14 +281,6 @@ def _awaited(made: Function) -> Any:
 _UNBOUND = Coherence(L1(1), max_staleness=1.0, node="")
 
 
-def _returned(function: Callable[..., Any]) -> object:
-    """What *function* says it returns; None where its annotations cannot be evaluated."""
-    try:
-        return typing.get_type_hints(function).get("return")
-    except (NameError, TypeError, AttributeError, SyntaxError):
-        return None
-
-
 @overload
 def cached(function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncCached[P, R]: ...  # type: ignore[overload-overlap]
 @overload
@@ -302,6 +297,7 @@ def cached(
     l1: bool = True,
     l2: bool = True,
     share: bool = False,
+    session: str | None = None,
     cache: TierCache | None = None,
 ) -> Decorator: ...
 def cached(function: Any = None, /, *, cache: TierCache | None = None, **options: Any) -> Any:
@@ -317,6 +313,7 @@ def cached(function: Any = None, /, *, cache: TierCache | None = None, **options
     version  entries of another version are other entries: change it with the meaning of the value
     l1, l2   False leaves a tier out; without L2 each process loads for itself
     share    every caller gets the one object in L1, which nobody may change; else mutable values are copies
+    session  where SQLAlchemy's session is among the arguments: "db", "self.session"; entities join it
     cache    where to; None: the default cache, made at the first call
 
     Errors of the declaration (a template that names no parameter, a generator, an unknown option) are raised
@@ -345,4 +342,5 @@ OPTIONS: dict[str, Any] = {
     "l1": True,
     "l2": True,
     "share": False,
+    "session": None,
 }

@@ -16,6 +16,7 @@ from tiercache._core.plan import Ask, Plan
 from tiercache._core.records import EVERYTHING, MAX_DEPS, StoredEntry, check_of, key_dep, tag_dep
 from tiercache._core.syncs import invalidation_of, sync
 from tiercache._core.tiers import Tiers, Want
+from tiercache._core.values import LINKED
 from tiercache._errors import L2Unavailable
 
 MAX_TURNS = 8  # of a set among others of its key at the same time
@@ -214,7 +215,8 @@ def made_entry(
     What it depends on is what *want* declares, or what the entry *stored* in L2 says of itself.
     """
     lives = min(inf if left is None else left, inf if want.l1_ttl is None else want.l1_ttl)
-    shared = want.share or tiers.values.is_shareable(value)
+    # Entities are never shared, whatever *want* says: each caller has a session of its own.
+    shared = (want.share and payload[:1] != LINKED) or tiers.values.is_shareable(value)
     return Entry(
         want.key,
         value if shared else payload,

@@ -114,7 +114,10 @@ def members(collection: Any) -> Sequence[Any]:
     if isinstance(collection, list):
         return collection
     adapter = collection_adapter(collection)
-    return list(adapter) if adapter is not None else list(collection)
+    held = list(collection if adapter is None else adapter)
+    if isinstance(collection, set):  # so that equal sets are equal bytes
+        held.sort(key=lambda member: repr(instance_state(member).key))
+    return held
 
 
 def plain(values: Sequence[Any]) -> Sequence[Any]:
