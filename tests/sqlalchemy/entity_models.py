@@ -21,7 +21,6 @@ from sqlalchemy.orm import (
     attribute_keyed_dict,
     column_property,
     composite,
-    deferred,
     mapped_column,
     query_expression,
     reconstructor,
@@ -81,7 +80,7 @@ class User(Base):
     settings: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
     active: Mapped[bool] = mapped_column(default=True)
     score: Mapped[float] = mapped_column(default=1.5)
-    picture: Mapped[bytes | None] = deferred(mapped_column())
+    picture: Mapped[bytes | None] = mapped_column(deferred=True)
     company_id: Mapped[int | None] = mapped_column(ForeignKey("companies.id"))
     company: Mapped[Company | None] = relationship(back_populates="users")
     posts: Mapped[list[Post]] = relationship(back_populates="author", order_by="Post.id")

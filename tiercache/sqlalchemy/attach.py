@@ -117,7 +117,8 @@ class Joining:
                 if other is not None:
                     copy.__dict__[key] = other
             for key in entities.to_many:
-                held = members(copy.__dict__.get(key) or ())
+                collection = copy.__dict__.get(key)
+                held = members(collection) if collection else ()
                 if any(id(member) in self.known for member in held):
                     others = [self.known.get(id(member), member) for member in held]
                     set_committed_value(copy, key, others)

@@ -1,0 +1,246 @@
+"""Entities that are not stored, and stored ones that are not read: each with what to do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Integer, PickleType, String, create_engine, select
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    Session,
+    mapped_column,
+    registry,
+    selectinload,
+)
+
+from tests.sqlalchemy.entity_models import Node, User
+from tests.sqlalchemy.entity_world import codec, copy_of, fill
+from tiercache import Unstorable
+from tiercache._core.values import Unreadable
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Iterator[Session]:
+    engine = create_engine(f"sqlite:///{tmp_path}/db")
+    fill(engine)
+    with Session(engine) as session:
+        yield session
+    engine.dispose()
+
+
+def refusal(value: object) -> str:
+    with pytest.raises(Unstorable) as caught:
+        codec().encode(value)
+    return str(caught.value)
+
+
+def test_an_instance_that_was_never_flushed_is_refused(session: Session) -> None:
+    pending = User(name="new")
+    session.add(pending)
+
+    for new in (pending, User(name="never added")):
+        assert "value[0]: this User was never flushed; session.add() it and commit" in refusal([new])
+
+
+def test_an_instance_with_changes_is_refused(session: Session) -> None:
+    user = session.get_one(User, 1)
+    user.name = "changed"
+
+    assert "value: this User has changes that are not flushed; commit them" in refusal(user)
+    session.flush()
+    assert copy_of(user).name == "changed"
+
+
+def test_an_expired_instance_is_refused(session: Session) -> None:
+    user = session.get_one(User, 1)
+    session.commit()
+
+    message = refusal({"user": user})
+
+    assert "value['user']: this User has expired" in message
+    assert "session.refresh()" in message
+    assert "expire_on_commit=False" in message
+    session.refresh(user)
+    assert copy_of(user).name == "user 1"
+
+
+def test_a_deleted_instance_is_refused_before_and_after_the_flush(session: Session) -> None:
+    node = session.get_one(Node, 4)
+    session.delete(node)
+
+    assert "this Node is to be deleted" in refusal(node)
+    session.flush()
+    assert "this Node is deleted" in refusal(node)
+
+
+def test_the_path_leads_through_relationships(session: Session) -> None:
+    user = session.scalars(select(User).options(selectinload(User.posts)).filter_by(id=2)).one()
+    user.posts[1].title = "changed"
+
+    assert "value['all'][0].posts[1]: this Post has changes" in refusal({"all": [user]})
+
+
+class Local(DeclarativeBase):
+    pass
+
+
+class Thing(Local):
+    __tablename__ = "things"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    held: Mapped[Any] = mapped_column(PickleType)
+
+
+def test_a_value_without_a_stored_form_is_refused_with_its_path() -> None:
+    engine = create_engine("sqlite://")
+    Local.metadata.create_all(engine)
+    with Session(engine, expire_on_commit=False) as session:
+        things = [Thing(held=1), Thing(held={"a": [Path("here")]})]
+        session.add_all(things)
+        session.commit()
+
+        assert "value[1].held['a'][0]: pathlib" in refusal(things)
+    engine.dispose()
+
+
+def test_a_result_that_was_not_read_is_refused(session: Session) -> None:
+    for result in (session.execute(select(User)), session.scalars(select(User)), session.query(User)):
+        assert "is read once; return what it gives: .all()" in refusal(result)
+
+
+# ---- a model that changed
+
+
+def model(**columns: Any) -> type:
+    """A class called Account, each time another one, as releases of a program have it."""
+
+    class Base(DeclarativeBase):
+        pass
+
+    body = {
+        "__tablename__": "accounts",
+        "__module__": "shop.models",
+        "__qualname__": "Account",
+        "id": mapped_column(Integer, primary_key=True),
+        **columns,
+    }
+    return type("Account", (Base,), body)
+
+
+def stored(cls: Any, **values: Any) -> bytes:
+    engine = create_engine("sqlite://")
+    cls.metadata.create_all(engine)
+    with Session(engine, expire_on_commit=False) as session:
+        account = cls(id=1, **values)
+        session.add(account)
+        session.commit()
+        data = codec().encode(account)
+    engine.dispose()
+    return data
+
+
+@pytest.mark.parametrize(
+    "now",
+    [
+        {"name": mapped_column(String), "extra": mapped_column(String)},
+        {},
+        {"title": mapped_column(String)},
+        {"name": mapped_column(Integer)},
+        {"name": mapped_column(String(20))},
+        {"name": mapped_column("title", String)},
+    ],
+    ids=["added", "removed", "renamed", "retyped", "resized", "column renamed"],
+)
+def test_what_another_release_of_the_model_stored_is_a_miss(now: dict[str, Any]) -> None:
+    data = stored(model(name=mapped_column(String)), name="a")
+    values = codec()
+    values.register(model(**now))
+
+    with pytest.raises(Unreadable):
+        values.decode(data)
+
+
+def test_what_the_same_model_stored_is_read() -> None:
+    data = stored(model(name=mapped_column(String)), name="a")
+    values = codec()
+    values.register(model(name=mapped_column(String)))
+
+    assert values.decode(data).name == "a"
+
+
+def test_an_attribute_that_was_mapped_later_changes_the_model() -> None:
+    cls: Any = model(name=mapped_column(String))
+    data = stored(cls, name="a")
+    values = codec()
+    values.register(cls)
+    assert values.decode(data).name == "a"
+
+    cls.extra = mapped_column(String)
+
+    with pytest.raises(Unreadable):
+        values.decode(data)
+
+
+def test_of_two_mapped_classes_of_one_name_neither_is_guessed() -> None:
+    one, other = model(name=mapped_column(String)), model(name=mapped_column(String))
+    data = stored(one, name="a")
+
+    with pytest.raises(Unreadable):
+        codec().decode(data)
+    assert one is not other
+
+
+def test_an_unmapped_subclass_is_refused(session: Session) -> None:
+    class Plain:
+        pass
+
+    registry().map_imperatively(Plain, User.__table__)
+
+    class Sub(Plain):
+        pass
+
+    assert "has no stored form" in refusal(Sub.__new__(Sub))
+
+
+# ---- in another process
+
+READER = """
+import sys
+from tiercache import shapes
+from tiercache._core.values import Unreadable, Values
+if sys.argv[1:]:
+    import tests.sqlalchemy.entity_models
+values = Values(shapes.families())
+try:
+    user = values.decode(sys.stdin.buffer.read())
+    print(type(user).__name__, user.name, user.rank, [post.title for post in user.posts])
+except Unreadable:
+    print("unreadable", "sqlalchemy" in sys.modules, "tests.sqlalchemy.entity_models" in sys.modules)
+"""
+
+
+def read_elsewhere(data: bytes, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", READER, *arguments], input=data, capture_output=True, check=True
+    )
+    return done.stdout.decode().strip()
+
+
+def test_a_process_with_the_models_reads_what_another_stored(session: Session) -> None:
+    user = session.scalars(select(User).options(selectinload(User.posts)).filter_by(id=1)).one()
+
+    assert (
+        read_elsewhere(codec().encode(user), "with models")
+        == "User user 1 Rank.MEMBER ['post 1.0', 'post 1.1', 'post 1.2']"
+    )
+
+
+def test_a_process_without_the_models_imports_nothing_for_an_entry(session: Session) -> None:
+    data = codec().encode(session.get_one(User, 1))
+
+    assert read_elsewhere(data) == "unreadable False False"
