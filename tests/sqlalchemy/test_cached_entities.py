@@ -131,7 +131,6 @@ async def test_a_coroutine_joins_an_async_session(
         user = await get_user(db, 1)
         assert user in db
         assert await get_user.refresh(db, 1) is user
-        assert len(await user.awaitable_attrs.posts if hasattr(user, "awaitable_attrs") else [1, 2, 3]) == 3
     assert get_user.cache_info().loads == 2
     await engine.dispose()
 
@@ -224,10 +223,6 @@ def test_a_none_and_a_scalar_are_values_like_any_other(
         return None if kind == "none" else len(db.scalars(select(User)).all())
 
     with sessions() as db:
-        assert [count(db, "none"), count(db, "none"), count(db, "all"), count(db, "all")] == [
-            None,
-            None,
-            5,
-            5,
-        ]
+        found = [count(db, kind) for kind in ("none", "none", "all", "all")]
+    assert found == [None, None, 5, 5]
     assert count.cache_info().loads == 2
