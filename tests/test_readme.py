@@ -21,7 +21,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -29,6 +29,7 @@ from typing import IO, NamedTuple
 import pytest
 
 import tiercache
+from tests.postgres import PostgresServer
 from tests.servers import TIMEOUT, RedisServer
 from tiercache._settings import Settings
 
@@ -91,6 +92,20 @@ def directory(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if program(page)], ids=name)
 def test_the_python_blocks_of_a_page_run(page: Path, directory: Path, environment: Mapping[str, str]) -> None:
+    run_program(page, directory, environment)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "DATABASE_URL" in program(page)], ids=name)
+def test_the_python_blocks_of_a_page_run_on_postgresql(
+    page: Path, directory: Path, environment: Mapping[str, str]
+) -> None:
+    """Where the environment chooses the database; a file of SQLite is what they take by themselves."""
+    with closing(PostgresServer()) as server:
+        url = server.url("", server.create_database())
+        run_program(page, directory, {**environment, "DATABASE_URL": url})
+
+
+def run_program(page: Path, directory: Path, environment: Mapping[str, str]) -> None:
     script = directory / f"{page.stem}.md"
     script.write_text(program(page))
     ended = subprocess.run(
