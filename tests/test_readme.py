@@ -64,6 +64,10 @@ def program(page: Path) -> str:
     return "\n".join(lines) + "\n" if lines else ""
 
 
+def chooses_database(page: Path) -> bool:
+    return any(block.language == "python" and "DATABASE_URL" in block.text for block in blocks(page))
+
+
 def name(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
@@ -95,7 +99,7 @@ def test_the_python_blocks_of_a_page_run(page: Path, directory: Path, environmen
     run_program(page, directory, environment)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if "DATABASE_URL" in program(page)], ids=name)
+@pytest.mark.parametrize("page", [page for page in PAGES if chooses_database(page)], ids=name)
 def test_the_python_blocks_of_a_page_run_on_postgresql(
     page: Path, directory: Path, environment: Mapping[str, str]
 ) -> None:
