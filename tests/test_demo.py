@@ -42,9 +42,8 @@ def demonstration(*options: str, tmp: Path) -> Iterator[subprocess.Popen[str]]:
         try:
             yield process
         finally:
-            for pid in {process.pid, *still_running(tmp)}:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            process.kill()
+            assert eventually(lambda: nothing_is_left(tmp))
 
 
 def read_until(process: subprocess.Popen[str], what: str) -> None:
@@ -68,6 +67,19 @@ def still_running(tmp: Path) -> list[int]:
         except OSError:  # it has ended, or is somebody else's
             continue
     return [pid for pid in found if is_alive(pid)]
+
+
+def nothing_is_left(tmp: Path) -> bool:
+    """Whether nothing was running any more; else it is killed.
+
+    One look is not enough: a supervisor that is found and killed may just have started its server, whom then
+    nobody ends.
+    """
+    found = still_running(tmp)
+    for pid in found:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return not found
 
 
 class Finished(NamedTuple):
