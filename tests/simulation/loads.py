@@ -83,6 +83,9 @@ class Loads:
         assert isinstance(step, Call)
         if step.load is None or not op.is_counted or op.is_renewal or op.inside is not None or op.joins > 1:
             return
+        flights = process.tiers.board._flights
+        if self.world.now - op.begun > PATIENCE and step.load.flight not in flights.values():
+            return  # it took so long to get here that its flight was given up, and another one flies
         op.loading = keys
         for key in keys:
             # Without leave from the server a process loads for itself; and "p" is no business of Redis.
