@@ -75,7 +75,7 @@ class Peer:
         return future
 
     def call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        return self.start(function, *args, **kwargs).result(3 * TIMEOUT)
+        return self.start(function, *args, **kwargs).result(2 * TIMEOUT)
 
     def do(self, verb: str, *args: Any, **kwargs: Any) -> Any:
         """What a blocking verb of its default cache gives there."""

@@ -51,7 +51,7 @@ def run_script(text: str, *args: str, warnings: str = "error", **environment: st
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=3 * TIMEOUT,
+        timeout=2 * TIMEOUT,
         check=False,
     )
     return Ended(ended.returncode, ended.stdout, ended.stderr, time.monotonic() - begun)

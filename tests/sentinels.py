@@ -32,11 +32,12 @@ from redis.backoff import NoBackoff
 from redis.connection import Connection
 from redis.retry import Retry
 
-from tests.servers import TIMEOUT, RedisServer, eventually, is_alive
+from tests.servers import RedisServer, eventually, is_alive
 from tiercache import embedded
 
 SERVICE = "shop-primary"
 DOWN_AFTER = 500  # ms
+PATIENCE = 0.5  # seconds for one reply of a sentinel, which may be silent
 FAILOVER_TIMEOUT = 2_000  # ms between two attempts
 AGREED_WITHIN = 15.0  # seconds, on a machine that is busy
 QUORUM = 2
@@ -226,7 +227,7 @@ def _takes_writes(server: RedisServer) -> bool:
     return True
 
 
-def _cli(port: int, *command: str | int, patience: float = TIMEOUT / 20) -> Any:
+def _cli(port: int, *command: str | int, patience: float = PATIENCE) -> Any:
     """The reply as it came, not parsed, over a connection of its own."""
     once = Retry(NoBackoff(), 0)
     connection = Connection("127.0.0.1", port, protocol=2, socket_timeout=patience, retry=once)

@@ -24,7 +24,7 @@ from redis.retry import Retry
 
 from tiercache import embedded
 
-TIMEOUT = 10.0
+TIMEOUT = 30.0  # seconds in which happens what must; a machine may have much else to do
 
 
 @functools.cache

@@ -25,7 +25,7 @@ from tiercache.cli.demo.shop import Shop
 from tiercache.cli.demo.worker import reporting, visit
 
 TIMEOUT = 30.0
-SOON = 10.0
+SOON = 20.0
 
 
 @contextmanager

@@ -144,7 +144,7 @@ class StartedThread:
         threading.Thread(target=self._run, args=(body,), daemon=True).start()
 
     async def result(self) -> Any:
-        return self._outcome.result(3 * TIMEOUT)
+        return self._outcome.result(2 * TIMEOUT)
 
     def _run(self, body: Body) -> None:
         try:

@@ -69,7 +69,7 @@ class Crew:
         for member in self.members.values():
             for future in (member.done, *member.children):
                 assert future is not None
-                assert future.result(6 * TIMEOUT) is not None
+                assert future.result(2 * TIMEOUT) is not None
 
     def again(self, name: str) -> None:
         """Kill the process and start another in its place; returns when that one works."""

@@ -102,6 +102,7 @@ def test_a_node_that_never_hears_reads_within_the_bound(
     deafen(own_redis)
     with Peer(deaf_user, max_staleness=BOUND) as reader, Peer(own_redis.url()) as writer:
         source.commit(1)
+        assert reader.call(it, source.folder) == writer.call(it, source.folder) == 1  # both are there
         reads = reader.start(read_until_over, source.folder)
         writes = writer.start(write_until_over, source.folder)
         begun = time.monotonic()

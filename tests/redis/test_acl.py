@@ -40,8 +40,8 @@ def as_shop(any_redis: RedisServer, rule: list[str]) -> Iterator[str]:
 
 def use_everything(url: str) -> None:
     """Each act of a cache once, as two processes would."""
-    first = TierCache(url, namespace="shop", private=True, max_staleness=0.2)
-    second = TierCache(url, namespace="shop", private=True, max_staleness=0.2)
+    first = TierCache(url, namespace="shop", private=True, max_staleness=2)
+    second = TierCache(url, namespace="shop", private=True, max_staleness=2)
 
     @first.cached(tags=["user:{user_id}"])
     def get_user(user_id: int) -> int:
