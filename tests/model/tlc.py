@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -70,14 +71,17 @@ def settings(configuration: Configuration) -> str:
     return "\n".join(lines)
 
 
-def run(configuration: Configuration, *, workers: int = 1, memory_mb: int = 1500) -> Outcome:
-    """Check *configuration* in a Java of its own; raises TLCFailed where TLC could not."""
+def run(
+    configuration: Configuration, *, workers: int = 1, memory_mb: int = 1500, options: Sequence[str] = ()
+) -> Outcome:
+    """Check *configuration* in a Java of its own, with *options*; raises TLCFailed where TLC could not."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         (Path(scratch) / "model.cfg").write_text(settings(configuration), "utf-8")
         command = [
             java(),
             f"-Xmx{memory_mb}m",
+            *options,
             # A short run is over before the second compiler has paid for itself: half the CPU.
             *(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"] if workers == 1 else ["-XX:+UseParallelGC"]),
             *("-cp", str(jar()), "tlc2.TLC"),
