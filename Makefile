@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types examples bench model model-long simulate chaos chaos-short fuzz check format clean
+.PHONY: demo test lint types examples example bench model model-long simulate chaos chaos-short fuzz check format clean
 .DELETE_ON_ERROR:
 
 demo: .venv/for-use
@@ -28,6 +28,10 @@ types: .venv/for-work
 
 examples: .venv/for-work
 	$(BIN)/pytest tests/test_readme.py
+
+# A FastAPI shop of four workers on PostgreSQL, under load, every answer checked.
+example: .venv/for-work
+	$(BIN)/python -m examples.shop.load
 
 # Needs atheris, which has wheels for some Pythons on Linux only, and so is not among what the suite needs.
 # What it learns is kept in build/fuzz; an input that breaks a promise is written there, too.
