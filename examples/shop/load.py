@@ -122,13 +122,13 @@ def table(phases: list[Phase]) -> str:
         ("queries a request", *(f"{phase.statements / phase.requests:.3f}" for phase in phases)),
         ("workers that answered", *(f"{phase.workers}" for phase in phases)),
         ("rows shown and checked", *(f"{phase.verdict.reads:,}" for phase in phases)),
-        ("worst staleness", *(f"{phase.verdict.worst * 1e3:,.0f} ms" for phase in phases)),
+        ("worst staleness", *(f"{phase.verdict.worst * 1e3:,.1f} ms" for phase in phases)),
         ("violations", *(f"{len(phase.verdict.violations)}" for phase in phases)),
     ]
     if phases[0].transactions is not None:
         counted = (f"{(phase.transactions or 0) / phase.seconds:,.0f}" for phase in phases)
         rows.insert(4, ("transactions a second, PostgreSQL's count", *counted))
-        outside = (f"{phase.verdict.worst_outside * 1e3:,.0f} ms" for phase in phases)
+        outside = (f"{phase.verdict.worst_outside * 1e3:,.1f} ms" for phase in phases)
         rows.insert(-1, ("worst staleness of outside writes", *outside))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     name, *others = widths
