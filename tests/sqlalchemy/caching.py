@@ -35,7 +35,8 @@ class Entries:
         self.store([*going, *staying])
         assert self.left([*going, *staying]) == going | staying
         yield
-        assert self.left([*going, *staying]) == staying
+        left = self.left([*going, *staying])
+        assert (left - staying, staying - left) == (set(), set()), "stayed, and should have gone; went"
 
     @contextmanager
     def unchanged(self, *tags: str) -> Iterator[None]:

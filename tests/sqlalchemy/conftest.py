@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import Engine, create_engine, event
 
 from tests.postgres import PostgresServer
+from tests.servers import RedisServer
+from tests.sqlalchemy.caching import Entries
+from tests.sqlalchemy.models import Base
+from tiercache import TierCache
+from tiercache.sqlalchemy import install
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +44,60 @@ def postgres_database(postgres: PostgresServer) -> Iterator[str]:
 def postgres_url(postgres: PostgresServer, postgres_database: str) -> str:
     """An empty database for this test, through psycopg 3."""
     return postgres.url("psycopg", postgres_database)
+
+
+@pytest.fixture
+def entries(redis_server: RedisServer, new_node: Callable[..., TierCache]) -> Entries:
+    """A cache that shares its node with no other."""
+    return Entries(new_node(redis_server.url()))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database, of each kind in turn."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'data.db'}"
+    url: str = request.getfixturevalue("postgres_url")
+    return url
+
+
+@pytest.fixture
+def new_engine() -> Iterator[Callable[..., Engine]]:
+    """Makes engines; all are disposed of with the test. On SQLite, foreign keys act."""
+    made: list[Engine] = []
+
+    def make(url: str, **settings: Any) -> Engine:
+        engine = create_engine(url, **settings)
+        made.append(engine)
+        if engine.dialect.name == "sqlite":
+            event.listen(engine, "connect", set_up_sqlite)
+        return engine
+
+    yield make
+    for engine in made:
+        engine.dispose()
+
+
+def set_up_sqlite(connection: Any, record: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.execute("ATTACH ':memory:' AS tenant")
+    cursor.close()
+
+
+@pytest.fixture
+def plain_engine(database_url: str, new_engine: Callable[..., Engine]) -> Engine:
+    """A database with the tables of `models`, each of which has rows; nothing is installed."""
+    engine = new_engine(database_url)
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.exec_driver_sql("CREATE SCHEMA tenant")
+        Base.metadata.create_all(connection)
+    return engine
+
+
+@pytest.fixture
+def engine(plain_engine: Engine, entries: Entries) -> Engine:
+    """The same, with the cache of `entries` installed."""
+    install(entries.cache, plain_engine)
+    return plain_engine

@@ -129,12 +129,15 @@ class Paint(Base):
     liters: Mapped[int] = mapped_column(default=0)
 
 
+NOCASE = String(10).with_variant(String(10, collation="NOCASE"), "sqlite")
+
+
 class Code(Base):
-    """Texts that differ may be equal."""
+    """On SQLite, texts that differ may be equal."""
 
     __tablename__ = "codes"
 
-    code: Mapped[str] = mapped_column(String(10, collation="NOCASE"), primary_key=True)
+    code: Mapped[str] = mapped_column(NOCASE, primary_key=True)
     uses: Mapped[int] = mapped_column(default=0)
 
 

@@ -100,7 +100,8 @@ PartWriter = Callable[[object], str | None]
 
 def part_writer(column: Column[Any], dialect: Dialect) -> PartWriter:
     """What gives the text of a value of *column*, or None where it has none that is exact."""
-    kind = column.type
+    # Semi-private: what `with_variant` was given, in 2.0 and 2.1.
+    kind = getattr(column.type, "_variant_mapping", {}).get(dialect.name, column.type)
     plain: Any = kind.impl_instance if isinstance(kind, sqltypes.TypeDecorator) else kind
     exact: tuple[type, ...] = ()
     if isinstance(plain, sqltypes.Integer):

@@ -92,7 +92,7 @@ class Write:
         for given in parameters:
             for names in (self.parameters, *self.more):
                 parts = [
-                    (None,) if name is None else _texts(write, given.get(name))
+                    (None,) if name is None else _texts(write, values_of(given, name))
                     for write, name in zip(self._writers, names, strict=True)
                 ]
                 for row in product(*parts):
@@ -108,11 +108,10 @@ class Write:
             return None
         rows: Rows = []
         for given in parameters:
-            value = given.get(name)
-            if isinstance(value, list | tuple | set | frozenset):
-                rows += [(text,) for text in _texts(write, value)]
-            else:
+            if name in given and not isinstance(value := given[name], list | tuple | set | frozenset):
                 rows.append((write(value),))
+            else:
+                rows += [(text,) for text in _texts(write, values_of(given, name))]
         return rows if len(rows) <= MAX_ROWS else None
 
     def inserted(self, context: Any) -> Rows | None:
@@ -128,10 +127,20 @@ class Write:
         return [tuple(w(v) for w, v in zip(self._writers, row, strict=True)) for row in found]
 
 
-def _texts(write: PartWriter, value: object) -> tuple[str | None, ...]:
-    if isinstance(value, list | tuple | set | frozenset):
-        return tuple(write(each) for each in list(value)[: MAX_ROWS + 1])
-    return (write(value),)
+def values_of(given: Mapping[str, Any], name: str) -> Sequence[object]:
+    """The value of a parameter, or the values of one of IN; what is not there is None."""
+    if name in given:
+        value = given[name]
+        return list(value) if isinstance(value, list | tuple | set | frozenset) else [value]
+    # By the time of its execution, those of IN are parameters of their own, numbered from 1.
+    found: list[object] = []
+    while (numbered := f"{name}_{len(found) + 1}") in given and len(found) <= MAX_ROWS:
+        found.append(given[numbered])
+    return found or [None]
+
+
+def _texts(write: PartWriter, values: Sequence[object]) -> tuple[str | None, ...]:
+    return tuple(write(each) for each in values)
 
 
 class Analysis:
@@ -290,7 +299,7 @@ def keeps_to_key(conflicts: Sequence[Any], table: Table) -> bool:
     if not hasattr(conflict, "update_values_to_set"):  # DO NOTHING
         return True
     key = {column.name for column in table.primary_key}
-    set_ = {_key(each) for each, _ in conflict.update_values_to_set}
+    set_ = {_key(each) for each in dict(conflict.update_values_to_set)}
     on = {_key(each) for each in conflict.inferred_target_elements or ()}
     return bool(key) and on == key and not set_ & {*key, *(column.key for column in table.primary_key)}
 

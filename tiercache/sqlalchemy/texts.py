@@ -25,9 +25,9 @@ class Effect(enum.Enum):
 
 READING = frozenset(
     """
-    abort analyze attach begin close declare deallocate desc describe detach discard explain fetch listen lock move
-    notify pragma
-    prepare release reset rollback savepoint select set show start table unlisten use vacuum values with
+    abort analyze attach begin close declare deallocate desc describe detach discard explain fetch listen lock
+    move notify pragma prepare release reset rollback savepoint select set show start table unlisten use vacuum
+    values with
     """.split()  # noqa: SIM905  # thirty quoted words are harder to read
 )
 _COMMENT = re.compile(r"\s+|--[^\n]*(\n|$)|/\*(?!!).*?\*/|\(", re.DOTALL)
