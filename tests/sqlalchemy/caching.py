@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import Context
 
 from tiercache import TierCache
 
@@ -22,9 +23,9 @@ class Entries:
         self.cache.sync.set_many({_key(tag): "there" for tag in tags}, tags=lambda key: key[len("under ") :])
 
     def left(self, tags: Iterable[str]) -> set[str]:
-        """Those of *tags* whose entries are there."""
+        """Those of *tags* whose entries are there, for somebody who is in no transaction."""
         tags = list(tags)
-        found = self.cache.sync.get_many([_key(tag) for tag in tags])
+        found = Context().run(self.cache.sync.get_many, [_key(tag) for tag in tags])
         return {tag for tag in tags if _key(tag) in found}
 
     @contextmanager
@@ -36,7 +37,7 @@ class Entries:
         assert self.left([*going, *staying]) == going | staying
         yield
         left = self.left([*going, *staying])
-        assert (left - staying, staying - left) == (set(), set()), "stayed, and should have gone; went"
+        assert left == staying, f"these should have gone: {left - staying}; and these not: {staying - left}"
 
     @contextmanager
     def unchanged(self, *tags: str) -> Iterator[None]:

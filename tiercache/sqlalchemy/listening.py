@@ -61,6 +61,7 @@ class Listener:
     """The listeners of one engine."""
 
     EVENTS = (
+        "invalidate",
         "begin",
         "begin_twophase",
         "before_cursor_execute",
@@ -73,6 +74,10 @@ class Listener:
         self._publisher = publisher
         self._lock = threading.Lock()
         self._has_warned = False  # under `_lock`
+
+    def invalidate(self, connection: Any, record: Any, error: BaseException | None) -> None:
+        """The driver's connection is lost, and its transaction with it."""
+        transaction_of(record.info).end()
 
     def begin(self, connection: Connection) -> None:
         level = level_of(connection)
@@ -102,14 +107,16 @@ class Listener:
         said = options.get("invalidates")
         if said is not None:
             self._said(transaction, connection, said, schemas)
-            effect = Effect.READS if effect is Effect.EVERYTHING else effect
+            effect = Effect.NEITHER if effect is Effect.EVERYTHING else effect
         if analysis is not None and analysis.writes:
             write(transaction, analysis, context, schemas)
-        elif not said and effect is Effect.READS:
+        elif effect is Effect.READS:
             read(transaction, analysis, context, schemas)
-        if effect is not Effect.READS:
+        if effect not in (Effect.READS, Effect.NEITHER):
             self._effect(transaction, effect, statement, connection)
-        if transaction.is_autocommit and self._publisher.fences and transaction.is_dirty:
+        context.tiercache_commits = effect is Effect.COMMITS
+        at_once = transaction.is_autocommit or context.tiercache_commits
+        if at_once and self._publisher.fences and transaction.is_dirty:
             context.tiercache_fence = self._publisher.around(transaction)
             context.tiercache_fence.__enter__()
 
@@ -192,7 +199,7 @@ class Listener:
             self._warn(statement)
             transaction.write_everything()
             source.uncommitted()
-        elif effect in (Effect.SNAPSHOT, Effect.SNAPSHOTS):
+        elif effect is not Effect.COMMITS:
             transaction.wants_snapshots |= effect is Effect.SNAPSHOTS
             transaction.moment = transaction.moment or source.moment()
 

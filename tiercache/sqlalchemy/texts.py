@@ -1,9 +1,9 @@
 """What SQL that nobody has described may do, judged by its first word; a stated rule, that errs on one side.
 
-What begins with one of READING reads. WITH and EXPLAIN read where none of the words that change data is in
-them. COMMIT and END make public what was gathered. Anything else, and each text that does not look like one
-statement, counts as a write to everything. Functions and procedures that write are not seen: say
-`invalidates=`.
+What begins with one of READING reads, with one of NEITHER it does nothing of either. WITH and EXPLAIN read
+where none of the words that change data is in them. COMMIT and END make public what was gathered. Anything
+else, and each text that does not look like one statement, counts as a write to everything. Functions and
+procedures that write are not seen: say `invalidates=`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ class Effect(enum.Enum):
     """What a text does."""
 
     READS = "reads"
+    NEITHER = "neither reads nor writes"
     COMMITS = "commits"
     SNAPSHOT = "asks for a snapshot, for this transaction"
     SNAPSHOTS = "asks for snapshots, from now on"
@@ -24,11 +25,14 @@ class Effect(enum.Enum):
 
 
 READING = frozenset(
+    {"declare", "desc", "describe", "explain", "fetch", "pragma", "select", "show", "table", "values", "with"}
+)
+# What brings no rows of tables, and changes none.
+NEITHER = frozenset(
     """
-    abort analyze attach begin close declare deallocate desc describe detach discard explain fetch listen lock
-    move notify pragma prepare release reset rollback savepoint select set show start table unlisten use vacuum
-    values with
-    """.split()  # noqa: SIM905  # thirty quoted words are harder to read
+    abort analyze attach begin close deallocate detach discard listen lock move notify prepare release reset
+    rollback savepoint set start unlisten use vacuum
+    """.split()  # noqa: SIM905  # twenty quoted words are harder to read
 )
 _COMMENT = re.compile(r"\s+|--[^\n]*(\n|$)|/\*(?!!).*?\*/|\(", re.DOTALL)
 _WORD = re.compile(r"[a-z_]+")
@@ -43,10 +47,10 @@ _CREATES = re.compile(
 def effect_of(sql: str) -> Effect:
     """The effect of *sql*: of several statements, the one that concerns most."""
     effects = {_effect(part) for part in sql.lower().split(";") if _begin(part) < len(part)}
-    for worst in (Effect.EVERYTHING, Effect.COMMITS, Effect.SNAPSHOTS, Effect.SNAPSHOT):
+    for worst in (Effect.EVERYTHING, Effect.COMMITS, Effect.SNAPSHOTS, Effect.SNAPSHOT, Effect.READS):
         if worst in effects:
             return worst
-    return Effect.READS
+    return Effect.NEITHER
 
 
 def _begin(sql: str) -> int:
@@ -68,8 +72,10 @@ def _effect(sql: str) -> Effect:
         return Effect.EVERYTHING
     if word in ("set", "begin", "start") and _SNAPSHOT.search(sql):
         return Effect.SNAPSHOTS if re.match(r"set\s+(session|default)", sql) else Effect.SNAPSHOT
-    if word in READING or _CREATES.match(sql):
+    if word in READING:
         return Effect.READS
+    if word in NEITHER or _CREATES.match(sql):
+        return Effect.NEITHER
     return Effect.EVERYTHING
 
 

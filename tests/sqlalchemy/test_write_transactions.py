@@ -1,0 +1,640 @@
+"""When a write is told: after the outermost COMMIT, and not before it, nor without it."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, delete, event, exc, insert, select, text, update
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
+from sqlalchemy.pool import StaticPool
+
+from tests.sqlalchemy.caching import Entries
+from tests.sqlalchemy.models import Base, Label, Note, Post, User
+from tiercache import source
+from tiercache.sqlalchemy import install, noting_reads, uninstall
+
+USERS = User.__table__
+
+
+@pytest.fixture(autouse=True)
+def rows(plain_engine: Engine) -> None:
+    with plain_engine.begin() as connection:
+        connection.execute(insert(User), [{"id": 1, "name": ""}, {"id": 2, "name": ""}])
+
+
+def rename(scope: Any, number: int) -> None:
+    scope.execute(update(User).where(User.id == number).values(name="changed"))
+
+
+def fail_after(done: None) -> None:
+    raise ZeroDivisionError
+
+
+def within_a_savepoint(session: Session) -> None:
+    with session.begin_nested():
+        rename(session, 2)
+        session.add(User(id=1))
+        session.flush()
+
+
+# ---- the end of a transaction
+
+
+def test_nothing_is_told_before_the_commit(engine: Engine, entries: Entries) -> None:
+    with Session(engine) as session, entries.changed("row:users:1", "row:users:2"):
+        rename(session, 1)
+        assert entries.left(["row:users:1"]) == {"row:users:1"}
+        session.commit()
+
+
+def test_a_rollback_is_not_told(engine: Engine, entries: Entries) -> None:
+    with entries.unchanged("row:users:1", "table:users"), Session(engine) as session:
+        rename(session, 1)
+        session.rollback()
+    with entries.changed("row:users:2", "row:users:1"), Session(engine) as session:
+        rename(session, 1)
+        session.rollback()
+        rename(session, 2)
+        session.commit()
+
+
+def test_a_close_without_a_commit_is_not_told(engine: Engine, entries: Entries) -> None:
+    with entries.unchanged("row:users:1", "table:users"):
+        with Session(engine) as session:
+            rename(session, 1)
+        with engine.connect() as connection:
+            rename(connection, 1)
+    with entries.changed("row:users:2", "row:users:1"), Session(engine) as session:
+        rename(session, 2)
+        session.commit()
+
+
+def test_an_exception_is_not_told(engine: Engine, entries: Entries) -> None:
+    with entries.unchanged("row:users:1", "table:users"):
+        with pytest.raises(ZeroDivisionError), Session(engine) as session, session.begin():
+            fail_after(rename(session, 1))
+        with pytest.raises(ZeroDivisionError), engine.begin() as connection:
+            fail_after(rename(connection, 1))
+
+
+def test_what_the_pool_takes_back_leaves_nothing_behind(
+    database_url: str, new_engine: Callable[..., Engine], entries: Entries
+) -> None:
+    engine = new_engine(database_url, pool_size=1, max_overflow=0)
+    install(entries.cache, engine)
+    connection = engine.connect()
+    rename(connection, 1)
+    del connection  # forgotten, with a transaction open
+    gc.collect()
+    with entries.changed("row:users:2", "row:users:1"), engine.begin() as connection:
+        rename(connection, 2)
+
+
+def test_a_connection_that_was_invalidated_leaves_nothing_behind(
+    database_url: str, new_engine: Callable[..., Engine], entries: Entries
+) -> None:
+    engine = new_engine(database_url, pool_size=1, max_overflow=0)
+    install(entries.cache, engine)
+    with engine.connect() as connection:
+        rename(connection, 1)
+        connection.invalidate()
+        connection.rollback()
+        with entries.changed("row:users:2", "row:users:1"):
+            rename(connection, 2)
+            connection.commit()
+
+
+def test_a_detached_connection_is_told_all_the_same(engine: Engine, entries: Entries) -> None:
+    with engine.connect() as connection, entries.changed("row:users:1", "row:users:2"):
+        connection.detach()
+        rename(connection, 1)
+        connection.commit()
+
+
+def test_a_statement_that_failed_half_way_counts(engine: Engine, entries: Entries) -> None:
+    """What it had changed by then, SQLite keeps and commits."""
+    if engine.dialect.name == "postgresql":
+        pytest.skip("PostgreSQL commits nothing of a transaction in which a statement failed")
+    with (
+        entries.changed("table:users row:users:7 row:users:2", "table:labels"),
+        engine.connect() as connection,
+    ):
+        with pytest.raises(exc.IntegrityError):
+            connection.execute(insert(User), [{"id": 7, "name": ""}, {"id": 1, "name": ""}])
+        connection.commit()
+        assert connection.execute(select(User.id).where(User.id == 7)).all() == [(7,)]
+
+
+def test_writes_of_events_count(engine: Engine, entries: Entries) -> None:
+    session = Session(engine)
+
+    @event.listens_for(session, "after_flush")
+    def add_label(session: Session, context: Any) -> None:
+        session.execute(insert(Label).values(id=5))
+
+    @event.listens_for(session, "before_commit")
+    def add_note(session: Session) -> None:
+        session.add(Note(id=5))
+
+    goes = "row:users:1 table:labels row:labels:5 table:notes row:notes:5"
+    with session, entries.changed(goes, "row:users:2"):
+        session.get_one(User, 1).name = "changed"
+        session.commit()
+
+
+# ---- savepoints
+
+
+def test_a_released_savepoint_is_told_with_its_transaction(engine: Engine, entries: Entries) -> None:
+    with Session(engine) as session, entries.changed("row:users:1", "row:users:2"):
+        with session.begin_nested():
+            rename(session, 1)
+        assert entries.left(["row:users:1"]) == {"row:users:1"}
+        session.commit()
+    with entries.unchanged("row:users:1"), Session(engine) as session:
+        with session.begin_nested():
+            rename(session, 1)
+        session.rollback()
+
+
+def test_a_savepoint_rolled_back_takes_what_came_after_it(engine: Engine, entries: Entries) -> None:
+    with Session(engine) as session, entries.changed("row:users:1 row:labels:1", "row:users:2 row:labels:2"):
+        rename(session, 1)
+        savepoint = session.begin_nested()
+        rename(session, 2)
+        session.execute(insert(Label).values(id=2))
+        savepoint.rollback()
+        session.execute(insert(Label).values(id=1))
+        session.commit()
+
+
+def test_savepoints_within_savepoints(engine: Engine, entries: Entries) -> None:
+    goes, stays = "row:labels:1 row:labels:2 row:labels:6", "row:labels:3 row:labels:4 row:labels:5"
+
+    def add(number: int) -> None:
+        connection.execute(insert(Label).values(id=number))
+
+    with engine.connect() as connection, entries.changed(goes, stays):
+        add(1)
+        with connection.begin_nested():
+            add(2)
+            undone = connection.begin_nested()
+            add(3)
+            with connection.begin_nested():
+                add(4)
+            add(5)
+            undone.rollback()
+            add(6)
+        connection.commit()
+
+
+def test_an_error_within_a_savepoint_takes_what_came_after_it(engine: Engine, entries: Entries) -> None:
+    with Session(engine) as session, entries.changed("row:users:1", "row:users:2 row:labels:1"):
+        rename(session, 1)
+        with pytest.raises(exc.IntegrityError):
+            within_a_savepoint(session)
+        session.commit()
+
+
+def test_a_release_by_which_sqlite_commits_is_told_at_once(
+    tmp_path: Path, new_engine: Callable[..., Engine], entries: Entries
+) -> None:
+    """In its old mode sqlite3 begins no transaction before a savepoint, whose release is a COMMIT then."""
+    engine = new_engine(f"sqlite:///{tmp_path / 'other.db'}", begins=False)
+    install(entries.cache, engine)
+    Base.metadata.create_all(engine)
+    with entries.changed("row:labels:1", "row:labels:2"), engine.connect() as connection:
+        with connection.begin_nested():
+            connection.execute(insert(Label).values(id=1))
+        connection.rollback()
+        assert connection.execute(select(Label.id)).all() == [(1,)]
+
+
+def test_a_session_within_a_transaction_from_outside_is_told_by_that(
+    engine: Engine, entries: Entries
+) -> None:
+    with engine.connect() as connection:
+        outer = connection.begin()
+        with entries.unchanged("row:users:1"):
+            with Session(connection, join_transaction_mode="create_savepoint") as session:
+                rename(session, 1)
+                session.commit()
+        with entries.changed("row:users:1", "row:users:2"):
+            outer.commit()
+
+
+# ---- other ways to commit
+
+
+def test_a_commit_in_two_phases(postgres_url: str, engine: Engine, entries: Entries) -> None:
+    if engine.dialect.name == "sqlite":
+        pytest.skip("PostgreSQL's")
+    with entries.changed("row:users:1", "row:users:2"), Session(engine, twophase=True) as session:
+        rename(session, 1)
+        session.prepare()
+        assert entries.left(["row:users:1"]) == {"row:users:1"}
+        session.commit()
+    with entries.unchanged("row:users:1", "table:labels"), engine.connect() as connection:
+        undone = connection.begin_twophase()
+        rename(connection, 1)
+        undone.prepare()
+        undone.rollback()
+    with entries.changed("row:users:2", "row:users:1"), engine.connect() as connection:
+        whole = connection.begin_twophase()
+        rename(connection, 2)
+        whole.commit()
+
+
+def test_what_another_connection_prepared_is_everything(engine: Engine, entries: Entries) -> None:
+    if engine.dialect.name == "sqlite":
+        pytest.skip("PostgreSQL's")
+    with engine.connect() as connection:
+        prepared = connection.begin_twophase("left-behind")
+        rename(connection, 1)
+        prepared.prepare()
+        connection.invalidate()
+    with entries.changed("row:users:1 row:users:2 table:labels", ""), engine.connect() as connection:
+        connection.commit_prepared("left-behind", recover=True)
+
+
+def test_each_statement_in_autocommit_is_told_at_once(engine: Engine, entries: Entries) -> None:
+    own = engine.execution_options(isolation_level="AUTOCOMMIT")
+    with own.connect() as connection:
+        with entries.changed("row:users:1", "row:users:2"):
+            rename(connection, 1)
+        with entries.changed("row:labels:1", "row:labels:2"):
+            connection.execute(insert(Label).values(id=1))
+        with entries.changed("row:labels:7 table:labels", "row:users:1"):
+            with pytest.raises(exc.IntegrityError):
+                connection.execute(insert(Label), [{"id": 7}, {"id": 1}])
+        with entries.changed("row:users:2", "row:users:1"):
+            statement = text("UPDATE users SET name = 'x' WHERE id = 2")
+            connection.execute(statement, execution_options={"invalidates": ["row:users:2"]})
+        with entries.unchanged("row:users:1", "row:users:2", "table:labels"):
+            connection.rollback()
+
+
+def test_the_autocommit_of_a_driver_is_told_at_once(
+    database_url: str, new_engine: Callable[..., Engine], entries: Entries
+) -> None:
+    is_sqlite = database_url.startswith("sqlite")
+    given = {"isolation_level": None} if is_sqlite else {"autocommit": True}
+    engine = new_engine(database_url, connect_args=given, begins=not is_sqlite)
+    install(entries.cache, engine)
+    with engine.connect() as connection:
+        with entries.changed("row:users:1", "row:users:2"):
+            rename(connection, 1)
+        with entries.unchanged("row:users:1"):
+            connection.rollback()
+
+
+def test_a_commit_by_text_is_a_commit(engine: Engine, entries: Entries) -> None:
+    with engine.connect() as connection, entries.changed("row:users:1", "row:users:2"):
+        rename(connection, 1)
+        connection.execute(text("COMMIT"))
+        connection.rollback()
+
+
+def test_several_binds_of_a_session_are_each_told(
+    engine: Engine, tmp_path: Path, new_engine: Callable[..., Engine], entries: Entries
+) -> None:
+    other = new_engine(f"sqlite:///{tmp_path / 'other.db'}")
+    Base.metadata.create_all(other)
+    maker = sessionmaker(engine, binds={Label: other})
+    install(entries.cache, maker)
+    with entries.changed("row:users:1 row:labels:1", "row:users:2 row:labels:2"), maker() as session:
+        session.add(Label(id=1))
+        session.get_one(User, 1).name = "changed"
+        session.commit()
+
+
+def test_one_connection_for_all_is_told_of_all(new_engine: Callable[..., Engine], entries: Entries) -> None:
+    engine = new_engine("sqlite://", poolclass=StaticPool, begins=False)
+    install(entries.cache, engine)
+    Base.metadata.create_all(engine)
+    with entries.changed("row:labels:1 row:labels:2", "row:labels:3"):
+        with engine.connect() as one, engine.connect() as other:
+            one.execute(insert(Label).values(id=1))
+            other.execute(insert(Label).values(id=2))
+            one.commit()
+
+
+# ---- what it is installed on
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda engine: (sessionmaker(engine),) * 2,
+        lambda engine: (scoped_session(sessionmaker(engine)),) * 2,
+        lambda engine: (kind := type("Own", (Session,), {}), lambda: kind(engine)),
+        lambda engine: (session := Session(engine), lambda: session),
+        lambda engine: (engine.execution_options(stream_results=False), lambda: Session(engine)),
+    ],
+    ids=["sessionmaker", "scoped_session", "class", "session", "options of an engine"],
+)
+def test_it_is_installed_by_whatever_makes_sessions(
+    plain_engine: Engine, entries: Entries, make: Callable[[Engine], Any]
+) -> None:
+    target, session_of = make(plain_engine)
+    install(entries.cache, target)
+    install(entries.cache, target)
+    with entries.changed("row:users:1", "row:users:2"), session_of() as session:
+        session.get(User, 1).name = "changed"
+        session.commit()
+    uninstall(entries.cache, target)
+    with entries.unchanged("row:users:1", "row:users:2"), session_of() as session:
+        session.get(User, 2).name = "changed"
+        session.commit()
+
+
+def test_an_engine_is_as_it_was_after_uninstall(plain_engine: Engine, entries: Entries) -> None:
+    def state() -> dict[str, Any]:  # without what SQLAlchemy notes of events once there were some
+        return {
+            name: value for name, value in vars(dialect).items() if name not in ("_has_events", "dispatch")
+        }
+
+    dialect = plain_engine.dialect
+    before = state()
+    install(entries.cache, plain_engine)
+    assert state() != before
+    uninstall(entries.cache, plain_engine)
+    uninstall(entries.cache, plain_engine)
+
+    assert state() == before
+
+
+def test_what_was_compiled_before_is_understood(plain_engine: Engine, entries: Entries) -> None:
+    def write() -> None:
+        with Session(plain_engine) as session:
+            session.get_one(User, 1).name += "x"
+            session.flush()
+            rename(session, 2)
+            session.commit()
+
+    write()
+    install(entries.cache, plain_engine)
+    with entries.changed("table:users row:users:1 row:users:2", "row:users:3"):
+        write()
+
+
+def test_two_caches_are_both_told(
+    engine: Engine, entries: Entries, new_node: Callable[..., Any], redis_server: Any
+) -> None:
+    other = Entries(new_node(redis_server.url(), namespace="other"))
+    install(other.cache, engine)
+    with entries.changed("row:users:1", "row:users:2"), other.changed("row:users:1", "row:users:2"):
+        with Session(engine) as session:
+            rename(session, 1)
+            session.commit()
+
+
+def test_the_pool_that_follows_a_dispose_is_heard(engine: Engine, entries: Entries) -> None:
+    engine.dispose()
+    with entries.changed("row:users:1", "row:users:2"), engine.begin() as connection:
+        rename(connection, 1)
+
+
+@pytest.mark.parametrize("wrong", [None, "engine", 7, Base, User])
+def test_what_is_no_engine_and_no_session_is_refused(entries: Entries, wrong: Any) -> None:
+    with pytest.raises(TypeError, match="target must be an Engine"):
+        install(entries.cache, wrong)
+
+
+def test_settings_are_checked(entries: Entries, engine: Engine) -> None:
+    for wrong in ({"write_safety": "maybe"}, {"on_outage": "hope"}, {"fence_ttl": 0}):
+        with pytest.raises(ValueError, match="must be"):
+            install(entries.cache, engine, **wrong)  # type: ignore[arg-type]  # wrong on purpose
+
+
+# ---- nothing changes its nature
+
+
+def test_results_are_what_they_were(engine: Engine) -> None:
+    with Session(engine) as session:
+        user = session.get_one(User, 1)
+        assert session.execute(update(User).values(name="x")).rowcount == 2  # type: ignore[attr-defined]  # a CursorResult
+        assert session.execute(insert(Label).values(id=3)).inserted_primary_key == (3,)  # type: ignore[attr-defined]
+        assert session.scalars(insert(Label).returning(Label.id), [{"id": 4}, {"id": 5}]).all() == [4, 5]
+        assert session.commit() is None  # type: ignore[func-returns-value]  # as it says
+        assert "name" not in vars(user)
+    with engine.connect() as connection:
+        assert connection.execute(delete(Label)).rowcount == 3
+        assert connection.commit() is None  # type: ignore[func-returns-value]  # as it says
+
+
+def test_an_error_of_the_commit_is_the_callers(engine: Engine, entries: Entries) -> None:
+    if engine.dialect.name == "sqlite":
+        deferred = "CREATE TABLE d (u INT REFERENCES users(id) DEFERRABLE INITIALLY DEFERRED)"
+    else:
+        deferred = "CREATE TABLE d (u INT REFERENCES users(id) DEFERRABLE INITIALLY DEFERRED)"
+    with engine.begin() as connection:
+        connection.execute(text(deferred))
+    with Session(engine) as session:
+        statement = text("INSERT INTO d VALUES (99)").execution_options(invalidates=["d"])
+        session.execute(statement)
+        with pytest.raises(exc.IntegrityError):
+            session.commit()
+        session.rollback()
+        with entries.changed("row:users:1", "row:users:2"):
+            rename(session, 1)
+            session.commit()
+
+
+# ---- one's own reads
+
+
+def test_a_transaction_reads_its_own_writes_and_nobody_else_does(engine: Engine, entries: Entries) -> None:
+    cache = entries.cache
+
+    @cache.cached(tags=["row:users:{number}"])
+    def name(number: int) -> str | None:
+        with engine.connect() as connection:
+            return connection.scalar(select(User.name).where(User.id == number))
+
+    def mine(number: int) -> str | None:
+        return cache.sync.get_or_load(
+            f"mine {number}",
+            lambda: session.scalar(select(User.name).where(User.id == number)),
+            tags=[f"row:users:{number}"],
+        )
+
+    with Session(engine) as session:
+        assert (name(2), mine(1)) == ("", "")
+        rename(session, 1)
+        assert mine(1) == "changed"
+        assert mine(1) == "changed"
+        session.rollback()
+        assert mine(1) == ""
+        loads = cache.stats().loads
+        assert mine(1) == ""
+        assert cache.stats().loads == loads
+
+
+def test_what_is_read_from_a_dirty_transaction_is_not_kept(engine: Engine, entries: Entries) -> None:
+    cache = entries.cache.sync
+
+    def load() -> int:
+        return session.scalar(select(User.id).where(User.name == "changed")) or 0
+
+    with Session(engine) as session:
+        rename(session, 1)
+        assert cache.get_or_load("untagged", load) == 1
+        session.rollback()
+        assert cache.get_or_load("untagged", load) == 0
+
+        rename(session, 1)
+        assert cache.get_or_load("other table", lambda: session.scalar(select(Label.id)) or 0) == 0
+        assert cache.get_or_load("other table", lambda: 1) == 0
+        assert cache.get_or_load("by text", lambda: session.scalar(text("SELECT 1"))) == 1
+        assert cache.get_or_load("by text", lambda: 2) == 2
+
+
+@pytest.mark.parametrize("how", ["connection", "engine", "text"])
+def test_what_a_snapshot_shows_is_as_old_as_its_begin(
+    database_url: str, new_engine: Callable[..., Engine], engine: Engine, entries: Entries, how: str
+) -> None:
+    if how == "engine":
+        engine = new_engine(
+            database_url,
+            isolation_level="SERIALIZABLE" if engine.dialect.name == "sqlite" else "REPEATABLE READ",
+        )
+        install(entries.cache, engine)
+    cache = entries.cache.sync
+    cache.get("warm")
+    with engine.connect() as connection:
+        if how == "connection":
+            connection = connection.execution_options(isolation_level="SERIALIZABLE")
+        elif how == "text" and engine.dialect.name == "postgresql":
+            connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+        connection.execute(select(Label.id)).all()
+        cache.invalidate_tags("row:users:1")
+
+        def load() -> str | None:
+            return connection.scalar(select(User.name).where(User.id == 1))
+
+        assert cache.get_or_load("old", load, tags=["row:users:1"]) == ""
+        assert cache.get("old") is None
+        assert cache.get_or_load("other", load, tags=["row:users:2"]) == ""
+        assert cache.get("other") == ""
+
+
+def test_what_is_read_is_noted(engine: Engine) -> None:
+    with Session(engine) as session:
+        with noting_reads() as reads:
+            session.get(User, 1)
+            session.execute(select(Post.id).join(User)).all()
+        assert set(reads.tags) == {"row:users:1", "table:users", "table:posts"}
+        assert not reads.is_opaque
+        with noting_reads() as reads:
+            session.execute(text("SELECT 1"))
+        assert (set(reads.tags), reads.is_opaque) == (set(), True)
+
+
+def test_reads_of_a_writing_are_over_with_it(engine: Engine, entries: Entries) -> None:
+    writing = source.Writing()
+    writing.end()
+    with engine.connect() as connection:
+        rename(connection, 1)
+        assert connection.info["tiercache"].touches(["row:users:1"])
+        assert not connection.info["tiercache"].touches(["row:users:2"])
+        connection.rollback()
+        assert not connection.info["tiercache"].touches(["row:users:1"])
+
+
+# ---- text
+
+
+def test_text_says_what_it_touches(engine: Engine, entries: Entries) -> None:
+    def write(*invalidates: Any) -> None:
+        with Session(engine) as session:
+            session.execute(text("UPDATE users SET name = name").execution_options(invalidates=invalidates))
+            session.commit()
+
+    with entries.changed("table:users row:users:1 row:users:2", "table:labels row:labels:1"):
+        write(User)
+    with entries.changed("table:users row:users:1 row:users:2", "table:labels row:labels:1"):
+        write(USERS)
+    with entries.changed("table:users row:users:1 row:users:2", "table:labels row:labels:1"):
+        write("users")
+    with entries.changed("table:users row:users:1 row:users:2", "table:labels row:labels:1"):
+        write("table:users")
+    with entries.changed("table:users row:users:1", "row:users:2"):
+        write("row:users:1")
+    with entries.changed("front-page:1", "table:users"):
+        write("front-page:1")
+    with entries.unchanged("table:users", "row:users:1"):
+        write()
+
+
+def test_driver_sql_says_what_it_touches(engine: Engine, entries: Entries) -> None:
+    with entries.changed("table:users row:users:1", "table:labels"), engine.begin() as connection:
+        connection.exec_driver_sql(
+            "DELETE FROM users WHERE id = 1", execution_options={"invalidates": [User]}
+        )
+
+
+@pytest.mark.parametrize("way", ["text", "driver", "from_statement", "cte"])
+def test_text_that_does_not_say_it_is_everything(
+    engine: Engine, entries: Entries, way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    sql = "DELETE FROM labels WHERE id = 1 RETURNING id"
+    with entries.changed("table:users row:users:1 table:labels anything", ""), Session(engine) as session:
+        if way == "text":
+            session.execute(text(sql))
+        elif way == "driver":
+            session.connection().exec_driver_sql(sql)
+        elif way == "from_statement":
+            session.execute(select(Label).from_statement(text(sql))).all()
+        elif engine.dialect.name == "postgresql":
+            gone = text(sql).columns(Label.id).cte()
+            session.execute(select(gone)).all()
+        else:
+            session.execute(text(sql))
+        session.commit()
+    (warning,) = [each for each in caplog.records if each.name == "tiercache.sqlalchemy"]
+    assert warning.levelno == logging.WARNING
+    assert "invalidates=" in warning.getMessage()
+
+
+def test_text_that_reads_is_nothing(engine: Engine, entries: Entries) -> None:
+    with entries.unchanged("table:users", "row:users:1"), engine.begin() as connection:
+        for sql in (
+            "SELECT 1",
+            "-- a remark\n /* another */ SELECT 1",
+            "WITH a AS (SELECT 1 AS n) SELECT n FROM a",
+            "VALUES (1)",
+            "SAVEPOINT x",
+            "RELEASE SAVEPOINT x",
+            "EXPLAIN SELECT 1",
+            "CREATE TABLE made (id int)",
+        ):
+            connection.execute(text(sql))
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT 1; DELETE FROM users",
+        "WITH gone AS (DELETE FROM users RETURNING id) SELECT id FROM gone",
+        "EXPLAIN ANALYZE DELETE FROM users",
+        "/*!50000 DELETE */ FROM users",
+        "TRUNCATE labels",
+        "CALL it()",
+        "DO $$ BEGIN END $$",
+        "COPY users FROM STDIN",
+        "MERGE INTO users",
+        "ALTER TABLE users ADD x INT",
+        "CREATE OR REPLACE VIEW v AS SELECT 1",
+        "COMMIT PREPARED 'x'",
+    ],
+)
+def test_text_that_may_write_is_everything(sql: str) -> None:
+    from tiercache.sqlalchemy.texts import Effect, effect_of
+
+    assert effect_of(sql) is Effect.EVERYTHING
