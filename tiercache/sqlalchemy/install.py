@@ -22,6 +22,9 @@ from tiercache.sqlalchemy.listening import Listener
 from tiercache.sqlalchemy.publishing import OnOutage, Publisher, Told, WriteSafety
 from tiercache.sqlalchemy.transactions import Transaction, transaction_of
 
+Wish = weakref.ref[Any] | None
+"""On whose behalf: a session's, or what makes some; None: an engine's own, or of who is no more."""
+
 
 class Installed:
     """What is installed on one engine."""
@@ -31,18 +34,22 @@ class Installed:
         self._engine = weakref.ref(engine)
         self._hooks = Hooks(engine.dialect, self.publisher)
         self._listener = Listener(self.publisher)
-        self._told: dict[tuple[int, int], Told] = {}  # by whose wish, and which cache
+        self._told: dict[tuple[Wish, int], Told] = {}  # by wish and cache; under `_lock`
 
-    def add(self, told: Told, wish: int) -> None:
+    def add(self, told: Told, wish: Wish) -> None:
         engine = self._engine()
         if not self._told and engine is not None:
             self._hooks.put_on()
             for name in Listener.EVENTS:
                 event.listen(engine, name, getattr(self._listener, name))
+        for (other, cache), known in list(self._told.items()):
+            if other is not None and other() is None:  # one session after the other, each for itself
+                del self._told[other, cache]
+                self._told.setdefault((None, cache), known)
         self._told[wish, id(told.cache)] = told
         self._publish()
 
-    def remove(self, cache: TierCache, wish: int) -> None:
+    def remove(self, cache: TierCache, wish: Wish) -> None:
         engine = self._engine()
         if self._told.pop((wish, id(cache)), None) is None:
             return
@@ -52,8 +59,12 @@ class Installed:
                 event.remove(engine, name, getattr(self._listener, name))
             self._hooks.take_off()
 
-    def has(self, cache: TierCache, wish: int) -> bool:
+    def has(self, cache: TierCache, wish: Wish) -> bool:
         return (wish, id(cache)) in self._told
+
+    def begun(self, connection: Connection) -> None:
+        """What the `begin` event would have said, had it been listened to."""
+        self._listener.begin(connection)
 
     def _publish(self) -> None:
         """Each cache once, and with a fence if anybody wants one."""
@@ -67,7 +78,9 @@ class Installed:
 
 _lock = threading.Lock()
 _engines: weakref.WeakKeyDictionary[Engine, Installed] = weakref.WeakKeyDictionary()  # under `_lock`
-_sessions: dict[tuple[int, int], Callable[..., None]] = {}  # listeners by target and cache; under `_lock`
+_sessions: weakref.WeakKeyDictionary[Any, dict[int, tuple[Wish, Callable[..., None]]]] = (
+    weakref.WeakKeyDictionary()
+)  # by what `event.listen` was given, and by cache; under `_lock`
 
 
 def install(
@@ -92,7 +105,7 @@ def install(
     told = Told(cache, write_safety, on_outage, fence_ttl)
     engine = engine_of(target)
     if engine is not None:
-        _put(engine, told, 0)
+        _put(engine, told, None)
     else:
         _listen(session_target(target), told)
 
@@ -101,14 +114,14 @@ def uninstall(cache: TierCache, target: Any) -> None:
     """Undo `install` of *cache* on *target*; nothing where it is not installed."""
     engine = engine_of(target)
     if engine is not None:
-        _take(engine, cache, 0)
+        _take(engine, cache, None)
         return
     target = session_target(target)
-    wish = id(target)
     with _lock:
-        listener = _sessions.pop((wish, id(cache)), None)
-    if listener is None:
+        found = _sessions.get(target, {}).pop(id(cache), None)
+    if found is None:
         return
+    wish, listener = found
     event.remove(target, "after_begin", listener)
     for engine in list(_engines):
         _take(engine, cache, wish)
@@ -144,9 +157,13 @@ def session_target(target: Any) -> Any:
     if isinstance(target, async_scoped_session):
         target = target.session_factory
     if isinstance(target, async_sessionmaker):
-        return own_sync_class(target.kw, "sync_session_class", target.class_)
+        current = target.kw.get("sync_session_class", target.class_.sync_session_class)
+        own = own_class(current, target)
+        target.configure(sync_session_class=own)
+        return own
     if isinstance(target, type) and issubclass(target, AsyncSession):
-        return own_sync_class(None, "sync_session_class", target)
+        target.sync_session_class = own_class(target.sync_session_class, target)
+        return target.sync_session_class
     if isinstance(target, Session | sessionmaker | scoped_session) or (
         isinstance(target, type) and issubclass(target, Session)
     ):
@@ -156,28 +173,23 @@ def session_target(target: Any) -> Any:
     )
 
 
-def own_sync_class(settings: dict[str, Any] | None, name: str, made: Any) -> Any:
-    """The class of sync sessions under the async ones of *made*: its own, as only sync ones have events."""
-    current = (settings or {}).get(name) or getattr(made, name)
-    if getattr(current, "_tiercache_of", None) == id(made):
+def own_class(current: type[Session], maker: Any) -> type[Session]:
+    """For the sync sessions under the async ones of *maker*: they have events, and only theirs are meant."""
+    if getattr(current, "tiercache_of", lambda: None)() is maker:
         return current
-    own = type("Session", (current,), {"_tiercache_of": id(made)})
-    if settings and name in settings:
-        settings[name] = own
-    else:
-        setattr(made, name, own)
-    return own
+    return type("Session", (current,), {"tiercache_of": weakref.ref(maker)})
 
 
-def _put(engine: Engine, told: Told, wish: int) -> None:
+def _put(engine: Engine, told: Told, wish: Wish) -> Installed:
     with _lock:
         installed = _engines.get(engine)
         if installed is None:
             installed = _engines[engine] = Installed(engine)
         installed.add(told, wish)
+    return installed
 
 
-def _take(engine: Engine, cache: TierCache, wish: int) -> None:
+def _take(engine: Engine, cache: TierCache, wish: Wish) -> None:
     with _lock:
         installed = _engines.get(engine)
         if installed is not None:
@@ -185,18 +197,18 @@ def _take(engine: Engine, cache: TierCache, wish: int) -> None:
 
 
 def _listen(target: Any, told: Told) -> None:
-    wish = id(target)
+    wish: Wish = weakref.ref(target)
 
     def after_begin(session: Session, transaction: Any, connection: Connection) -> None:
         engine = engine_of(connection.engine)
         assert engine is not None
         installed = _engines.get(engine)
         if installed is None or not installed.has(told.cache, wish):
-            _put(engine, told, wish)
-            Listener(_engines[engine].publisher).begin(connection)  # its own event is over
+            _put(engine, told, wish).begun(connection)
 
     with _lock:
-        if (wish, id(told.cache)) in _sessions:
+        by_cache = _sessions.setdefault(target, {})
+        if id(told.cache) in by_cache:
             return
-        _sessions[wish, id(told.cache)] = after_begin
+        by_cache[id(told.cache)] = wish, after_begin
     event.listen(target, "after_begin", after_begin)

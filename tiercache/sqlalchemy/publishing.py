@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from sqlalchemy.util import await_only
 
-from tiercache import L2Unavailable, TierCache
+from tiercache import TierCache
 from tiercache.sqlalchemy.transactions import Touched, Transaction
 
 log = logging.getLogger("tiercache.sqlalchemy")
@@ -87,12 +87,9 @@ class Publisher:
                 continue
             try:
                 blocks[told] = self._enter(told, tags)
-            except Exception as error:
-                if told.on_outage == "commit" and not isinstance(error, L2Unavailable):
-                    log.error(  # noqa: TRY400  # one line; the error says it
-                        "%r puts up no fence before a COMMIT: %r", told.cache, error
-                    )
-                    continue
+            except Exception:
+                if told.on_outage == "commit":
+                    continue  # said when it cannot be told after the COMMIT, either
                 for block in blocks.values():
                     block.discard()
                     self._quietly(told, self._leave, block)
