@@ -153,9 +153,12 @@ def test_lazy_loads_are_cached_in_both_directions_where_asked_for(db: Database) 
 
     def authors(session: Session) -> list[str]:
         option = from_cache(ttl=300, relationships=True)
-        return [post.author.name for post in session.scalars(select(Post).options(option))]
+        return [
+            post.author.name
+            for post in session.scalars(select(Post).where(Post.author_id > 1).options(option))
+        ]
 
-    # Of the users, all are known from the fixture; and of the authors, the first.
+    # The users are known from the fixture.
     for question, statements in ((titles, 4), (authors, 1 + 3)):
         first, asked = db.ask(question)
         assert asked == statements

@@ -94,15 +94,15 @@ def answer(state: ORMExecuteState) -> Result[Any] | None:
 
 
 def asked_of(state: ORMExecuteState) -> Always | None:
-    if state.is_executemany or (state.is_orm_statement and state.is_column_load):
+    if state.is_executemany or state.session._flushing:
+        return None
+    if state.is_orm_statement and state.is_column_load:
         return None  # what refreshes an instance is asked of the database
     for option in state.user_defined_options:
         if isinstance(option, FromCache):
             is_text = not (state.is_insert or state.is_update or state.is_delete)
             return Always(option, None) if state.is_select or (option.tables and is_text) else None
-    if not state.is_select or state.session._flushing:
-        return None
-    return _always.get(state.session)
+    return _always.get(state.session) if state.is_select else None
 
 
 def answered(state: ORMExecuteState, asked: Always) -> Result[Any] | None:
@@ -164,18 +164,22 @@ class Asking:
     def kept(self) -> Kept | None:
         """The rows, from a tier or the database; None where another's query failed, and ours has to run."""
         if self.connection is None:
-            found = self._wait(self.cache.get, self.cache.sync.get, self.key, _MISS)
+            found = waited(self.engine, self.cache.get, self.cache.sync.get, self.key, _MISS)
             if found is not _MISS:
                 return checked(found)
             self.connection = self.state.session.connection(bind_arguments=bind_arguments(self.state))
 
+        is_async = self.engine.dialect.is_async
         try:
-            if self.engine.dialect.is_async:
-                found = await_only(
-                    self.cache.get_or_load(self.key, self._load_async, tags=self.tags, **self.lifetime)
-                )
-            else:
-                found = self.cache.sync.get_or_load(self.key, self._load, tags=self.tags, **self.lifetime)
+            found = waited(
+                self.engine,
+                self.cache.get_or_load,
+                self.cache.sync.get_or_load,
+                self.key,
+                self._load_async if is_async else self._load,
+                tags=self.tags,
+                **self.lifetime,
+            )
         except L2Unavailable:  # under on_lapse="raise", which the cache was told to do
             raise
         except Exception as error:
@@ -185,9 +189,6 @@ class Asking:
             passed.count(type(error).__name__, self.reading if self.loaded else None, str(error))
             return self.loaded
         return checked(found)
-
-    def _wait(self, awaited: Any, blocking: Any, *args: Any) -> Any:
-        return await_only(awaited(*args)) if self.engine.dialect.is_async else blocking(*args)
 
     def _load(self) -> Kept:
         assert self.connection is not None
@@ -200,6 +201,11 @@ class Asking:
 
     async def _load_async(self) -> Kept:
         return await greenlet_spawn(self._load)
+
+
+def waited(engine: Engine, awaited: Any, blocking: Any, *args: Any, **kwargs: Any) -> Any:
+    """The result of a verb, in the world of *engine*."""
+    return await_only(awaited(*args, **kwargs)) if engine.dialect.is_async else blocking(*args, **kwargs)
 
 
 def checked(found: Any) -> Kept | None:
@@ -263,8 +269,10 @@ def cache_of(
     """The cache that answers, and the connection if it took one to know."""
     installed = caches_of(engine)
     if connection is None and (not installed or engine.dialect.default_schema_name is None):
-        # From its first connection on, an engine is installed by its session, and knows its own schema: without
-        # that, a name in a tag might be another than the one that a write raises.
+        # From its first connection on, an engine is installed by its session, and knows its own schema:
+        # without that, a tag might have another name than the one that a write raises.
+        if installed:  # a snapshot that begins before the cache has met its server cannot be told its age
+            waited(engine, installed[0].exists, installed[0].sync.exists, "sql:-")
         connection = state.session.connection(bind_arguments=bind_arguments(state))
         installed = caches_of(engine)
     named = option.cache
@@ -272,10 +280,10 @@ def cache_of(
         return installed[0], connection
     if named is not None and named in installed:
         return named, connection
+    what = "no cache" if named is None else f"{named!r} is not"
     raise ValueError(
-        f"from_cache: {'no cache' if named is None else f'{named!r} is not'} installed on {engine!r}, and what "
-        "is written there would never invalidate what is kept; first write "
-        "tiercache.sqlalchemy.install(cache, engine)"
+        f"from_cache: {what} installed on {engine!r}, and what is written there would never invalidate what "
+        "is kept; first write tiercache.sqlalchemy.install(cache, engine)"
     )
 
 
@@ -296,8 +304,9 @@ def begun(session: Session, engine: Engine) -> Connection | None:
 def note_begin(session: Session, transaction: SessionTransaction, connection: Connection) -> None:
     _begun.setdefault(session, {})[connection.engine] = weakref.ref(connection)
     always = _always.get(session)
-    if always is not None and always.option.cache not in (None, *caches_of(connection.engine)):
-        install(always.option.cache, connection.engine)
+    cache = None if always is None else always.option.cache
+    if cache is not None and cache not in caches_of(connection.engine):
+        install(cache, connection.engine)
 
 
 event.listen(Session, "do_orm_execute", answer)
