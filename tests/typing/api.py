@@ -8,15 +8,19 @@ An ignored line is an error that a user must get: both checkers complain of an i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, assert_type
 
+from sqlalchemy import Engine, create_engine, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from starlette.applications import Starlette
 
 import tiercache
 from tiercache import CacheInfo, Collected, Health, Stats, SyncCache, TierCache, Token, Written, cached
 from tiercache.causal import CausalTokens, WSGIApp, WSGICausalTokens
+from tiercache.sqlalchemy import cached_dependency, from_cache
 
 
 class User:
@@ -284,3 +288,45 @@ def middleware_goes_where_middleware_goes(wsgi: WSGIApp) -> None:
     WSGICausalTokens(wsgi, cache, cookie="shop")
     CausalTokens(app, cookie_name="shop")  # type: ignore[call-arg]
     WSGICausalTokens(app, max_age="1h")  # type: ignore[arg-type]
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Row(Base):
+    __tablename__ = "rows"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+
+
+def queries_keep_their_types(session: Session) -> None:
+    option = from_cache(ttl="10m", tables=[Row, "posts"], relationships=True, cache=cache)
+    assert_type(session.scalars(select(Row).options(option)).one(), Row)
+    assert_type(session.get(Row, 7, options=[from_cache(ttl=timedelta(minutes=5))]), Row | None)
+    assert_type(session.scalar(select(Row.name).options(from_cache())), str | None)
+    session.query(Row).options(from_cache(300)).all()
+    from_cache(ttl=[])  # type: ignore[arg-type]
+    from_cache(300, [Row])  # type: ignore[call-arg]
+
+
+async def awaited_queries_keep_their_types(session: AsyncSession) -> None:
+    assert_type((await session.scalars(select(Row).options(from_cache(ttl=None)))).all(), Sequence[Row])
+
+
+def dependencies_keep_their_types() -> None:
+    def get_session(engine: Engine, echo: bool = False) -> Iterator[Session]:
+        raise NotImplementedError
+
+    async def get_async_session() -> AsyncGenerator[AsyncSession, None]:
+        raise NotImplementedError
+        yield
+
+    users = cached_dependency(get_session, cache=cache, ttl=300, table_name="users")
+    assert_type(next(users(create_engine("sqlite://"), echo=True)), Session)
+    users("sqlite://")  # type: ignore[arg-type]
+    tiercache.cached_dependency(get_async_session, ttl="5m")
+    assert_type(cached_dependency(get_async_session)(), AsyncGenerator[AsyncSession, None])
+    cached_dependency("users")  # type: ignore[type-var]
+    cached_dependency(get_session, tables="users")  # type: ignore[call-arg]
