@@ -251,6 +251,43 @@ def test_lazy_loads_are_cached_and_deletes_cascade(sync_shop: Shop, cache: TierC
         assert [each.id for each in session.get_one(User, 1).posts] == [10, 12]
 
 
+def test_what_the_generator_itself_writes_before_its_yield_invalidates(
+    sync_shop: Shop, new_node: Callable[..., TierCache]
+) -> None:
+    """As with what the function does at a login: the first time, nothing is installed when it does it."""
+    cache = new_node("memory://")
+
+    def get_session() -> Iterator[Session]:
+        with Session(sync_shop.engine) as session:
+            session.execute(update(User).where(User.id == 1).values(name="seen"))
+            yield session
+            session.commit()
+
+    cache.sync.set("kept", 1, tags=["table:users"])
+    for session in cached_dependency(get_session, cache)():
+        assert session.get_one(User, 1).name == "seen"
+    assert cache.sync.get("kept") is None
+
+
+def test_a_session_with_an_engine_for_each_class_is_installed_as_it_goes(
+    sync_shop: Shop, cache: TierCache
+) -> None:
+    def get_session() -> Iterator[Session]:
+        with Session(binds={User: sync_shop.engine}) as session:
+            yield session
+            session.commit()
+
+    with_session = contextlib.contextmanager(cached_dependency(get_session, cache))
+    for name in ("user 1", "new"):
+        for expected in (1, 0):
+            sync_shop.statements.clear()
+            with with_session() as session:
+                assert session.get_one(User, 1).name == name
+            assert len(sync_shop.statements) == expected
+        with with_session() as session:
+            session.get_one(User, 1).name = "new"
+
+
 def test_a_context_manager_stays_one(sync_shop: Shop, cache: TierCache) -> None:
     managed = cached_dependency(contextlib.contextmanager(sync_shop.get_session), cache)
     for expected in (1, 0):

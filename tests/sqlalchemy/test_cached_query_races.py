@@ -138,7 +138,7 @@ def test_many_who_ask_at_once_cost_one_query(two: tuple[Database, Database]) -> 
 
 def test_a_pool_that_is_used_up_by_those_who_wait_is_no_deadlock(postgres_url: str, new_node: Nodes) -> None:
     """A leader without a connection would wait for one that a follower holds."""
-    db = make_database(postgres_url, new_node("memory://"), pool_size=3, max_overflow=0, pool_timeout=5)
+    db = make_database(postgres_url, new_node("memory://"), pool_size=3, max_overflow=0, pool_timeout=30)
     first_name(db)
     gate = threading.Barrier(6)
 

@@ -14,12 +14,10 @@ import inspect
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any, TypeVar
 
-from sqlalchemy.exc import UnboundExecutionError
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import Session, scoped_session
 
 from tiercache import TierCache, default_cache
-from tiercache.sqlalchemy.install import caches_of, install
 from tiercache.sqlalchemy.options import FromCache, Ttl
 from tiercache.sqlalchemy.queries import Always, answer_always, stop_answering
 
@@ -89,13 +87,6 @@ class Wanted:
         # Not kept without a cache of one's own: `configure` may make another default one.
         option = self._option or self._made(default_cache())
         answer_always(session, Always(option, self._only))
-        # An engine that is met later is installed by its first connection.
-        try:
-            engine = session.get_bind().engine
-        except UnboundExecutionError:  # it depends on the statement
-            return session
-        if option.cache is not None and option.cache not in caches_of(engine):
-            install(option.cache, engine)
         return session
 
     def _made(self, cache: TierCache) -> FromCache:

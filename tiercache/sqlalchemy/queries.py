@@ -23,16 +23,19 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import Result
+from sqlalchemy.exc import UnboundExecutionError
 from sqlalchemy.orm import ORMExecuteState, Session, SessionTransaction
 from sqlalchemy.util import await_only, greenlet_spawn
 
 from tiercache import L2Unavailable, TierCache, UnstableKey
 from tiercache.sqlalchemy import names
 from tiercache.sqlalchemy.install import caches_of, install, writing_of
+from tiercache.sqlalchemy.listening import SNAPSHOTS, level_of
 from tiercache.sqlalchemy.options import CachesOwn, FromCache
 from tiercache.sqlalchemy.query_keys import query_key
 from tiercache.sqlalchemy.reading import Reading, reading_of
 from tiercache.sqlalchemy.replay import Kept, Prepared, fetch, listeners_after, prepare, replay, speak_first
+from tiercache.sqlalchemy.transactions import transaction_of
 
 log = logging.getLogger("tiercache.sqlalchemy")
 
@@ -53,8 +56,18 @@ _begun: weakref.WeakKeyDictionary[Session, dict[Any, weakref.ref[Connection]]] =
 
 
 def answer_always(session: Session, always: Always) -> None:
-    """From now on each SELECT of *session* is answered as if it bore `always.option`."""
+    """From now on each SELECT of *session* is answered as if it bore `always.option`.
+
+    What it writes invalidates: its engine is installed here, another one by its first connection.
+    """
     _always[session] = always
+    try:
+        engine = session.get_bind().engine
+    except UnboundExecutionError:  # it depends on the statement
+        return
+    connection = begun(session, engine)
+    if see_to(always.option.cache, engine, connection) and connection is not None:
+        transaction_of(connection.info).write_everything()  # what it has written so far, nobody saw
 
 
 def stop_answering(session: Session) -> None:
@@ -96,8 +109,6 @@ def answer(state: ORMExecuteState) -> Result[Any] | None:
 def asked_of(state: ORMExecuteState) -> Always | None:
     if state.is_executemany or state.session._flushing:
         return None
-    if state.is_orm_statement and state.is_column_load:
-        return None  # what refreshes an instance is asked of the database
     for option in state.user_defined_options:
         if isinstance(option, FromCache):
             is_text = not (state.is_insert or state.is_update or state.is_delete)
@@ -168,7 +179,6 @@ class Asking:
             if found is not _MISS:
                 return checked(found)
             self.connection = self.state.session.connection(bind_arguments=bind_arguments(self.state))
-
         is_async = self.engine.dialect.is_async
         try:
             found = waited(
@@ -182,7 +192,7 @@ class Asking:
             )
         except L2Unavailable:  # under on_lapse="raise", which the cache was told to do
             raise
-        except Exception as error:
+        except Exception as error:  # of whatever driver
             if error is self.error:
                 raise
             # Somebody else's load failed or took too long; or our rows cannot be stored.
@@ -304,9 +314,19 @@ def begun(session: Session, engine: Engine) -> Connection | None:
 def note_begin(session: Session, transaction: SessionTransaction, connection: Connection) -> None:
     _begun.setdefault(session, {})[connection.engine] = weakref.ref(connection)
     always = _always.get(session)
-    cache = None if always is None else always.option.cache
-    if cache is not None and cache not in caches_of(connection.engine):
-        install(cache, connection.engine)
+    if always is not None:
+        see_to(always.option.cache, connection.engine, connection)
+
+
+def see_to(cache: TierCache | None, engine: Engine, begun: Connection | None) -> bool:
+    """Install *cache* on *engine* if it is not; whether it was not. *begun* has a transaction already."""
+    if cache is None or cache in caches_of(engine):
+        return False
+    install(cache, engine)
+    if begun is not None:  # what the `begin` event would have said, had it been listened to
+        level = level_of(begun)
+        transaction_of(begun.info).begin(level in SNAPSHOTS, level == "AUTOCOMMIT")
+    return True
 
 
 event.listen(Session, "do_orm_execute", answer)
