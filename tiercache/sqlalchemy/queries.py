@@ -28,9 +28,9 @@ from sqlalchemy.orm import ORMExecuteState, Session, SessionTransaction
 from sqlalchemy.util import await_only, greenlet_spawn
 
 from tiercache import L2Unavailable, TierCache, UnstableKey
-from tiercache.sqlalchemy import names
 from tiercache.sqlalchemy.install import caches_of, install, writing_of
 from tiercache.sqlalchemy.listening import SNAPSHOTS, level_of
+from tiercache.sqlalchemy.names import tables_of, tag_of_row, tag_of_table
 from tiercache.sqlalchemy.options import CachesOwn, FromCache
 from tiercache.sqlalchemy.query_keys import query_key
 from tiercache.sqlalchemy.reading import Reading, reading_of
@@ -258,17 +258,17 @@ def tags_of(
     schemas: Mapping[Any, Any] | None,
 ) -> list[str]:
     def tag(table: Any) -> str:
-        return names.tag_of_table(table, engine.dialect, schemas)
+        return tag_of_table(table, engine.dialect, schemas)
 
     rows = None if option.tables else reading.rows(parameters)
     if rows is not None:
-        known = [names.tag_of_row(reading.tables[0], row, engine.dialect, schemas) for row in rows]
+        known = [tag_of_row(reading.tables[0], row, engine.dialect, schemas) for row in rows]
         if None not in known:
             return [each for each in known if each is not None]
     named = [
         table
         for each in option.tables or ()
-        for table in ((each,) if isinstance(each, str) else names.tables_of(each))
+        for table in ((each,) if isinstance(each, str) else tables_of(each))
     ]
     return list(dict.fromkeys(map(tag, (*reading.tables, *named))))
 
@@ -281,8 +281,9 @@ def cache_of(
     if connection is None and (not installed or engine.dialect.default_schema_name is None):
         # From its first connection on, an engine is installed by its session, and knows its own schema:
         # without that, a tag might have another name than the one that a write raises.
-        if installed:  # a snapshot that begins before the cache has met its server cannot be told its age
-            waited(engine, installed[0].exists, installed[0].sync.exists, "sql:-")
+        cache = option.cache or next(iter(installed), None)
+        if cache is not None:  # a snapshot from before the cache has met its server cannot be told its age
+            waited(engine, cache.exists, cache.sync.exists, "sql:-")
         connection = state.session.connection(bind_arguments=bind_arguments(state))
         installed = caches_of(engine)
     named = option.cache
