@@ -9,7 +9,7 @@ from sqlalchemy import schema
 from sqlalchemy.schema import DDL
 from sqlalchemy.sql.ddl import DropTable
 
-from tiercache.sqlalchemy import texts
+import tiercache.sqlalchemy.texts as texts
 from tiercache.sqlalchemy.texts import Effect
 
 # What neither changes rows nor what a SELECT gives.

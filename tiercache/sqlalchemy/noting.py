@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import Table
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -60,85 +60,89 @@ def noting(compiler: Any) -> Any:
 
 @functools.cache
 def _noting(compiler: Any) -> Any:
-    class Noting(compiler):  # type: ignore[misc]  # the dialect's own class, known when it runs
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            self.noted_tables: dict[Table, None] = {}
-            self.noted_unseen: dict[str, None] = {}  # parts that may read what is not seen here
-            self.noted_renderings = 0  # of tables
-            self.noted_writes = False  # it changes or locks something
-            self.noted_dml: list[Noted] = []
-            self.noted_conflicts: list[Any] = []  # ON CONFLICT and its kin
-            self.noted_text = False  # text stands where a statement may
-            super().__init__(*args, **kwargs)
+    return type("Noting", (Notes, compiler), {})
 
-        def visit_table(self, table: Any, *args: Any, **kwargs: Any) -> Any:
-            self.noted_renderings += 1
-            if isinstance(table, Table):
-                self.noted_tables[table] = None
-            else:
-                self.noted_unseen[f"table({table.name!r})"] = None
-            return super().visit_table(table, *args, **kwargs)
 
-        def visit_function(self, function: Any, *args: Any, **kwargs: Any) -> Any:
-            if function.packagenames or function.name.lower() not in PURE:
-                self.noted_unseen[f"func.{function.name}()"] = None
-            return super().visit_function(function, *args, **kwargs)
+# Mixed in before a compiler of a dialect, which is known when it runs.
+class Notes(SQLCompiler if TYPE_CHECKING else object):  # type: ignore[misc]
+    """What a compiler has rendered."""
 
-        def visit_sequence(self, sequence: Any, *args: Any, **kwargs: Any) -> Any:
-            self.noted_writes = True
-            return super().visit_sequence(sequence, *args, **kwargs)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.noted_tables: dict[Table, None] = {}
+        self.noted_unseen: dict[str, None] = {}  # parts that may read what is not seen here
+        self.noted_renderings = 0  # of tables
+        self.noted_writes = False  # it changes or locks something
+        self.noted_dml: list[Noted] = []
+        self.noted_conflicts: list[Any] = []  # ON CONFLICT and its kin
+        self.noted_text = False  # text stands where a statement may
+        super().__init__(*args, **kwargs)
 
-        def visit_textual_select(self, select: Any, *args: Any, **kwargs: Any) -> Any:
-            self.noted_text = True
-            return super().visit_textual_select(select, *args, **kwargs)
+    def visit_table(self, table: Any, *args: Any, **kwargs: Any) -> Any:
+        self.noted_renderings += 1
+        if isinstance(table, Table):
+            self.noted_tables[table] = None
+        else:
+            self.noted_unseen[f"table({table.name!r})"] = None
+        return super().visit_table(table, *args, **kwargs)
 
-        def visit_textclause(self, text: Any, *args: Any, **kwargs: Any) -> Any:
-            self.noted_text = self.noted_text or not self.stack
-            if not _HARMLESS.fullmatch(text.text.strip()):
-                self.noted_unseen[f"text({text.text!r})"] = None
-            return super().visit_textclause(text, *args, **kwargs)
+    def visit_function(self, function: Any, *args: Any, **kwargs: Any) -> Any:
+        if function.packagenames or function.name.lower() not in PURE:
+            self.noted_unseen[f"func.{function.name}()"] = None
+        return super().visit_function(function, *args, **kwargs)
 
-        def visit_tstring(self, tstring: Any, *args: Any, **kwargs: Any) -> Any:  # since 2.1
-            self.noted_text = self.noted_text or not self.stack
-            self.noted_unseen["tstring()"] = None
-            return super().visit_tstring(tstring, *args, **kwargs)
+    def visit_sequence(self, sequence: Any, *args: Any, **kwargs: Any) -> Any:
+        self.noted_writes = True
+        return super().visit_sequence(sequence, *args, **kwargs)
 
-        def visit_column(self, column: Any, *args: Any, **kwargs: Any) -> Any:
-            if column.is_literal and not _HARMLESS.fullmatch(column.name.strip()):
-                self.noted_unseen[f"literal_column({column.name!r})"] = None
-            return super().visit_column(column, *args, **kwargs)
+    def visit_textual_select(self, select: Any, *args: Any, **kwargs: Any) -> Any:
+        self.noted_text = True
+        return super().visit_textual_select(select, *args, **kwargs)
 
-        def visit_tablesample(self, sample: Any, *args: Any, **kwargs: Any) -> Any:
-            self.noted_unseen["tablesample()"] = None
-            return super().visit_tablesample(sample, *args, **kwargs)
+    def visit_textclause(self, text: Any, *args: Any, **kwargs: Any) -> Any:
+        self.noted_text = self.noted_text or not self.stack
+        if not _HARMLESS.fullmatch(text.text.strip()):
+            self.noted_unseen[f"text({text.text!r})"] = None
+        return super().visit_textclause(text, *args, **kwargs)
 
-        def for_update_clause(self, *args: Any, **kwargs: Any) -> Any:
-            self.noted_writes = True
-            return super().for_update_clause(*args, **kwargs)
+    def visit_tstring(self, tstring: Any, *args: Any, **kwargs: Any) -> Any:  # since 2.1
+        self.noted_text = self.noted_text or not self.stack
+        self.noted_unseen["tstring()"] = None
+        return super().visit_tstring(tstring, *args, **kwargs)
 
-        def visit_insert(self, statement: Any, *args: Any, **kwargs: Any) -> Any:
-            return self._note("insert", statement, super().visit_insert, args, kwargs)
+    def visit_column(self, column: Any, *args: Any, **kwargs: Any) -> Any:
+        if column.is_literal and not _HARMLESS.fullmatch(column.name.strip()):
+            self.noted_unseen[f"literal_column({column.name!r})"] = None
+        return super().visit_column(column, *args, **kwargs)
 
-        def visit_update(self, statement: Any, *args: Any, **kwargs: Any) -> Any:
-            return self._note("update", statement, super().visit_update, args, kwargs)
+    def visit_tablesample(self, sample: Any, *args: Any, **kwargs: Any) -> Any:
+        self.noted_unseen["tablesample()"] = None
+        return super().visit_tablesample(sample, *args, **kwargs)
 
-        def visit_delete(self, statement: Any, *args: Any, **kwargs: Any) -> Any:
-            return self._note("delete", statement, super().visit_delete, args, kwargs)
+    def for_update_clause(self, *args: Any, **kwargs: Any) -> Any:
+        self.noted_writes = True
+        return super().for_update_clause(*args, **kwargs)
 
-        def visit_on_conflict_do_nothing(self, clause: Any, *args: Any, **kwargs: Any) -> Any:
-            self.noted_conflicts.append(clause)
-            return super().visit_on_conflict_do_nothing(clause, *args, **kwargs)
+    def visit_insert(self, statement: Any, *args: Any, **kwargs: Any) -> Any:
+        return self._note("insert", statement, super().visit_insert, args, kwargs)
 
-        def visit_on_conflict_do_update(self, clause: Any, *args: Any, **kwargs: Any) -> Any:
-            self.noted_conflicts.append(clause)
-            return super().visit_on_conflict_do_update(clause, *args, **kwargs)
+    def visit_update(self, statement: Any, *args: Any, **kwargs: Any) -> Any:
+        return self._note("update", statement, super().visit_update, args, kwargs)
 
-        def _note(self, kind: str, statement: Any, render: Any, args: Any, kwargs: Any) -> Any:
-            self.noted_writes = True
-            is_whole = not self.stack and kwargs.get("visiting_cte") is None
-            text = render(statement, *args, **kwargs)
-            state = self.dml_compile_state if is_whole else None
-            self.noted_dml.append(Noted(kind, statement if state is None else state.statement, state))
-            return text
+    def visit_delete(self, statement: Any, *args: Any, **kwargs: Any) -> Any:
+        return self._note("delete", statement, super().visit_delete, args, kwargs)
 
-    return Noting
+    def visit_on_conflict_do_nothing(self, clause: Any, *args: Any, **kwargs: Any) -> Any:
+        self.noted_conflicts.append(clause)
+        return super().visit_on_conflict_do_nothing(clause, *args, **kwargs)
+
+    def visit_on_conflict_do_update(self, clause: Any, *args: Any, **kwargs: Any) -> Any:
+        self.noted_conflicts.append(clause)
+        return super().visit_on_conflict_do_update(clause, *args, **kwargs)
+
+    def _note(self, kind: str, statement: Any, render: Any, args: Any, kwargs: Any) -> Any:
+        self.noted_writes = True
+        is_whole = not self.stack and kwargs.get("visiting_cte") is None
+        text = render(statement, *args, **kwargs)
+        state = self.dml_compile_state if is_whole else None
+        self.noted_dml.append(Noted(kind, statement if state is None else state.statement, state))
+        return text

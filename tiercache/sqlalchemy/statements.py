@@ -20,7 +20,8 @@ from sqlalchemy.sql.compiler import DDLCompiler, SQLCompiler
 from sqlalchemy.sql.elements import BinaryExpression, ColumnElement
 from sqlalchemy.sql.expression import SelectBase, TableClause
 
-from tiercache.sqlalchemy import ddl, texts
+import tiercache.sqlalchemy.ddl as ddl
+import tiercache.sqlalchemy.texts as texts
 from tiercache.sqlalchemy.actions import Point, Reach, identity, points, reached
 from tiercache.sqlalchemy.names import PartWriter, Schemas, name_of, part_writer
 from tiercache.sqlalchemy.noting import Noted, noting
