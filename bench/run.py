@@ -15,7 +15,7 @@ from pathlib import Path
 from bench.tables import Table
 from tiercache import __version__, embedded
 
-NAMES = ("hit", "audit", "l2", "stampede", "delay", "barrier", "fence")
+NAMES = ("hit", "audit", "l2", "stampede", "delay", "barrier", "fence", "sqlalchemy_entities")
 RESULTS = Path(__file__).parent / "results"
 
 

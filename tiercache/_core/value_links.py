@@ -1,6 +1,7 @@
 """Instances with identity, which may refer to each other in circles: stored in tables beside the tree.
 
-A tree says where one stands, `{"!link": number}`; the instances themselves are in tables, one for each
+A tree says where one stands, `{"!link": number}`, or that it is a list of them, `{"!links": [number, ...]}`;
+the instances themselves are in tables, one for each
 class and set of parts, column by column. So one that is referred to from many places is stored once and
 is one again, a circle is a number like any other, and no chain of references is ever deep:
 
@@ -149,6 +150,8 @@ class LinkPacker(Packer):
     def pack_linked(self, value: Any) -> list[Any]:
         """The tree of *value* and the tables of all that it leads to. Raises Refused."""
         tree = self.pack(value)
+        if type(value) is list and all(type(each) is dict and each.keys() == LINK for each in tree):
+            tree = {"!links": [each["!link"] for each in tree]}
         self._follow(value)
         return [tree, *(self._packed(table, value) for table in self._tables.values())]
 
@@ -268,6 +271,7 @@ class ColumnPacker(Packer):
 
 # Of these each value has the one tag of its type; so long an int or odd a str as needs one is rare.
 UNIFORM = frozenset(PACK) - {str, int, float}
+LINK = {"!link": 0}.keys()
 CONTAINERS = frozenset((list, tuple, set, frozenset, dict))
 
 

@@ -6,6 +6,7 @@ An object whose only key starts with "!" stands for something that JSON cannot s
     {"!dict": [key, value, ...]}          a dict with a key that is no text, or that looks like a tag
     {"!class": [name, print, part, ...]}  an instance of a class (value_shapes.py)
     {"!link": number}                     an instance that stands in a table (value_links.py)
+    {"!links": [number, ...]}             a list of them
     {"!date": body}, ...                  a value without parts (value_leaves.py)
 
 and every other node is itself. No dict of a user's can be taken for a tag: {"!tuple": 1} is
@@ -233,6 +234,8 @@ class Unpacker:
             return leaf(body)
         if tag == "!link":
             return self._linked[checked_number(body)]
+        if tag == "!links" and type(body) is list:
+            return [self._linked[checked_number(number)] for number in body]
         row = self._row(body, depth)
         container = CONTAINERS[tag](row)
         # Keys that became equal on the way would swallow each other.

@@ -22,13 +22,10 @@ from sqlalchemy.orm.state import InstanceState
 from tiercache.sqlalchemy.entities import Entities, entities_of
 from tiercache.sqlalchemy.mapped import members
 from tiercache.sqlalchemy.rows import made_row
-from tiercache.sqlalchemy.unloaded import Unloaded
+from tiercache.sqlalchemy.unloaded import leave_unloaded
 
 T = TypeVar("T")
 AnySession = Session | AsyncSession | scoped_session[Any] | async_scoped_session[Any]
-
-# What holds no entities, and is most of what there is.
-LEAVES = frozenset((str, int, float, bool, type(None), bytes))
 
 
 def attach(session: AnySession, value: T) -> T:
@@ -58,6 +55,11 @@ def sync_session(session: AnySession) -> Session:
     return session
 
 
+# How entities of a class are stored, by class; None for what may be a container, LEAF for what holds nothing.
+LEAF: Any = object()
+KINDS: dict[type, Any] = dict.fromkeys((str, int, float, bool, type(None), bytes), LEAF)
+
+
 class Joining:
     """One walk over a value, through containers and relationships."""
 
@@ -68,46 +70,40 @@ class Joining:
         self._seen: set[int] = set()  # ids of containers: the value keeps them alive
 
     def walk(self, value: Any) -> None:
+        """Let all entities that *value* leads to join. All in one loop: it is the cost of a hit."""
+        session_id, identity_map = self.session.hash_key, self.session.identity_map
+        persistent: Any = self.session.dispatch.loaded_as_persistent
+        seen, known, copies = self._seen, self.known, self._copies
         todo = [value]
         while todo:
             part = todo.pop()
             kind = type(part)
-            if kind in LEAVES:
+            try:
+                entities = KINDS[kind]
+            except KeyError:
+                entities = KINDS[kind] = entities_of(kind)
+            if entities is None:
+                if id(part) not in seen:
+                    seen.add(id(part))
+                    todo += held(part)
                 continue
-            entities = entities_of(kind)
-            if entities is not None:
-                self._join(entities, part, todo)
-            elif id(part) not in self._seen:
-                self._seen.add(id(part))
-                todo += held(part)
-
-    def _join(self, entities: Entities, copy: Any, todo: list[Any]) -> None:
-        state = instance_state(copy)
-        if state.session_id is not None or state.key is None or id(copy) in self.known:
-            return
-        identity_map = self.session.identity_map
-        known = identity_map.get(state.key)
-        if known is None:
-            state.session_id = self.session.hash_key
-            identity_map._add_unpresent(state, state.key)
-            if state.callables:
-                for unloaded in list(state.callables.values()):
-                    if isinstance(unloaded, Unloaded):
-                        unloaded.leave(state)
-            if self.session.dispatch.loaded_as_persistent:
-                self.session.dispatch.loaded_as_persistent(self.session, state)
-        else:
-            self.known[id(copy)] = known
-        self._copies.append((entities, copy))
-        dict_ = copy.__dict__
-        for key in entities.to_one:
-            target = dict_.get(key)
-            if target is not None:
-                todo.append(target)
-        for key in entities.to_many:
-            collection = dict_.get(key)
-            if collection:
-                todo += members(collection)
+            if entities is LEAF:
+                continue
+            state = part._sa_instance_state
+            if state.session_id is not None or state.key is None or id(part) in known:
+                continue
+            there = identity_map.get(state.key)
+            if there is None:
+                state.session_id = session_id
+                identity_map._add_unpresent(state, state.key)
+                if state.callables:
+                    leave_unloaded(state)
+                if persistent:
+                    persistent(self.session, state)
+            else:
+                known[id(part)] = there
+            copies.append((entities, part))
+            todo += linked(entities, part)
 
     def give_way(self) -> None:
         """Where a copy is not the one of its identity, let all refer to the other, and complete that."""
@@ -145,6 +141,17 @@ def complete(entities: Entities, known: Any, copy: Any) -> None:
         state.manager.dispatch.refresh(state, None, missing)
 
 
+def linked(entities: Entities, entity: Any) -> list[Any]:
+    """All that loaded relationships of *entity* lead to."""
+    dict_ = entity.__dict__
+    found = [target for key in entities.to_one if (target := dict_.get(key)) is not None]
+    for key in entities.to_many:
+        collection = dict_.get(key)
+        if collection:
+            found += members(collection)
+    return found
+
+
 def held(part: Any) -> list[Any]:
     """What a container holds."""
     if isinstance(part, list | tuple | set | frozenset | Row):
@@ -166,8 +173,6 @@ class Exchange:
         self._done: dict[int, Any] = {}
 
     def of(self, part: Any) -> Any:
-        if type(part) in LEAVES:
-            return part
         other = self._known.get(id(part))
         if other is not None:
             return other

@@ -12,7 +12,7 @@ the @reconstructor run when a copy is made.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import repeat
+from itertools import chain, repeat
 from typing import Any
 
 from sqlalchemy import inspect
@@ -84,11 +84,7 @@ class Entities(Linked):
         self.to_one = [key for key, prop in self.links.items() if not prop.uselist]
         self.to_many = [key for key, prop in self.links.items() if prop.uselist]
         self.all = (*self.columns, *self.to_one, *self.to_many)
-        self.lazy = {
-            prop.key: Unloaded(mapper.class_, prop.key, isinstance(prop, ColumnProperty))
-            for prop in properties
-            if Unloaded.is_for(mapper, prop)
-        }
+        self.lazy = {prop.key: Unloaded(mapper, prop) for prop in properties if Unloaded.is_for(mapper, prop)}
         self.primary_key = tuple(mapper.get_property_by_column(column).key for column in mapper.primary_key)
         self.identity_class = mapper.identity_key_from_primary_key(())[0]
         self._layouts: dict[Any, EntityLayout] = {}
@@ -149,24 +145,18 @@ class Entities(Linked):
     def make(self, layout: Layout, columns: Sequence[list[Any]], count: int) -> list[Any]:
         assert isinstance(layout, EntityLayout)
         new, keys, lacking = self.mapper.class_manager.new_instance, layout.keys, layout.lacking
-        rows = list(zip(*columns, strict=True))
-        tokens = repeat(None) if layout.token is None else columns[layout.token]
-        where = layout.identity
-        identities = (
-            columns[where]
-            if isinstance(where, int)
-            else zip(*(columns[index] for index in where), strict=True)
-        )
+        identity_class = self.identity_class
         made = []
-        for row, identity, token in zip(rows, identities, tokens, strict=False):
+        # All columns are of one length; a row is longer than its keys where its identity stands apart.
+        for row, identity, token in zip(zip(*columns), *identities(layout, columns), strict=False):  # noqa: B905
             instance = new()
-            state = instance_state(instance)
-            state.key = key = (self.identity_class, tuple(identity), token)
-            hash(key)
-            state.identity_token = token
+            state = instance._sa_instance_state
+            state.key = (identity_class, identity, token)
+            if token is not None:
+                state.identity_token = token
             if lacking:
                 state.callables = lacking.copy()
-            instance.__dict__.update(zip(keys, row, strict=False))
+            instance.__dict__.update(zip(keys, row))  # noqa: B905
             made.append(instance)
         return made
 
@@ -204,6 +194,25 @@ class Entities(Linked):
             self._layouts.clear()
         self._layouts[key] = layout
         return layout
+
+
+def identities(layout: EntityLayout, columns: Sequence[list[Any]]) -> tuple[Iterable[Any], Iterable[Any]]:
+    """The primary key of each row, and its token."""
+    tokens = repeat(None) if layout.token is None else columns[layout.token]
+    if isinstance(layout.identity, int):
+        keys: Iterable[Any] = columns[layout.identity]
+        kinds = set(map(type, keys))
+        if kinds != {tuple}:
+            raise TypeError(f"{kinds} where a primary key belongs")
+        parts: Iterable[Any] = chain(*keys)
+    else:
+        keys = zip(*(columns[index] for index in layout.identity), strict=True)
+        parts = chain(*(columns[index] for index in layout.identity))
+    if any(
+        kind.__hash__ is None for kind in set(map(type, chain(parts, () if layout.token is None else tokens)))
+    ):
+        raise TypeError("a primary key that no session can look up")
+    return keys, tokens
 
 
 _entities: dict[type, Entities] = {}

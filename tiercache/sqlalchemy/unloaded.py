@@ -25,10 +25,13 @@ class NotLoaded(DetachedInstanceError):
 class Unloaded:
     """How one attribute of a copy is loaded: in a session as ever, and without one not at all."""
 
-    __slots__ = ("cls", "column", "key")
+    __slots__ = ("cls", "column", "expires", "key")
 
-    def __init__(self, cls: type, key: str, column: bool) -> None:
-        self.cls, self.key, self.column = cls, key, column
+    def __init__(self, mapper: Mapper[Any], prop: MapperProperty[Any]) -> None:
+        self.cls, self.key = mapper.class_, prop.key
+        self.column = isinstance(prop, ColumnProperty)
+        # A deferred column has a loader of its class; any other that is not there has to have expired.
+        self.expires = self.column and mapper.class_manager[prop.key].impl.callable_ is None
 
     @staticmethod
     def is_for(mapper: Mapper[Any], prop: MapperProperty[Any]) -> bool:
@@ -43,15 +46,10 @@ class Unloaded:
             if passive & PassiveFlag.NO_RAISE or not passive & PassiveFlag.SQL_OK:
                 return LoaderCallableStatus.PASSIVE_NO_RESULT
             raise NotLoaded(self.message())
-        self.leave(state)
-        impl = state.manager[self.key].impl
-        return impl._fire_loader_callables(state, self.key, passive)
-
-    def leave(self, state: InstanceState[Any]) -> None:
-        """Let *state* load the attribute as an instance of a fresh query does that had not loaded it."""
         state.callables.pop(self.key, None)
-        if self.column and state.manager[self.key].impl.callable_ is None:
+        if self.expires:
             state.expired_attributes.add(self.key)
+        return state.manager[self.key].impl._fire_loader_callables(state, self.key, passive)
 
     def message(self) -> str:
         name = f"{self.cls.__name__}.{self.key}"
@@ -61,3 +59,14 @@ class Unloaded:
             f"with. Load it in the query, options({load}({name})), or let copies join the caller's session: "
             f'@cached(session="...") or tiercache.sqlalchemy.attach(session, value)'
         )
+
+
+def leave_unloaded(state: InstanceState[Any]) -> None:
+    """Let *state*, in a session, load what it lacks as an instance of a fresh query does."""
+    left = {}
+    for key, unloaded in state.callables.items():
+        if type(unloaded) is not Unloaded:
+            left[key] = unloaded
+        elif unloaded.expires:
+            state.expired_attributes.add(key)
+    state.callables = left
