@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from tests.fuzz.entities import samples
 from tests.fuzz.targets import (
     COMMANDS,
     EPOCH,
@@ -31,6 +32,7 @@ SAMPLES: tuple[Any, ...] = (
     [date(2026, 1, 2), time(3, 4), timedelta(1, 2, 3)],
     [Colour.RED, Right.READ | Right.WRITE, Point(1, (2,)), Order(7, [Odd("x")])],
 )
+LINKED_SAMPLES = tuple(samples())
 URLS = (
     "redis://user:s3cret@cache:6379/0",
     "rediss://cache:1/2?ssl_ca_certs=ca.pem&ssl_cert_reqs=required&ssl_check_hostname=true",
@@ -95,6 +97,7 @@ BY_TARGET: dict[str, Any] = {
     ),
     "value": lambda: map(VALUES.encode, SAMPLES),
     "enveloped": lambda: (VALUES.encode(sample)[1:] for sample in SAMPLES),
+    "linked": lambda: (VALUES.encode(sample)[1:] for sample in LINKED_SAMPLES),
     "plain": lambda: iter((b'{"a":[1,2.5,null,true]}', b"[[[]]]")),
     "reply": replies,
     "address": lambda: (url.encode() for url in URLS),
@@ -112,7 +115,7 @@ BY_TARGET: dict[str, Any] = {
 # Words that a mutation alone would seldom find.
 WORDS = """
     !tuple !set !frozenset !dict !bytes !bytearray !int !float !complex !Decimal !UUID !datetime !date !time
-    !timedelta !str !class nan inf -inf 0x1p0 1E+999999999 1970-01-01 Europe/Paris UTC ../ registered
+    !timedelta !str !class !link !links !each (identity) (token) nan inf -inf 0x1p0 1E+999999999 1970-01-01 Europe/Paris UTC ../ registered
     flag enum RED redis:// rediss:// unix:// &ssl_cert_reqs=none &ssl_ca_certs= &ssl_ca_path= &ssl_certfile=
     ?db= &ssl_keyfile= &ssl_check_hostname= &ssl_min_version= &username= &password= &protocol= &retry= &host=
     &port= &credential_provider= &redis_connect_func= &socket_read_size= &socket_type= &path= &driver_info=

@@ -17,8 +17,8 @@ from tiercache.sqlalchemy.mapped import plain
 
 def made_row(keys: Sequence[str], values: Sequence[Any]) -> Row[Any]:
     """A row of *values*, called *keys*."""
-    if len(keys) != len(values):
-        raise ValueError(f"{len(values)} values for {len(keys)} names")
+    if len(keys) != len(values) or not set(map(type, keys)) <= {str}:
+        raise ValueError(f"{keys!r} do not name {len(values)} values")
     rows: Any = IteratorResult(SimpleResultMetaData(keys), iter([tuple(values)]))
     row: Row[Any] = rows.one()
     return row
