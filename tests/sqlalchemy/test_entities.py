@@ -382,6 +382,39 @@ def test_dataclass_and_imperative_mappings_are_entities(session: Session) -> Non
     assert (type(place), place.name) == (Place, "here")
 
 
+def test_the_identity_is_kept_where_its_attribute_is_not_loaded(session: Session) -> None:
+    user = session.get_one(User, 1)
+    session.expire(user, ["id"])
+
+    copy = copy_of([user])[0]
+
+    assert inspect(copy).identity == (1,)
+    with pytest.raises(NotLoaded, match=r"User\.id"):
+        _ = copy.id
+    session.expunge_all()
+    session.add(copy)
+    assert copy.id == 1
+
+
+def test_the_identity_token_is_kept(session: Session) -> None:
+    query = select(User).order_by(User.id).execution_options(identity_token="eu")
+
+    copies = copy_of(session.scalars(query).all())
+
+    assert [inspect(copy).key for copy in copies[:2]] == [(User, (1,), "eu"), (User, (2,), "eu")]
+    assert inspect(copies[0]).identity_token == "eu"
+
+
+def test_equal_values_are_equal_bytes(session: Session) -> None:
+    query = select(User).options(selectinload(User.groups)).filter_by(id=2)
+    first = codec().encode(session.scalars(query).one())
+    session.expunge_all()
+    kept = [object() for _ in range(1000)]  # other addresses, another order in a set
+
+    assert codec().encode(session.scalars(query).one()) == first
+    assert kept
+
+
 def test_a_row_with_entities_and_scalars_is_a_row_again(session: Session) -> None:
     query = select(User, User.name.label("called"), Company.name).join(User.company).order_by(User.id)
 

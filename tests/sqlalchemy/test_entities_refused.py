@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from sqlalchemy import Integer, PickleType, String, create_engine, select
 from sqlalchemy.orm import (
@@ -22,7 +23,7 @@ from sqlalchemy.orm import (
 from tests.sqlalchemy.entity_models import Node, User
 from tests.sqlalchemy.entity_world import codec, copy_of, fill
 from tiercache import Unstorable
-from tiercache._core.values import Unreadable
+from tiercache._core.values import LINKED, Unreadable
 
 
 @pytest.fixture
@@ -205,6 +206,58 @@ def test_an_unmapped_subclass_is_refused(session: Session) -> None:
         pass
 
     assert "has no stored form" in refusal(Sub.__new__(Sub))
+
+
+# ---- bytes that somebody made up
+
+
+def planted(session: Session, change: Callable[[Any], None]) -> bytes:
+    """What is stored of a user and a post, changed."""
+    user = session.scalars(select(User).options(selectinload(User.posts)).filter_by(id=1)).one()
+    tree = orjson.loads(codec().encode([user, *user.posts]))
+    change(tree)
+    return LINKED + orjson.dumps(tree)
+
+
+def column(tree: Any, name: str) -> tuple[Any, int]:
+    """The table of users, and where in it the column *name* stands."""
+    return tree[1], 4 + tree[1][2].index(name)
+
+
+def put(name: str, part: Any) -> Callable[[Any], None]:
+    def change(tree: Any) -> None:
+        table, index = column(tree, name)
+        table[index] = part
+
+    return change
+
+
+def rename(tree: Any) -> None:
+    tree[1][2][1] = "__class__"
+
+
+def disorder(tree: Any) -> None:
+    tree[1][2].reverse()
+
+
+CHANGES: dict[str, Callable[[Any], None]] = {
+    "a user among its posts": put("posts", [[0]]),
+    "none among its posts": put("posts", [[None]]),
+    "a primary key that cannot be looked up": put("id", [[1]]),
+    "a primary key of a dict": put("id", [{"a": 1}]),
+    "a name that is no attribute": rename,
+    "names in another order": disorder,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_entities_that_somebody_made_up_are_unreadable(
+    session: Session, change: Callable[[Any], None]
+) -> None:
+    assert codec().decode(planted(session, lambda tree: None))[0].posts[0].title == "post 1.0"
+
+    with pytest.raises(Unreadable):
+        codec().decode(planted(session, change))
 
 
 # ---- in another process
