@@ -19,6 +19,9 @@ class Codec:
     def decode(self, data: bytes) -> int:
         return int(data)
 
+    def encode_linked(self, value: int) -> bytes:
+        return b""
+
     def is_shareable(self, value: int) -> bool:
         return True
 

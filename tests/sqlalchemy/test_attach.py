@@ -108,6 +108,19 @@ def test_the_instance_that_the_session_has_wins_and_keeps_its_changes(
     assert session.scalars(select(User.name).filter_by(id=1)).one() == "pending"
 
 
+def test_what_the_session_has_loaded_stays_although_the_copy_is_newer(
+    sessions: sessionmaker[Session], session: Session
+) -> None:
+    mine = session.get_one(User, 1)
+    with sessions() as other:
+        other.get_one(User, 1).name = "newer"
+        other.commit()
+
+    attach(session, cached_user(sessions))
+
+    assert mine.name == "user 1"
+
+
 def test_a_loaded_collection_of_the_session_keeps_its_changes(
     sessions: sessionmaker[Session], session: Session
 ) -> None:
@@ -150,6 +163,7 @@ def test_a_pending_delete_of_an_attribute_is_not_undone(
 
     attach(session, cached_user(sessions, *LOADED))
 
+    assert mine.company is None
     session.commit()
     assert session.scalars(select(User.company_id).filter_by(id=1)).one() is None
 

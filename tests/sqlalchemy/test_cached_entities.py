@@ -165,8 +165,9 @@ def test_a_caller_who_waited_for_anothers_load_gets_a_copy(
     assert get_user.cache_info().loads == 1
 
 
-def test_sharing_is_not_for_entities(sessions: sessionmaker[Session], cache: TierCache) -> None:
-    @cache.cached(share=True)
+@pytest.mark.parametrize("l2", [True, False])
+def test_sharing_is_not_for_entities(sessions: sessionmaker[Session], cache: TierCache, l2: bool) -> None:
+    @cache.cached(share=True, l2=l2)
     def get_user() -> User:
         with sessions() as db:
             return db.get_one(User, 1)

@@ -236,7 +236,8 @@ def load_for_l1(tiers: Tiers, want: Want, flight: Flight, *, blocking: bool) -> 
 
 def landing_of(tiers: Tiers, want: Want, value: Any, stand: Stand, token: int | None) -> Landing:
     """What a load with *token*, or with none while Redis is away, brings before anybody vouches for it."""
-    payload = b"" if want.share and not want.l2 else tiers.values.encode(value)
+    values = tiers.values
+    payload = values.encode_linked(value) if want.share and not want.l2 else values.encode(value)
     entry = made_entry(tiers, want, value, payload, tiers.clock(), want.ttl, token or 0)
     return Landing(entry, deps_named(want.tags, (want.key,)), stand, stand.at, token, None, payload)
 

@@ -109,12 +109,16 @@ class Values:
         else:
             raise TypeError(f"write {register_hint(cls)} with two functions, not {encode!r} and {decode!r}")
 
-    def learn(self, annotation: object) -> None:
-        """Make known every Enum, dataclass and NamedTuple that *annotation* names, through fields too."""
+    def learn(self, annotation: object, *, linked: bool = True) -> None:
+        """Make known every Enum, dataclass and NamedTuple that *annotation* names, through fields too.
+
+        Also what a family knows; without *linked* none whose instances refer to each other, for those know
+        each other, and one would lead to all.
+        """
         for cls in classes_in(annotation):
             try:
                 shape = None if cls in BUILTIN else self._describe(cls)
-                if shape is not None:
+                if shape is not None and (linked or isinstance(shape, Shape)):
                     self._keep(shape)
             except Refused:
                 continue  # storing an instance will say so, with its path
@@ -157,6 +161,16 @@ class Values:
             return Unpacker(self._by_name).unpack(tree)
         except Exception as error:  # bytes from outside met constructors and the user's functions
             raise Unreadable(f"the bytes hold no value: {error!r}") from error
+
+    def encode_linked(self, value: Any) -> bytes:
+        """The bytes of a *value* that holds linked instances, which are never shared; of any other, none."""
+        try:
+            Packer(self._shape_of, CERTAIN).pack(value)
+        except MetLinked:
+            return self.encode(value)
+        except (Refused, RecursionError):
+            pass  # it need not be storable to be shared
+        return b""
 
     def is_shareable(self, value: Any) -> bool:
         """Whether nobody who holds *value* can change it: immutable to its depths, and known to be."""
@@ -221,7 +235,7 @@ class Values:
             self._by_name[shape.name] = self._by_class[shape.cls] = shape
         if isinstance(shape, Linked):
             for annotation in shape.named_in_values():
-                self.learn(annotation)
+                self.learn(annotation, linked=False)
         return shape
 
 
