@@ -114,8 +114,9 @@ BY_TARGET: dict[str, Any] = {
 
 # Words that a mutation alone would seldom find.
 WORDS = """
+    !link !links !each (identity) (token)
     !tuple !set !frozenset !dict !bytes !bytearray !int !float !complex !Decimal !UUID !datetime !date !time
-    !timedelta !str !class !link !links !each (identity) (token) nan inf -inf 0x1p0 1E+999999999 1970-01-01 Europe/Paris UTC ../ registered
+    !timedelta !str !class nan inf -inf 0x1p0 1E+999999999 1970-01-01 Europe/Paris UTC ../ registered
     flag enum RED redis:// rediss:// unix:// &ssl_cert_reqs=none &ssl_ca_certs= &ssl_ca_path= &ssl_certfile=
     ?db= &ssl_keyfile= &ssl_check_hostname= &ssl_min_version= &username= &password= &protocol= &retry= &host=
     &port= &credential_provider= &redis_connect_func= &socket_read_size= &socket_type= &path= &driver_info=
