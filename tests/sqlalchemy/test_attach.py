@@ -88,6 +88,19 @@ def test_an_attached_copy_loads_flushes_expires_and_refreshes_as_any_instance(
     assert set(user.notes) == {"work"}
 
 
+@pytest.mark.parametrize("join", [attach, lambda session, copy: session.add(copy)], ids=["attach", "add"])
+def test_the_columns_that_a_copy_lacks_are_loaded_at_once(
+    sessions: sessionmaker[Session], session: Session, join: Callable[[Session, User], object]
+) -> None:
+    copy = cached_user(sessions, load_only(User.name))
+    join(session, copy)
+
+    assert copy.score == 1.5
+
+    with no_statements(session):
+        assert (copy.active, copy.settings) == (True, {"theme": ["dark"]})
+
+
 def test_the_instance_that_the_session_has_wins_and_keeps_its_changes(
     sessions: sessionmaker[Session], session: Session
 ) -> None:

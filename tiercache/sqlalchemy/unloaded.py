@@ -46,9 +46,7 @@ class Unloaded:
             if passive & PassiveFlag.NO_RAISE or not passive & PassiveFlag.SQL_OK:
                 return LoaderCallableStatus.PASSIVE_NO_RESULT
             raise NotLoaded(self.message())
-        state.callables.pop(self.key, None)
-        if self.expires:
-            state.expired_attributes.add(self.key)
+        leave_unloaded(state)
         return state.manager[self.key].impl._fire_loader_callables(state, self.key, passive)
 
     def message(self) -> str:
@@ -62,7 +60,7 @@ class Unloaded:
 
 
 def leave_unloaded(state: InstanceState[Any]) -> None:
-    """Let *state*, in a session, load what it lacks as an instance of a fresh query does."""
+    """Let *state*, in a session, load what it lacks as an instance of a fresh query does: columns at once."""
     left = {}
     for key, unloaded in state.callables.items():
         if type(unloaded) is not Unloaded:
