@@ -57,7 +57,7 @@ def url_of(end: Any, *, user: str = "", scheme: str = "rediss", **options: objec
 
 def works(world: World, new_node: Callable[..., TierCache], url: str) -> None:
     """Whether two nodes there share entries and hear each other, in this world."""
-    nodes = [new_node(url, namespace="shop", max_staleness=60) for _ in range(2)]
+    nodes = [new_node(url, namespace="shop", max_staleness=60, timeout=10) for _ in range(2)]
     one, other = map(world.view, nodes)
 
     async def load() -> int:
