@@ -15,7 +15,10 @@ from pathlib import Path
 from bench.tables import Table
 from tiercache import __version__, embedded
 
-NAMES = ("hit", "audit", "l2", "stampede", "delay", "barrier", "fence", "sqlalchemy_entities")
+NAMES = (
+    *("hit", "audit", "l2", "stampede", "delay", "barrier", "fence"),
+    *("sqlalchemy_entities", "sqlalchemy_writes"),
+)
 RESULTS = Path(__file__).parent / "results"
 
 

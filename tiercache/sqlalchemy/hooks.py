@@ -1,7 +1,7 @@
 """Where a transaction begins and ends: the methods of the dialect by which every Connection and Session does
 it.
 
-The `commit` event of an engine comes before COMMIT, and none comes after it on a Core connection; the
+The `commit` event of an engine comes before COMMIT, and none comes after it on a Core connection; its
 `savepoint` event does not know the name. So those methods of the `Dialect` interface that send COMMIT,
 ROLLBACK and SAVEPOINT are wrapped, on the instance that the engine has. They get what the pool gave out, or
 the Connection: both have `info`.
@@ -15,11 +15,13 @@ from typing import Any
 
 from sqlalchemy.engine import Dialect
 
+from tiercache.sqlalchemy.listening import Listener, hearing
 from tiercache.sqlalchemy.noting import noting
 from tiercache.sqlalchemy.publishing import Publisher
 from tiercache.sqlalchemy.transactions import KEY, Transaction, transaction_of
 
 WRAPPED = (
+    "do_begin",
     "do_commit",
     "do_rollback",
     "do_savepoint",
@@ -35,9 +37,8 @@ WRAPPED = (
 class Hooks:
     """The wrapped methods of one dialect."""
 
-    def __init__(self, dialect: Dialect, publisher: Publisher) -> None:
-        self._dialect, self._publisher = dialect, publisher
-        self._compiler = dialect.statement_compiler
+    def __init__(self, dialect: Dialect, publisher: Publisher, listener: Listener) -> None:
+        self._dialect, self._publisher, self._listener = dialect, publisher, listener
         self._made: dict[str, Any] = {}
 
     def put_on(self) -> None:
@@ -45,14 +46,20 @@ class Hooks:
             original = getattr(self._dialect, name)
             self._made[name] = functools.partial(getattr(self, name), original)
             setattr(self._dialect, name, self._made[name])
-        self._made["statement_compiler"] = noting(self._compiler)
+        self._made["statement_compiler"] = noting(self._dialect.statement_compiler)
+        self._made["execution_ctx_cls"] = hearing(self._dialect.execution_ctx_cls, self._listener)
         self._dialect.statement_compiler = self._made["statement_compiler"]
+        self._dialect.execution_ctx_cls = self._made["execution_ctx_cls"]
 
     def take_off(self) -> None:
         """Where somebody else has wrapped them since, ours stay, and do nothing without caches."""
         for name, made in self._made.items():
             if self._dialect.__dict__.get(name) is made:
                 delattr(self._dialect, name)
+
+    def do_begin(self, original: Callable[..., None], connection: Any) -> None:
+        transaction_of(connection.info).begin()
+        original(connection)
 
     def do_commit(self, original: Callable[..., None], connection: Any) -> None:
         transaction = state_of(connection)
@@ -90,7 +97,9 @@ class Hooks:
         transaction_of(connection.info).release(name)
 
     def do_begin_twophase(self, original: Callable[..., None], connection: Any, xid: Any) -> None:
-        with busy(transaction_of(connection.info)):
+        transaction = transaction_of(connection.info)
+        transaction.begin()
+        with busy(transaction):
             original(connection, xid)
 
     def do_prepare_twophase(self, original: Callable[..., None], connection: Any, xid: Any) -> None:

@@ -32,16 +32,15 @@ class Installed:
     def __init__(self, engine: Engine) -> None:
         self.publisher = Publisher(engine.dialect.is_async)
         self._engine = weakref.ref(engine)
-        self._hooks = Hooks(engine.dialect, self.publisher)
         self._listener = Listener(self.publisher)
+        self._hooks = Hooks(engine.dialect, self.publisher, self._listener)
         self._told: dict[tuple[Wish, int], Told] = {}  # by wish and cache; under `_lock`
 
     def add(self, told: Told, wish: Wish) -> None:
         engine = self._engine()
         if not self._told and engine is not None:
             self._hooks.put_on()
-            for name in Listener.EVENTS:
-                event.listen(engine, name, getattr(self._listener, name))
+            event.listen(engine, "invalidate", forget)
         for (other, cache), known in list(self._told.items()):
             if other is not None and other() is None:  # one session after the other, each for itself
                 del self._told[other, cache]
@@ -55,16 +54,11 @@ class Installed:
             return
         self._publish()
         if not self._told and engine is not None:
-            for name in Listener.EVENTS:
-                event.remove(engine, name, getattr(self._listener, name))
+            event.remove(engine, "invalidate", forget)
             self._hooks.take_off()
 
     def has(self, cache: TierCache, wish: Wish) -> bool:
         return (wish, id(cache)) in self._told
-
-    def begun(self, connection: Connection) -> None:
-        """What the `begin` event would have said, had it been listened to."""
-        self._listener.begin(connection)
 
     def _publish(self) -> None:
         """Each cache once, and with a fence if anybody wants one."""
@@ -180,13 +174,17 @@ def own_class(current: type[Session], maker: Any) -> type[Session]:
     return type("Session", (current,), {"tiercache_of": weakref.ref(maker)})
 
 
-def _put(engine: Engine, told: Told, wish: Wish) -> Installed:
+def forget(connection: Any, record: Any, error: BaseException | None) -> None:
+    """The driver's connection is lost, and its transaction with it: an event of the pool."""
+    transaction_of(record.info).end()
+
+
+def _put(engine: Engine, told: Told, wish: Wish) -> None:
     with _lock:
         installed = _engines.get(engine)
         if installed is None:
             installed = _engines[engine] = Installed(engine)
         installed.add(told, wish)
-    return installed
 
 
 def _take(engine: Engine, cache: TierCache, wish: Wish) -> None:
@@ -204,7 +202,8 @@ def _listen(target: Any, told: Told) -> None:
         assert engine is not None
         installed = _engines.get(engine)
         if installed is None or not installed.has(told.cache, wish):
-            _put(engine, told, wish).begun(connection)
+            _put(engine, told, wish)
+            transaction_of(connection.info).begin()  # as when BEGIN was sent, before this was there to see it
 
     with _lock:
         by_cache = _sessions.setdefault(target, {})

@@ -23,7 +23,7 @@ from sqlalchemy.sql.expression import SelectBase, TableClause
 import tiercache.sqlalchemy.ddl as ddl
 import tiercache.sqlalchemy.texts as texts
 from tiercache.sqlalchemy.actions import Point, Reach, identity, points, reached
-from tiercache.sqlalchemy.names import PartWriter, Schemas, name_of, part_writer
+from tiercache.sqlalchemy.names import Part, Schemas, name_of
 from tiercache.sqlalchemy.noting import Noted, noting
 
 MAX_ROWS = 1000  # of one table that are told by name; more count as any row
@@ -70,7 +70,7 @@ class Write:
         columns = identity(table) if isinstance(table, Table) else ()
         self.has_key = isinstance(table, Table) and bool(list(table.primary_key))
         self.points: tuple[Point, ...] = points(table) if isinstance(table, Table) else ()
-        self._writers: tuple[PartWriter, ...] = tuple(part_writer(column, dialect) for column in columns)
+        self._parts = tuple(Part(column, dialect) for column in columns)
         self._dialect = dialect
         self._named: dict[Any, Named] = {}
 
@@ -87,16 +87,16 @@ class Write:
         """The rows that the statement can have changed, by what it was given; None: any."""
         if self.parameters is None or len(parameters) > MAX_ROWS:
             return None
-        if len(self._writers) == 1 and not self.more:
+        if len(self._parts) == 1 and not self.more:
             return self._single(parameters)
         rows: Rows = []
         for given in parameters:
             for names in (self.parameters, *self.more):
-                parts = [
-                    (None,) if name is None else _texts(write, values_of(given, name))
-                    for write, name in zip(self._writers, names, strict=True)
+                columns = [
+                    (None,) if name is None else part.texts(values_of(given, name))
+                    for part, name in zip(self._parts, names, strict=True)
                 ]
-                for row in product(*parts):
+                for row in product(*columns):
                     rows.append(row)
                     if len(rows) > MAX_ROWS:
                         return None
@@ -104,28 +104,33 @@ class Write:
 
     def _single(self, parameters: Sequence[Mapping[str, Any]]) -> Rows | None:
         assert self.parameters is not None
-        (name,), (write,) = self.parameters, self._writers
+        (name,), (part,) = self.parameters, self._parts
         if name is None:
             return None
-        rows: Rows = []
-        for given in parameters:
-            if name in given and not isinstance(value := given[name], list | tuple | set | frozenset):
-                rows.append((write(value),))
-            else:
-                rows += [(text,) for text in _texts(write, values_of(given, name))]
-        return rows if len(rows) <= MAX_ROWS else None
+        try:
+            values: list[object] = [given[name] for given in parameters]
+        except KeyError:
+            values = [value for given in parameters for value in values_of(given, name)]
+        if len(values) == 1:
+            values = list(values_of({name: values[0]}, name))
+        return list(zip(part.texts(values), strict=True)) if len(values) <= MAX_ROWS else None
 
     def inserted(self, context: Any) -> Rows | None:
         """The rows that the database says were inserted, together with what it was given."""
-        rows = self.rows(context.compiled_parameters)
-        if rows is not None and all(None not in row for row in rows):
-            return rows
-        if not self.asks_result or not self.has_key or len(context.compiled_parameters) > MAX_ROWS:
+        given = context.compiled_parameters
+        if self.parameters is None or len(given) > MAX_ROWS:
+            return None
+        if all(name in given[0] for name in self.parameters):
+            rows = self.rows(given)
+            if rows is None or all(None not in row for row in rows):
+                return rows
+        if not self.asks_result or not self.has_key:
             return None
         found = context.inserted_primary_key_rows
-        if len(found) != len(context.compiled_parameters):
+        if len(found) != len(given):
             return None
-        return [tuple(w(v) for w, v in zip(self._writers, row, strict=True)) for row in found]
+        columns = zip(*found, strict=True)
+        return list(zip(*(p.texts(c) for p, c in zip(self._parts, columns, strict=True)), strict=True))
 
 
 def values_of(given: Mapping[str, Any], name: str) -> Sequence[object]:
@@ -138,10 +143,6 @@ def values_of(given: Mapping[str, Any], name: str) -> Sequence[object]:
     while (numbered := f"{name}_{len(found) + 1}") in given and len(found) <= MAX_ROWS:
         found.append(given[numbered])
     return found or [None]
-
-
-def _texts(write: PartWriter, values: Sequence[object]) -> tuple[str | None, ...]:
-    return tuple(write(each) for each in values)
 
 
 class Analysis:

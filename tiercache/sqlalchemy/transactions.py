@@ -54,9 +54,7 @@ class Touched:
     def add(self, named: Named, rows: Rows | None) -> None:
         """Changed rows; None: any."""
         self.tables.update(named.tables)
-        keys: list[str] | None = None
-        if rows is not None and not any(None in row for row in rows):
-            keys = [row[0] if len(row) == 1 else ",".join(row) for row in rows]  # type: ignore[misc,arg-type]  # no None
+        keys = keys_of(rows)
         for name in named.same:
             self.add_rows(name, keys)
         for name in named.any:
@@ -93,6 +91,18 @@ class Touched:
         return list(dict.fromkeys(tags))
 
 
+def keys_of(rows: Rows | None) -> list[str] | None:
+    """The keys of *rows* as texts; None where one of them is not known."""
+    if rows is None:
+        return None
+    if rows and len(rows[0]) == 1:
+        keys = [row[0] for row in rows]
+        return None if None in keys else keys  # type: ignore[return-value]  # no None
+    if any(None in row for row in rows):
+        return None
+    return [",".join(row) for row in rows]  # type: ignore[arg-type]  # no None
+
+
 def row_tags(name: str, keys: set[str] | None) -> list[str]:
     if keys is None:
         return [f"row:{name}:*"]
@@ -109,6 +119,7 @@ class Transaction:
         self._known: set[str] = set()  # tags that `_writing` has
         self.moment: source.Moment | None = None
         """When the snapshot that is read began; None where each statement sees what is committed by then."""
+        self.is_new = True  # what kind of a transaction it is has not been asked
         self.is_autocommit = False
         self.wants_snapshots = False  # by a text, until the connection is closed
         self.prepared: Any = None  # the xid, between the phases of a COMMIT in two
@@ -122,10 +133,19 @@ class Transaction:
     def is_dirty(self) -> bool:
         return any(layer for _, layer in self._layers)
 
-    def begin(self, is_snapshot: bool, is_autocommit: bool) -> None:
-        """What is left from before stays: where several connections are one, another may be writing."""
+    def begin(self) -> None:
+        """BEGIN is about to be sent. What is there stays: where several connections are one, others write."""
+        self.moment = source.moment()
+        self.is_new = True
+
+    def settle(self, is_snapshot: bool, is_autocommit: bool) -> None:
+        """What kind of a transaction it is."""
+        self.is_new = False
         self.is_autocommit = is_autocommit
-        self.moment = source.moment() if is_snapshot or self.wants_snapshots else None
+        if not is_snapshot and not self.wants_snapshots:
+            self.moment = None
+        elif self.moment is None:
+            self.moment = source.moment()
 
     def write(self, write: Write, schemas: Schemas, rows: Rows | None) -> None:
         named = write.named(schemas)
@@ -205,6 +225,7 @@ class Transaction:
         """Committed and told, or rolled back."""
         self._layers = [(None, Touched())]
         self.moment = self.prepared = None
+        self.is_new = True
         if self._writing is not None:
             self._writing.end()
             self._writing = None
