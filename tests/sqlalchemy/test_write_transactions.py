@@ -523,6 +523,34 @@ def test_what_a_snapshot_shows_is_as_old_as_its_begin(
         assert cache.get("other") == ""
 
 
+def test_an_object_is_as_old_as_the_transaction_that_has_it(
+    engine: Engine, new_engine: Callable[..., Engine], entries: Entries
+) -> None:
+    """At READ COMMITTED, too: a session does not overwrite what it has with what a later row says."""
+    if engine.dialect.name == "sqlite":
+        pytest.skip("SQLite reads snapshots")
+    cache = entries.cache.sync
+    cache.get("warm")
+
+    def load() -> str:
+        return session.scalars(select(User).where(User.id == 1)).one().name
+
+    with Session(engine) as session:
+        kept = session.get_one(User, 1)
+        with engine.begin() as other:
+            rename(other, 1)
+        assert cache.get_or_load("old", load, tags=["row:users:1"]) == kept.name == ""
+        assert cache.get("old") is None
+        assert cache.get_or_load("columns", lambda: names_of(session), tags=["row:users:2"]) == ["changed"]
+        session.rollback()
+        assert cache.get_or_load("old", load, tags=["row:users:1"]) == "changed"
+        assert cache.get("old") == "changed"
+
+
+def names_of(session: Session) -> list[str]:
+    return list(session.connection().scalars(select(USERS.c.name).where(USERS.c.id == 1)))
+
+
 def test_what_is_read_is_noted(engine: Engine) -> None:
     with Session(engine) as session:
         with noting_reads() as reads:

@@ -58,12 +58,12 @@ _reads: ContextVar[tuple[Reads, ...]] = ContextVar("tiercache_sqlalchemy_reads",
 
 
 def hearing(contexts: Any, listener: Listener) -> Any:
-    """A class of execution contexts as *contexts*, telling *listener* once an execution, in however many batches.
+    """A class of execution contexts as *contexts* that tells *listener*, once an execution.
 
-    By `pre_exec` and `handle_dbapi_exception` of the `ExecutionContext` interface, and, since it has nothing for
-    when the keys that an INSERT made are known, by `_setup_result_proxy`, which 2.0 and 2.1 have. The events of
-    an engine would do, but come once a batch: that any is listened to costs 7 to 10 % of a flush of 1,000 new
-    objects on SQLite, which are as many batches.
+    By `pre_exec` and `handle_dbapi_exception` of the `ExecutionContext` interface, and, since it has nothing
+    for when the keys that an INSERT made are known, by `_setup_result_proxy`, which 2.0 and 2.1 have. The
+    events of an engine would do, but come once a batch: that any is listened to costs 7 to 10 % of a flush of
+    1,000 new objects on SQLite, which are as many batches.
     """
 
     class Heard(contexts):  # type: ignore[misc]  # the dialect's own class, known when it runs
@@ -188,7 +188,7 @@ class Listener:
             source.uncommitted()
         elif effect is not Effect.COMMITS:
             transaction.wants_snapshots |= effect is Effect.SNAPSHOTS
-            transaction.moment = transaction.moment or source.moment()
+            transaction.is_snapshot = True
 
     def _warn(self, statement: str) -> None:
         with self._lock:
@@ -221,7 +221,8 @@ def read(transaction: Transaction, analysis: Analysis | None, context: Any, sche
         names = (name_of(t, context.dialect, schemas) for t in tables)
         if analysis is None or analysis.unseen or transaction.touches_tables(names):
             source.uncommitted()
-    if transaction.moment is not None:
+    # An object that a session has already keeps the attributes it has, whatever this row says.
+    if transaction.moment is not None and (transaction.is_snapshot or (analysis and analysis.is_orm)):
         source.as_of(transaction.moment)
     for reads in _reads.get():
         reads.is_opaque |= analysis is None or analysis.unseen

@@ -148,13 +148,16 @@ def values_of(given: Mapping[str, Any], name: str) -> Sequence[object]:
 class Analysis:
     """What is known of all statements of one compiled form."""
 
-    __slots__ = ("effect", "rows_read", "tables", "unseen", "writes")
+    __slots__ = ("effect", "is_orm", "rows_read", "tables", "unseen", "writes")
 
     def __init__(self, compiled: Any, dialect: Dialect) -> None:
         self.writes: tuple[Write, ...] = ()
         self.tables: tuple[Table, ...] = ()
         self.unseen = True
         """Whether it may read what is not seen here."""
+        # Semi-private: by what SQLAlchemy tells statements of the ORM, in 2.0 and 2.1.
+        attributes = getattr(compiled.statement, "_propagate_attrs", {})
+        self.is_orm = attributes.get("compile_state_plugin") == "orm"
         self.effect = texts.Effect.READS
         """Of what is not told by `writes`."""
         self.rows_read: Write | None = None

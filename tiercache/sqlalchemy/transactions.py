@@ -118,7 +118,8 @@ class Transaction:
         self._writing: source.Writing | None = None
         self._known: set[str] = set()  # tags that `_writing` has
         self.moment: source.Moment | None = None
-        """When the snapshot that is read began; None where each statement sees what is committed by then."""
+        """When it began; None in autocommit."""
+        self.is_snapshot = False  # whether all of it reads what was committed by then
         self.is_new = True  # what kind of a transaction it is has not been asked
         self.is_autocommit = False
         self.wants_snapshots = False  # by a text, until the connection is closed
@@ -142,7 +143,8 @@ class Transaction:
         """What kind of a transaction it is."""
         self.is_new = False
         self.is_autocommit = is_autocommit
-        if not is_snapshot and not self.wants_snapshots:
+        self.is_snapshot = is_snapshot or self.wants_snapshots
+        if is_autocommit:
             self.moment = None
         elif self.moment is None:
             self.moment = source.moment()
