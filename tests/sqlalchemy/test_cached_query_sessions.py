@@ -456,3 +456,79 @@ def test_a_listener_speaks_once_also_where_the_database_is_asked(db: Database) -
         event.listen(session, "do_orm_execute", lambda state: heard.append(state) and None)
         session.scalars(SEVERAL.with_for_update()).all()
     assert len(heard) == 1
+
+
+# ---- what an entry depends on
+
+
+def test_a_row_that_is_read_by_its_key_outlives_writes_to_others(db: Database) -> None:
+    statements = [
+        (FIRST, 0),
+        (select(User).where(User.id.in_([1, 3])).options(CACHED), 0),
+        (select(User).where(User.id == 1, User.tenant == 2).options(CACHED), 0),
+        (select(User).where(User.id > 0).options(CACHED), 1),
+        (select(User).where((User.id == 1) | (User.name == "x")).options(CACHED), 1),
+        (select(User).where(User.id != 1).options(CACHED), 1),
+        (select(User).join(Post).where(User.id == 1).distinct().options(CACHED), 1),
+        (SEVERAL, 1),
+    ]
+    for statement, _ in statements:
+        names(db, statement)
+    with db.session() as session:
+        session.get_one(User, 2).name = "new"
+        session.commit()
+    asked = []
+    for statement, _ in statements:
+        with db.counting() as noted:
+            names(db, statement)
+            asked.append(len(noted))
+    assert asked == [expected for _, expected in statements]
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        update(User).where(User.id == 1).values(name="new"),
+        update(User).where(User.name == "user 1").values(name="new"),
+        text("UPDATE users SET name = 'new' WHERE id = 1").execution_options(invalidates=["users"]),
+        text("UPDATE users SET name = 'new' WHERE id = 1"),
+    ],
+    ids=["by key", "by another column", "text that says so", "text"],
+)
+def test_a_row_that_is_read_by_its_key_ends_with_a_write_that_reaches_it(db: Database, write: Any) -> None:
+    with db.session() as session:
+        session.execute(write)
+        session.commit()
+    assert names(db, FIRST) == ["new"]
+
+
+def test_schemas_that_are_translated_are_kept_apart(
+    postgres_url: str, new_node: Callable[..., TierCache]
+) -> None:
+    from sqlalchemy import create_engine
+    from sqlalchemy.schema import CreateSchema
+
+    db = Database(create_engine(postgres_url), new_node("memory://"))
+    for schema in ("one", "two"):
+        mapped = db.engine.execution_options(schema_translate_map={None: schema})
+        with mapped.begin() as connection:
+            connection.execute(CreateSchema(schema))
+            Base.metadata.create_all(connection)
+        with Session(mapped) as session:
+            session.add(User(id=1, name=schema))
+            session.commit()
+
+    def ask(schema: str) -> tuple[list[str], int]:
+        options = {"schema_translate_map": {None: schema}}
+        with db.session() as session, db.counting() as statements:
+            return [user.name for user in session.scalars(SEVERAL, execution_options=options)], len(
+                statements
+            )
+
+    for expected in (1, 0):
+        assert [ask("one"), ask("two")] == [(["one"], expected), (["two"], expected)]
+    with Session(db.engine.execution_options(schema_translate_map={None: "two"})) as session:
+        session.get_one(User, 1).name = "new"
+        session.commit()
+    assert [ask("one"), ask("two")] == [(["one"], 0), (["new"], 1)]
+    db.engine.dispose()
