@@ -138,19 +138,22 @@ def test_many_who_ask_at_once_cost_one_query(two: tuple[Database, Database]) -> 
 
 def test_a_pool_that_is_used_up_by_those_who_wait_is_no_deadlock(postgres_url: str, new_node: Nodes) -> None:
     """A leader without a connection would wait for one that a follower holds."""
-    db = make_database(postgres_url, new_node("memory://"), pool_size=3, max_overflow=0, pool_timeout=30)
+    db = make_database(postgres_url, new_node("memory://"), pool_size=2, max_overflow=0, pool_timeout=30)
     first_name(db)
-    gate = threading.Barrier(6)
+    held = [Session(db.engine), Session(db.engine)]
+    for session in held:
+        session.execute(text("SELECT 1"))  # has a connection from here on
 
-    def ask(number: int) -> int:
-        with db.session() as session:
-            if number % 2:
-                session.execute(text("SELECT 1"))  # has a connection from here on
-            gate.wait(10)
+    def ask(session: Session) -> int:
+        with session:
             return len(session.scalars(ALL).all())
 
-    with ThreadPoolExecutor(6) as pool:
-        assert [each.result(10) for each in [pool.submit(ask, number) for number in range(6)]] == [4] * 6
+    before = db.cache.stats().misses
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(ask, Session(db.engine))
+        assert eventually(lambda: db.cache.stats().misses > before)
+        others = [pool.submit(ask, session) for session in held]
+        assert [each.result(10) for each in (*others, first)] == [4, 4, 4]
     db.engine.dispose()
 
 
