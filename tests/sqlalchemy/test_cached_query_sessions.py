@@ -532,3 +532,19 @@ def test_schemas_that_are_translated_are_kept_apart(
         session.commit()
     assert [ask("one"), ask("two")] == [(["one"], 0), (["new"], 1)]
     db.engine.dispose()
+
+
+def test_an_auditor_does_not_use_the_session_of_who_was_answered(
+    tmp_path: Path, new_node: Callable[..., TierCache]
+) -> None:
+    db = make_database(f"sqlite:///{tmp_path}/audited.db", new_node("memory://", audit=1))
+    statement = select(User).where(User.id.in_(range(40))).options(CACHED)
+    names(db, statement)
+    with db.session() as session:
+        session.execute(select(Post.id)).all()  # has a connection from here on
+        with db.counting() as statements:
+            assert len(session.scalars(statement).all()) == 4
+        assert statements == []
+    (figures,) = db.cache.stats().audit.values()
+    assert figures == {"unrepeatable": 1}
+    db.engine.dispose()
