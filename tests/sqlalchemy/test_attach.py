@@ -253,6 +253,21 @@ def test_entities_are_attached_wherever_a_value_holds_them(
     assert inspect(get(attached)).session is session
 
 
+def test_the_members_of_a_collection_alone_are_attached(
+    sessions: sessionmaker[Session], session: Session
+) -> None:
+    mine = session.get_one(Post, 2)
+    with sessions() as other:
+        posts = copy_of(other.get_one(User, 1).posts)
+
+    attached = attach(session, posts)
+
+    assert attached is posts
+    assert [post.id for post in posts] == [1, 2, 3]
+    assert posts[1] is mine
+    assert all(post in session for post in posts)
+
+
 @pytest.mark.parametrize("known", [False, True], ids=["new", "known"])
 def test_entities_in_rows_are_attached(
     sessions: sessionmaker[Session], session: Session, known: bool

@@ -117,7 +117,7 @@ def test_a_result_that_was_not_read_is_refused(session: Session) -> None:
 # ---- a model that changed
 
 
-def model(**columns: Any) -> type:
+def model(*, module: str = "shop.models", **columns: Any) -> type:
     """A class called Account, each time another one, as releases of a program have it."""
 
     class Base(DeclarativeBase):
@@ -125,7 +125,7 @@ def model(**columns: Any) -> type:
 
     body = {
         "__tablename__": "accounts",
-        "__module__": "shop.models",
+        "__module__": module,
         "__qualname__": "Account",
         "id": mapped_column(Integer, primary_key=True),
         **columns,
@@ -194,6 +194,15 @@ def test_of_two_mapped_classes_of_one_name_neither_is_guessed() -> None:
     with pytest.raises(Unreadable):
         codec().decode(data)
     assert one is not other
+
+
+def test_classes_of_one_name_in_two_modules_are_told_apart() -> None:
+    one = model(module="shop.orders", name=mapped_column(String))
+    other = model(module="shop.billing", name=mapped_column(String))
+
+    values = codec()
+    assert type(values.decode(stored(one, name="a"))) is one
+    assert type(values.decode(stored(other, name="a"))) is other
 
 
 def test_an_unmapped_subclass_is_refused(session: Session) -> None:

@@ -183,7 +183,7 @@ class Exchange:
 
     def _made(self, part: Any) -> Any:
         if isinstance(part, list):
-            part[:] = map(self.of, part)
+            part[:] = list(map(self.of, part))  # first: an InstrumentedList empties itself before it asks
         elif isinstance(part, dict):
             pairs = [(self.of(key), self.of(item)) for key, item in part.items()]
             part.clear()

@@ -172,9 +172,9 @@ class Entities(Linked):
             for instance, target in zip(instances, column, strict=True):
                 instance.__dict__[name] = target
         for name, rows in zip(layout.many, many, strict=True):
+            self._check(name, chain.from_iterable(rows))
             put: Any = self.mapper.class_manager[name].impl.set_committed_value
             for instance, targets in zip(instances, rows, strict=True):
-                self._check(name, targets)
                 put(instance_state(instance), instance.__dict__, targets)
 
     def finish(self, instances: Sequence[Any]) -> None:
@@ -183,7 +183,7 @@ class Entities(Linked):
             for instance in instances:
                 load(instance_state(instance), None)
 
-    def _check(self, name: str, targets: Sequence[Any]) -> None:
+    def _check(self, name: str, targets: Iterable[Any]) -> None:
         wanted = self.links[name].mapper.class_
         for kind in set(map(type, targets)):
             if not issubclass(kind, wanted) and (kind is not type(None) or name in self.to_many):

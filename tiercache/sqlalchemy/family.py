@@ -37,7 +37,8 @@ class EntityFamily:
         found = NAMES.get(name)
         if found is not None:
             return found
-        classes = mapped_classes(name)
+        alike = (entities_of(cls) for cls in mapped_classes(name.rpartition(":")[2]))
+        classes = [each.cls for each in alike if each is not None and each.name == name]
         return classes[0] if len(classes) == 1 else None  # of two that are called so, neither is meant
 
 

@@ -74,14 +74,14 @@ def value_classes(mapper: Mapper[Any]) -> Iterator[object]:
                 yield hint
 
 
-def mapped_classes(name: str) -> list[type]:
-    """Those of this process that are called *name*, "module:qualname"."""
+def mapped_classes(qualname: str) -> list[type]:
+    """Those of this process that are called *qualname*, in whichever module."""
     found = []
     # The registries that are alive are listed nowhere in public; 2.0 and 2.1 have this.
     for each in mapperlib._all_registries():
         for mapper in each.mappers:
             cls = mapper.class_
-            if cls.__qualname__ == name.rpartition(":")[2]:
+            if cls.__qualname__ == qualname:
                 found.append(cls)
     return found
 
