@@ -125,10 +125,11 @@ class Odd(Base):
     __tablename__ = "odds"
     id: Mapped[int] = mapped_column(primary_key=True)
     first: Mapped[str]
-    x: Mapped[int] = mapped_column(default=1)
-    y: Mapped[int] = mapped_column(default=2)
+    x: Mapped[int] = mapped_column(Integer, default=1)
+    y: Mapped[int] = mapped_column(Integer, default=2)
     version: Mapped[int] = mapped_column()
     at: Mapped[Point] = composite("x", "y")
+    total: Mapped[int] = column_property(x + y)
     twice: Mapped[int] = query_expression()
     extra: Mapped[dict[str, Any]] = mapped_column(MutableDict.as_mutable(JSON), default=dict)
     called = synonym("first")

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 import pytest
-from sqlalchemy import Integer, PickleType, String, create_engine, select
+from sqlalchemy import Enum, Integer, PickleType, String, create_engine, select
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
@@ -20,7 +20,7 @@ from sqlalchemy.orm import (
     selectinload,
 )
 
-from tests.sqlalchemy.entity_models import Node, User
+from tests.sqlalchemy.entity_models import Node, Odd, Rank, User
 from tests.sqlalchemy.entity_world import codec, copy_of, fill
 from tiercache import Unstorable
 from tiercache._core.values import LINKED, Unreadable
@@ -174,6 +174,13 @@ def test_what_the_same_model_stored_is_read() -> None:
     assert values.decode(data).name == "a"
 
 
+def test_who_knows_a_model_knows_the_enum_of_its_column() -> None:
+    cls: Any = model(module="shop.ranks", rank=mapped_column(Enum(Rank)))
+    data = stored(cls, rank=Rank.ADMIN)
+
+    assert codec().decode(data).rank is Rank.ADMIN
+
+
 def test_an_attribute_that_was_mapped_later_changes_the_model() -> None:
     cls: Any = model(name=mapped_column(String))
     data = stored(cls, name="a")
@@ -188,8 +195,10 @@ def test_an_attribute_that_was_mapped_later_changes_the_model() -> None:
 
 
 def test_of_two_mapped_classes_of_one_name_neither_is_guessed() -> None:
-    one, other = model(name=mapped_column(String)), model(name=mapped_column(String))
+    one = model(module="shop.twice", name=mapped_column(String))
     data = stored(one, name="a")
+    assert type(codec().decode(data)) is one
+    other = model(module="shop.twice", name=mapped_column(String))
 
     with pytest.raises(Unreadable):
         codec().decode(data)
@@ -279,8 +288,8 @@ if sys.argv[1:]:
     import tests.sqlalchemy.entity_models
 values = Values(shapes.families())
 try:
-    user = values.decode(sys.stdin.buffer.read())
-    print(type(user).__name__, user.name, user.rank, [post.title for post in user.posts])
+    user, odd = values.decode(sys.stdin.buffer.read())
+    print(user.name, user.rank, [post.title for post in user.posts], odd.total, odd.count)
 except Unreadable:
     print("unreadable", "sqlalchemy" in sys.modules, "tests.sqlalchemy.entity_models" in sys.modules)
 """
@@ -297,12 +306,12 @@ def test_a_process_with_the_models_reads_what_another_stored(session: Session) -
     user = session.scalars(select(User).options(selectinload(User.posts)).filter_by(id=1)).one()
 
     assert (
-        read_elsewhere(codec().encode(user), "with models")
-        == "User user 1 Rank.MEMBER ['post 1.0', 'post 1.1', 'post 1.2']"
+        read_elsewhere(codec().encode([user, session.get_one(Odd, 1)]), "with models")
+        == "user 1 Rank.MEMBER ['post 1.0', 'post 1.1', 'post 1.2'] 3 2"
     )
 
 
 def test_a_process_without_the_models_imports_nothing_for_an_entry(session: Session) -> None:
-    data = codec().encode(session.get_one(User, 1))
+    data = codec().encode([session.get_one(User, 1), session.get_one(Odd, 1)])
 
     assert read_elsewhere(data) == "unreadable False False"

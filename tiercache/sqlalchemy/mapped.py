@@ -9,6 +9,7 @@ from hashlib import blake2b
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import Column
 from sqlalchemy.ext.mutable import MutableBase
 from sqlalchemy.orm import ColumnProperty, Mapper, MapperProperty, RelationshipProperty, mapperlib
 from sqlalchemy.orm.attributes import instance_state
@@ -39,7 +40,11 @@ def print_of(mapper: Mapper[Any], properties: Iterable[MapperProperty[Any]]) -> 
             target = prop.mapper.class_
             lines.append(f"{prop.key} {target.__module__}:{target.__qualname__} {prop.uselist}")
         elif isinstance(prop, ColumnProperty):
-            columns = [f"{getattr(column, 'name', '')} {type_of(column.type)}" for column in prop.columns]
+            # Of an expression no name: it may be made of an address.
+            names = [column.name if isinstance(column, Column) else "" for column in prop.columns]
+            columns = [
+                f"{name} {type_of(column.type)}" for name, column in zip(names, prop.columns, strict=True)
+            ]
             lines.append(f"{prop.key} {columns}")
     return blake2b("\n".join(sorted(lines)).encode(), digest_size=8).hexdigest()
 
