@@ -213,6 +213,8 @@ def with_(index: int, part: Any) -> list[Any]:
 
 def test_the_format_is_the_one_that_is_documented(values: Values) -> None:
     assert values.encode(Node("x")) == LINKED + orjson.dumps([{"!link": 0}, ROW])
+    assert values.encode([Node("x")]) == LINKED + orjson.dumps([{"!links": [0]}, ROW])
+    assert values.encode([Node("x"), 1]) == LINKED + orjson.dumps([[{"!link": 0}, 1], ROW])
 
 
 @pytest.mark.parametrize(
@@ -227,6 +229,9 @@ def test_the_format_is_the_one_that_is_documented(values: Values) -> None:
         [{"!link": True}, ROW],
         [{"!link": "0"}, ROW],
         [{"!link": [0]}, ROW],
+        [{"!links": 0}, ROW],
+        [{"!links": [1]}, ROW],
+        [{"!links": [None]}, ROW],
         [{"!link": 0}, with_(0, "os:system")],
         [{"!link": 0}, with_(0, "unknown:Node")],
         [{"!link": 0}, with_(0, 7)],
