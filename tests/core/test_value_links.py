@@ -226,7 +226,7 @@ def test_the_format_is_the_one_that_is_documented(values: Values) -> None:
         [{"!link": 0}],
         [{"!link": 1}, ROW],
         [{"!link": -1}, ROW],
-        [{"!link": True}, ROW],
+        [{"!link": False}, ROW],
         [{"!link": "0"}, ROW],
         [{"!link": [0]}, ROW],
         [{"!links": 0}, ROW],

@@ -12,10 +12,11 @@ import pytest
 from sqlalchemy import create_engine, event, inspect, select
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, create_async_engine
 from sqlalchemy.orm import Session, load_only, scoped_session, selectinload, sessionmaker
+from sqlalchemy.orm.exc import DetachedInstanceError
 
 from tests.sqlalchemy.entity_models import Company, Note, Odd, Post, User
 from tests.sqlalchemy.entity_world import copy_of, fill, no_statements
-from tiercache.sqlalchemy import attach
+from tiercache.sqlalchemy import NotLoaded, attach
 
 
 @pytest.fixture
@@ -99,6 +100,18 @@ def test_the_columns_that_a_copy_lacks_are_loaded_at_once(
 
     with no_statements(session):
         assert (copy.active, copy.settings) == (True, {"theme": ["dark"]})
+
+
+def test_an_attached_copy_that_leaves_its_session_is_like_any_other(
+    sessions: sessionmaker[Session], session: Session
+) -> None:
+    user = attach(session, cached_user(sessions))
+    session.expunge(user)
+
+    with pytest.raises(DetachedInstanceError) as caught:
+        _ = user.posts
+
+    assert not isinstance(caught.value, NotLoaded)
 
 
 def test_the_instance_that_the_session_has_wins_and_keeps_its_changes(
