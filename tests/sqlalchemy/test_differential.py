@@ -127,7 +127,8 @@ def stage(urls: tuple[str, str], redis_server: RedisServer) -> Iterator[Stage]:
         theirs.close()
         crew.append(process)
         pipes.append(ours)
-    cache = TierCache(redis_server.url(), namespace="blog")
+    # Without its thread: hypothesis would take the thread's use of `random` for a strategy's.
+    cache = TierCache(redis_server.url(), namespace="blog", listen=False)
     with closing(cache.sync):
         yield Stage(cache, engines, pipes)
         for pipe in pipes:

@@ -29,7 +29,6 @@ from sqlalchemy.util import await_only, greenlet_spawn
 
 from tiercache import L2Unavailable, TierCache, UnstableKey
 from tiercache.sqlalchemy.install import caches_of, install, writing_of
-from tiercache.sqlalchemy.listening import SNAPSHOTS, level_of
 from tiercache.sqlalchemy.names import tables_of, tag_of_row, tag_of_table
 from tiercache.sqlalchemy.options import CachesOwn, FromCache
 from tiercache.sqlalchemy.query_keys import query_key
@@ -66,7 +65,7 @@ def answer_always(session: Session, always: Always) -> None:
     except UnboundExecutionError:  # it depends on the statement
         return
     connection = begun(session, engine)
-    if see_to(always.option.cache, engine, connection) and connection is not None:
+    if see_to(always.option.cache, engine) and connection is not None:
         transaction_of(connection.info).write_everything()  # what it has written so far, nobody saw
 
 
@@ -315,18 +314,15 @@ def begun(session: Session, engine: Engine) -> Connection | None:
 def note_begin(session: Session, transaction: SessionTransaction, connection: Connection) -> None:
     _begun.setdefault(session, {})[connection.engine] = weakref.ref(connection)
     always = _always.get(session)
-    if always is not None:
-        see_to(always.option.cache, connection.engine, connection)
+    if always is not None and see_to(always.option.cache, connection.engine):
+        transaction_of(connection.info).begin()  # as when BEGIN was sent, just before
 
 
-def see_to(cache: TierCache | None, engine: Engine, begun: Connection | None) -> bool:
-    """Install *cache* on *engine* if it is not; whether it was not. *begun* has a transaction already."""
+def see_to(cache: TierCache | None, engine: Engine) -> bool:
+    """Install *cache* on *engine* if it is not; whether it was not."""
     if cache is None or cache in caches_of(engine):
         return False
     install(cache, engine)
-    if begun is not None:  # what the `begin` event would have said, had it been listened to
-        level = level_of(begun)
-        transaction_of(begun.info).begin(level in SNAPSHOTS, level == "AUTOCOMMIT")
     return True
 
 

@@ -146,8 +146,8 @@ class Transaction:
         self.is_snapshot = is_snapshot or self.wants_snapshots
         if is_autocommit:
             self.moment = None
-        elif self.moment is None:
-            self.moment = source.moment()
+        elif self.moment is None:  # it began before anybody listened, nobody knows when
+            self.moment = source.Moment(())
 
     def write(self, write: Write, schemas: Schemas, rows: Rows | None) -> None:
         named = write.named(schemas)
