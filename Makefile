@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types examples example bench model model-long simulate chaos chaos-short fuzz check format clean
+.PHONY: demo test test-sqlalchemy-2.0 lint types examples example bench model model-long simulate chaos chaos-short fuzz check format clean
 .DELETE_ON_ERROR:
 
 demo: .venv/for-use
@@ -16,6 +16,13 @@ demo: .venv/for-use
 JOBS ?= 2
 test: .venv/for-work
 	$(BIN)/pytest -n $(JOBS) --dist worksteal --ignore=tests/test_readme.py
+
+# The oldest SQLAlchemy that is supported, in front of the newest, for the tests that stand on it.
+test-sqlalchemy-2.0: .venv/sqlalchemy-2.0
+	PYTHONPATH=.venv/sqlalchemy-2.0 $(BIN)/pytest -n $(JOBS) --dist worksteal tests/sqlalchemy tests/faults/test_sqlalchemy.py
+
+.venv/sqlalchemy-2.0: .venv/for-work
+	$(PIP) install --no-deps --upgrade --target $@ 'sqlalchemy==2.0.40'
 
 lint: .venv/for-work
 	$(BIN)/ruff format --check .
