@@ -101,7 +101,12 @@ def test_a_connection_that_was_invalidated_leaves_nothing_behind(
     install(entries.cache, engine)
     with engine.connect() as connection:
         rename(connection, 1)
+        entries.store(["row:users:1"])
+        assert entries.cache.sync.get("under row:users:1") is None, (
+            "it is inside of a transaction that changed it"
+        )
         connection.invalidate()
+        assert entries.cache.sync.get("under row:users:1") == "there"
         connection.rollback()
         with entries.changed("row:users:2", "row:users:1"):
             rename(connection, 2)

@@ -9,8 +9,7 @@ from sqlalchemy import schema
 from sqlalchemy.schema import DDL
 from sqlalchemy.sql.ddl import DropTable
 
-import tiercache.sqlalchemy.texts as texts
-from tiercache.sqlalchemy.texts import Effect
+from tiercache.sqlalchemy.texts import Effect, effect_of
 
 # What neither changes rows nor what a SELECT gives.
 HARMLESS = (
@@ -29,13 +28,13 @@ HARMLESS = (
 )
 
 
-def effect_of(compiled: Any, whole: Callable[[Any], Any]) -> tuple[tuple[Any, ...], Effect]:
+def written_by(compiled: Any, whole: Callable[[Any], Any]) -> tuple[tuple[Any, ...], Effect]:
     """The writes of a compiled DDL element, and what else it does."""
     element = compiled.statement
     if isinstance(element, DropTable):
         return (whole(element.element),), Effect.READS
     if isinstance(element, DDL):
-        return (), texts.effect_of(element.statement)
+        return (), effect_of(element.statement)
     if isinstance(element, HARMLESS) or _is_type(element):
         return (), Effect.READS
     return (), Effect.EVERYTHING

@@ -12,19 +12,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
-from sqlalchemy import BindParameter, BooleanClauseList, Column, Table
+from sqlalchemy import BindParameter, Column, Table
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import FromStatement
-from sqlalchemy.sql import operators, visitors
 from sqlalchemy.sql.compiler import DDLCompiler, SQLCompiler
-from sqlalchemy.sql.elements import BinaryExpression, ColumnElement
 from sqlalchemy.sql.expression import SelectBase, TableClause
 
-import tiercache.sqlalchemy.ddl as ddl
-import tiercache.sqlalchemy.texts as texts
 from tiercache.sqlalchemy.actions import Point, Reach, identity, points, reached
+from tiercache.sqlalchemy.conditions import (
+    equalities,
+    is_custom,
+    is_plain,
+    keeps_to_key,
+    key_of,
+    set_columns,
+    tables_in,
+)
+from tiercache.sqlalchemy.ddl import written_by
 from tiercache.sqlalchemy.names import Part, Schemas, name_of
 from tiercache.sqlalchemy.noting import Noted, noting
+from tiercache.sqlalchemy.texts import Effect, effect_of
 
 MAX_ROWS = 1000  # of one table that are told by name; more count as any row
 
@@ -158,12 +165,12 @@ class Analysis:
         # Semi-private: by what SQLAlchemy tells statements of the ORM, in 2.0 and 2.1.
         attributes = getattr(compiled.statement, "_propagate_attrs", {})
         self.is_orm = attributes.get("compile_state_plugin") == "orm"
-        self.effect = texts.Effect.READS
+        self.effect = Effect.READS
         """Of what is not told by `writes`."""
         self.rows_read: Write | None = None
         """Where it reads one table by its whole key alone: which rows."""
         if isinstance(compiled, DDLCompiler):
-            self.writes, self.effect = ddl.effect_of(compiled, lambda table: whole(table, dialect))
+            self.writes, self.effect = written_by(compiled, lambda table: whole(table, dialect))
         elif isinstance(compiled, SQLCompiler):
             self._analyse(compiled, dialect)
 
@@ -176,7 +183,7 @@ class Analysis:
         self.writes = tuple(write for noted in compiled.noted_dml for write in writes_of(noted, compiled))
         is_known = isinstance(statement, SelectBase | FromStatement) and not is_custom(statement)
         if compiled.noted_text or not (is_known or self.writes or is_plain(statement)):
-            self.effect = texts.effect_of(compiled.string)
+            self.effect = effect_of(compiled.string)
         elif not self.writes:
             self.rows_read = read_by_key(compiled, dialect)
 
@@ -198,20 +205,6 @@ def again(compiled: Any) -> Any:
         column_keys=compiled.column_keys,
         for_executemany=compiled.for_executemany,
         schema_translate_map=compiled.schema_translate_map,
-    )
-
-
-def is_custom(statement: Any) -> bool:
-    """Whether its SQL is written by a function of `sqlalchemy.ext.compiler`."""
-    return hasattr(type(statement), "_compiler_dispatcher")
-
-
-def is_plain(statement: Any) -> bool:
-    """Savepoints, and expressions as such: defaults and sequences."""
-    return not is_custom(statement) and (
-        isinstance(statement, ColumnElement)
-        or type(statement).__name__
-        in ("SavepointClause", "RollbackToSavepointClause", "ReleaseSavepointClause", "Sequence")
     )
 
 
@@ -237,15 +230,6 @@ def writes_of(noted: Noted, compiled: Any) -> Iterator[Write]:
                 yield from (whole(other, dialect) for other in tables_in(column.table))
 
 
-def tables_in(element: Any) -> list[TableClause]:
-    """The tables of a Table, an alias or a join, as their metadata has them: without annotations."""
-    found = [each for each in visitors.iterate(element) if isinstance(each, TableClause)]
-    return [
-        each.metadata.tables.get(each.key, each) if isinstance(each, Table) else each
-        for each in found or [element]
-    ]
-
-
 def change(table: Table, noted: Noted, compiled: Any) -> Write:
     columns = identity(table)
     by_column: dict[Any, BindParameter[Any]] = {}
@@ -254,7 +238,7 @@ def change(table: Table, noted: Noted, compiled: Any) -> Write:
     names = [compiled.bind_names.get(by_column[c]) if c in by_column else None for c in columns]
     changed: list[Column[Any]] = []
     if noted.kind == "update":
-        keys = {*map(_key, set_columns(noted)), *((compiled.column_keys or ()) if noted.state else ())}
+        keys = {*map(key_of, set_columns(noted)), *((compiled.column_keys or ()) if noted.state else ())}
         changed = [column for column in table.columns if column.key in keys]
     is_known = any(names) and not any(column in changed for column in columns)
     return Write(
@@ -294,45 +278,6 @@ def insertion(table: Table, noted: Noted, compiled: Any) -> Write:
         asks_result=rest is None and not more,
         reach=reach,
     )
-
-
-def keeps_to_key(conflicts: Sequence[Any], table: Table) -> bool:
-    """Whether, on a conflict, nothing is changed but the row whose key was given."""
-    if len(conflicts) != 1:
-        return False
-    (conflict,) = conflicts
-    if not hasattr(conflict, "update_values_to_set"):  # DO NOTHING
-        return True
-    key = {column.name for column in table.primary_key}
-    set_ = {_key(each) for each in dict(conflict.update_values_to_set)}
-    on = {_key(each) for each in conflict.inferred_target_elements or ()}
-    return bool(key) and on == key and not set_ & {*key, *(column.key for column in table.primary_key)}
-
-
-def set_columns(noted: Noted) -> Sequence[Any]:
-    """What `values()` names; of a part, which has no state, what it was told."""
-    if noted.kind != "update":
-        return ()
-    # Semi-private, the same in 2.0 and 2.1: `_dict_parameters` of the compiled state, `_values` before that.
-    if noted.state is not None:
-        return tuple(noted.state._dict_parameters or ())
-    ordered = getattr(noted.statement, "_ordered_values", None) or ()
-    return (*(noted.statement._values or ()), *(each for each, _ in ordered))
-
-
-def _key(column: Any) -> str:
-    return column if isinstance(column, str) else getattr(column, "key", "")
-
-
-def equalities(where: Any, columns: set[Column[Any]]) -> Iterator[tuple[Column[Any], BindParameter[Any]]]:
-    """Each of *columns* that a conjunct of *where* sets equal to a bound value, or to one of several."""
-    if isinstance(where, BooleanClauseList) and where.operator is operators.and_:
-        for clause in where.clauses:
-            yield from equalities(clause, columns)
-    elif isinstance(where, BinaryExpression) and where.operator in (operators.eq, operators.in_op):
-        column, bound = where.left, where.right
-        if isinstance(column, Column) and isinstance(bound, BindParameter) and column in columns:
-            yield next(each for each in columns if each is column or each == column), bound
 
 
 def read_by_key(compiled: Any, dialect: Dialect) -> Write | None:
