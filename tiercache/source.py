@@ -11,6 +11,7 @@ A thread of an executor does not have the context of who waits for it: hand it `
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from tiercache import _node
 from tiercache._core import sources
@@ -18,7 +19,10 @@ from tiercache._core.flights import running_load
 from tiercache._core.key_text import ValueText
 from tiercache._core.sources import Moment
 
-__all__ = ["Moment", "Writing", "as_of", "depends_on", "moment", "text_of", "uncommitted"]
+if TYPE_CHECKING:
+    from tiercache import TierCache
+
+__all__ = ["Moment", "Writing", "answered_by", "as_of", "depends_on", "moment", "text_of", "uncommitted"]
 
 
 def uncommitted() -> None:
@@ -34,6 +38,11 @@ def uncommitted() -> None:
 def moment() -> Moment:
     """Where every cache of this process stands now: to be taken when a snapshot of the source begins."""
     return Moment(_node.cores())
+
+
+def answered_by(cache: TierCache) -> Moment:
+    """How old what *cache* answers from now on may be, by its own records; by another's nothing is known."""
+    return Moment.of_answers(cache._node.tiers.core)
 
 
 def as_of(begun: Moment) -> None:

@@ -17,6 +17,7 @@ from tiercache._core.loads import (
     keep_local,
     landing_in_private,
     landing_of,
+    packed,
     proven,
     take_fill,
     take_hit,
@@ -24,7 +25,7 @@ from tiercache._core.loads import (
 )
 from tiercache._core.plan import Ask, Call, Plan, Tell
 from tiercache._core.reads import look, read
-from tiercache._core.sources import Found, uncommitted
+from tiercache._core.sources import Found, is_writing, uncommitted
 from tiercache._core.tiers import Tiers, Want
 from tiercache._core.writes import deps_named
 from tiercache._errors import L2Unavailable
@@ -186,9 +187,7 @@ def _lead_many(
         if to_load:
             keys = [spelled[want.key] for want, *_ in to_load]
             call = Call(loader, (keys,))
-            brought, found = yield from _call_many(tiers, to_load, call, blocking=blocking)
-            named = zip([want for want, *_ in to_load], keys, strict=True)
-            values = {want.key: brought[key] for want, key in named if key in brought}
+            values, found = yield from _call_many(tiers, to_load, call, blocking=blocking)
             yield from _store_many(tiers, to_load, values, found, out, blocking=blocking)
     except GeneratorExit:  # the plan itself is thrown away, with the loop it ran in
         raise
@@ -237,11 +236,12 @@ Leave = tuple[Want, Flight, str, Stand, int]  # the last is the token, or AWAY
 
 def _call_many(
     tiers: Tiers, to_load: list[Leave], call: Call, *, blocking: bool
-) -> Plan[tuple[Mapping[str, Any], Found]]:
-    """What the one call brought, and what its source said: of all of it, for all of it."""
+) -> Plan[tuple[dict[str, tuple[Any, bytes]], Found]]:
+    """What the one call brought, as bytes too, and what its source said: of all of it, for all of it."""
     core, outer = tiers.core, running_load()
     proved = yield from catch_up(tiers, max(head for *_, head in to_load), blocking=blocking)
     found = Found()
+    found.is_committed = not is_writing()
     loads: list[Load] = []
     tokens = set()  # in as many epochs as there were between the first slice and the last
     for _, flight, _, stand, head in to_load:
@@ -252,7 +252,10 @@ def _call_many(
     for epoch, token in tokens:
         core.begin_load(epoch, token)
     try:
-        return checked((yield replace(call, load=loads[-1]))), found
+        brought = checked((yield replace(call, load=loads[-1])))
+        spelled = zip([want for want, *_ in to_load], call.args[0], strict=True)
+        values = [(want, brought[key]) for want, key in spelled if key in brought]
+        return {want.key: (value, packed(tiers, want, value, loads[-1])) for want, value in values}, found
     finally:
         for load in loads:
             load.is_over = True
@@ -269,7 +272,7 @@ def _unlock(owned: Sequence[tuple[Want, str]]) -> Plan[None]:
 def _store_many(
     tiers: Tiers,
     to_load: list[Leave],
-    values: Mapping[str, Any],
+    values: Mapping[str, tuple[Any, bytes]],
     found: Found,
     out: dict[str, Any],
     *,
@@ -284,12 +287,14 @@ def _store_many(
         if want.key not in values:
             continue
         want.counts.loads += 1
-        value = out[want.key] = values[want.key]
+        value, payload = values[want.key]
+        out[want.key] = value
         if not found.is_committed or (head == AWAY and found.limit < inf):
             tiers.board.land(flight, landing_in_private(tiers, want, value, stand))
             continue
         want = replace(want, tags=found.tagged(want.tags))
-        landing = landing_of(tiers, want, value, stand, found.capped(None if head == AWAY else head))
+        token = found.capped(None if head == AWAY else head)
+        landing = landing_of(tiers, want, value, payload, stand, token)
         tiers.events["uncached"] += head == AWAY
         if head != AWAY and want.l2:
             fills.append((want, flight, landing, fill_of(want, landing, owner)))

@@ -13,11 +13,11 @@ from typing import Any
 
 from tiercache._core.coherence import Stand
 from tiercache._core.commands import Answer, Answers, Fill, Hit, KeyAsk, Read, Unlock
-from tiercache._core.flights import Flight, Landing, Load, ahead_of, running_load
+from tiercache._core.flights import Flight, Landing, Load, ahead_of, current_load, running_load
 from tiercache._core.l1 import Entry
 from tiercache._core.plan import Plan, Tell, ask
 from tiercache._core.records import check_of, parse_entry
-from tiercache._core.sources import Found, uncommitted
+from tiercache._core.sources import Found, is_writing, uncommitted
 from tiercache._core.syncs import sync
 from tiercache._core.tiers import Tiers, Want
 from tiercache._core.values import Unreadable
@@ -99,21 +99,35 @@ def take_hit(tiers: Tiers, want: Want, hit: Hit, stand: Stand, head: int) -> tup
 
 def _call(
     tiers: Tiers, want: Want, flight: Flight, stand: Stand, token: float
-) -> Plan[tuple[Any, Found, Want]]:
+) -> Plan[tuple[Any, bytes, Found, Want]]:
     """Run the loader, known to the reads inside it as a load with *token*.
 
-    What it returned, what its source said, and *want* with the tags that the source named.
+    What it returned, that as bytes, what its source said, and *want* with the tags that the source named.
     """
     assert want.call is not None
     want.counts.loads += 1
     load = Load(tiers.core, stand.epoch, token, flight, running_load())
+    load.found.is_committed = not is_writing()  # it may take its value from objects, and ask no source
     tiers.core.begin_load(stand.epoch, token)
     try:
         value = yield replace(want.call, load=load)
+        payload = packed(tiers, want, value, load)
     finally:
         load.is_over = True
         tiers.core.end_load(stand.epoch, token)
-    return value, load.found, replace(want, tags=load.found.tagged(want.tags))
+    return value, payload, load.found, replace(want, tags=load.found.tagged(want.tags))
+
+
+def packed(tiers: Tiers, want: Want, value: Any, load: Load) -> bytes:
+    """*value* as it is stored: a part of its *load*, for what it is made of may say how old it is."""
+    if not load.found.is_committed:
+        return b""
+    values = tiers.values
+    inside = current_load.set(load)
+    try:
+        return values.encode_linked(value) if want.share and not want.l2 else values.encode(value)
+    finally:
+        current_load.reset(inside)
 
 
 def catch_up(tiers: Tiers, token: int, *, blocking: bool) -> Plan[int]:
@@ -136,11 +150,11 @@ def load_and_fill(
 ) -> Plan[tuple[Landing, Any]]:
     """Load with leave from the server, and store what the server still accepts."""
     proved = yield from catch_up(tiers, token, blocking=blocking)
-    value, found, want = yield from _call(tiers, want, flight, stand, token)
+    value, payload, found, want = yield from _call(tiers, want, flight, stand, token)
     if not found.is_committed:
         yield from unlock(want, owner)
         return landing_in_private(tiers, want, value, stand), value
-    landing = landing_of(tiers, want, value, stand, found.capped(proved))
+    landing = landing_of(tiers, want, value, payload, stand, found.capped(proved))
     sent = tiers.clock()
     fill = fill_of(want, landing, owner)
     try:
@@ -192,9 +206,9 @@ def load_away(tiers: Tiers, want: Want, flight: Flight) -> Plan[tuple[Landing, A
     """Load for those who wait now; nothing is kept."""
     tiers.events["uncached"] += 1
     stand = tiers.core.stand(tiers.clock())
-    value, found, want = yield from _call(tiers, want, flight, stand, inf)
+    value, payload, found, want = yield from _call(tiers, want, flight, stand, inf)
     if found.is_committed and found.limit == inf:
-        return landing_of(tiers, want, value, stand, None), value
+        return landing_of(tiers, want, value, payload, stand, None), value
     return landing_in_private(tiers, want, value, stand), value  # nobody could tell how old a snapshot is
 
 
@@ -226,18 +240,18 @@ def load_for_l1(tiers: Tiers, want: Want, flight: Flight, *, blocking: bool) -> 
     stand = yield from proven(tiers, blocking=blocking)
     if stand is None:
         return (yield from load_away(tiers, want, flight))
-    value, found, want = yield from _call(tiers, want, flight, stand, stand.proved)
+    value, payload, found, want = yield from _call(tiers, want, flight, stand, stand.proved)
     if not found.is_committed:
         return landing_in_private(tiers, want, value, stand), value
-    landing = landing_of(tiers, want, value, stand, found.capped(stand.proved))
+    landing = landing_of(tiers, want, value, payload, stand, found.capped(stand.proved))
     (landing,) = yield from keep_local(tiers, [(want, landing)], blocking=blocking)
     return landing, value
 
 
-def landing_of(tiers: Tiers, want: Want, value: Any, stand: Stand, token: int | None) -> Landing:
+def landing_of(
+    tiers: Tiers, want: Want, value: Any, payload: bytes, stand: Stand, token: int | None
+) -> Landing:
     """What a load with *token*, or with none while Redis is away, brings before anybody vouches for it."""
-    values = tiers.values
-    payload = values.encode_linked(value) if want.share and not want.l2 else values.encode(value)
     entry = made_entry(tiers, want, value, payload, tiers.clock(), want.ttl, token or 0)
     return Landing(entry, deps_named(want.tags, (want.key,)), stand, stand.at, token, None, payload)
 

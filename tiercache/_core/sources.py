@@ -81,6 +81,14 @@ class Moment:
             with core.lock:
                 self._places[core] = core.epoch, core.seen
 
+    @classmethod
+    def of_answers(cls, core: Coherence) -> Moment:
+        """Of what a tier of *core* answers from now on: it reflects what is proved, and no more is known."""
+        made = cls(())
+        with core.lock:
+            made._places[core] = core.epoch, core.proved
+        return made
+
     def of(self, core: Coherence) -> tuple[int, int] | None:
         return self._places.get(core)
 

@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session, scoped_session
 from sqlalchemy.orm.attributes import instance_state, set_committed_value
 from sqlalchemy.orm.state import InstanceState
 
+from tiercache.sqlalchemy.ages import STAMP, UNKNOWN
 from tiercache.sqlalchemy.entities import Entities, entities_of
 from tiercache.sqlalchemy.mapped import members
 from tiercache.sqlalchemy.rows import made_row
@@ -95,6 +96,7 @@ class Joining:
             there = identity_map.get(state.key)
             if there is None:
                 state.session_id = session_id
+                state.__dict__[STAMP] = UNKNOWN
                 identity_map._add_unpresent(state, state.key)
                 if state.callables:
                     leave_unloaded(state)

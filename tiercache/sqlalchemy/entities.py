@@ -22,6 +22,7 @@ from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.orm.state import InstanceState
 
 from tiercache.shapes import Layout, Linked, Refused
+from tiercache.sqlalchemy.ages import tell
 from tiercache.sqlalchemy.mapped import is_stored, loaded, members, plain, print_of, value_classes, why_not
 from tiercache.sqlalchemy.unloaded import Unloaded
 
@@ -102,6 +103,7 @@ class Entities(Linked):
         session = state.session
         if session is not None and session.deleted and instance in session.deleted:
             raise Refused(f"this {self.mapper.class_.__name__} is to be deleted; do not return it")
+        tell(state)
         if len(self.mapper.attrs) != self._attributes:
             self._refresh()
         dict_ = state.dict

@@ -28,6 +28,7 @@ from sqlalchemy.orm import ORMExecuteState, Session, SessionTransaction
 from sqlalchemy.util import await_only, greenlet_spawn
 
 from tiercache import L2Unavailable, TierCache, UnstableKey
+from tiercache.source import answered_by
 from tiercache.sqlalchemy.install import caches_of, install, writing_of
 from tiercache.sqlalchemy.names import tables_of, tag_of_row, tag_of_table
 from tiercache.sqlalchemy.options import CachesOwn, FromCache
@@ -119,10 +120,11 @@ def answered(state: ORMExecuteState, asked: Always) -> Result[Any] | None:
     asking = Asking.of(state, asked)
     if asking is None:
         return None
+    since = answered_by(asking.cache)
     kept = asking.kept()
     if kept is None:
         return None
-    return replay(state, asking.prepared, asking.reading, kept)
+    return replay(state, asking.prepared, asking.reading, kept, since)
 
 
 @dataclass

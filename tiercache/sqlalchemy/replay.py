@@ -27,6 +27,8 @@ from sqlalchemy.engine.result import SimpleResultMetaData
 from sqlalchemy.exc import NoSuchColumnError
 from sqlalchemy.orm import ORMExecuteState
 
+from tiercache import source
+from tiercache.sqlalchemy.ages import OPTION
 from tiercache.sqlalchemy.reading import Reading
 
 Kept = tuple[tuple[str, ...], tuple[tuple[Any, ...], ...]]
@@ -80,14 +82,21 @@ def plain(value: Any) -> Any:
     return UUID(int=value.int) if isinstance(value, UUID) and type(value) is not UUID else value
 
 
-def replay(state: ORMExecuteState, prepared: Prepared, reading: Reading, kept: Kept) -> Result[Any]:
-    """What executing *prepared* would give, from rows that were kept."""
+def replay(
+    state: ORMExecuteState, prepared: Prepared, reading: Reading, kept: Kept, since: source.Moment
+) -> Result[Any]:
+    """What executing *prepared* would give, from rows that were kept, and are as of *since*."""
     loading: Any = state._compile_state_cls
     result = Replayed(reading, prepared.statement, kept)
     if loading is None:
         return result
     loaded: Result[Any] = loading.orm_setup_cursor_result(
-        state.session, prepared.statement, prepared.parameters, prepared.options, state.bind_arguments, result
+        state.session,
+        prepared.statement,
+        prepared.parameters,
+        {**prepared.options, OPTION: since},
+        state.bind_arguments,
+        result,
     )
     return loaded
 
