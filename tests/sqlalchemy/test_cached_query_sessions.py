@@ -548,3 +548,32 @@ def test_an_auditor_does_not_use_the_session_of_who_was_answered(
     (figures,) = db.cache.stats().audit.values()
     assert figures == {"unrepeatable": 1}
     db.engine.dispose()
+
+
+def test_a_session_bound_to_a_connection_commits_what_it_writes_after_a_cached_query(db: Database) -> None:
+    with db.engine.connect() as connection:
+        with Session(connection) as session:
+            assert session.scalar(select(func.count()).select_from(Post).options(CACHED)) == 12
+            session.add(User(id=99, name="new"))
+            session.commit()
+        assert not connection.in_transaction()
+    with db.session() as session:
+        assert session.get(User, 99) is not None
+
+
+def test_what_comes_from_the_cache_expires_with_a_rollback(db: Database) -> None:
+    with db.session() as session:
+        user = session.scalars(FIRST).one()
+        session.rollback()
+        with db.session() as other:
+            other.get_one(User, 1).name = "new"
+            other.commit()
+        assert user.name == "new"
+
+
+def test_a_session_that_does_not_begin_by_itself_says_so_where_the_cache_could_answer(db: Database) -> None:
+    with db.session(autobegin=False) as session:
+        with pytest.raises(InvalidRequestError, match="begin"):
+            session.scalars(FIRST)
+        with session.begin():
+            assert session.scalars(FIRST).one().id == 1

@@ -34,7 +34,16 @@ from tiercache.sqlalchemy.names import tables_of, tag_of_row, tag_of_table
 from tiercache.sqlalchemy.options import CachesOwn, FromCache
 from tiercache.sqlalchemy.query_keys import query_key
 from tiercache.sqlalchemy.reading import Reading, reading_of
-from tiercache.sqlalchemy.replay import Kept, Prepared, fetch, listeners_after, prepare, replay, speak_first
+from tiercache.sqlalchemy.replay import (
+    Kept,
+    Prepared,
+    begin,
+    fetch,
+    listeners_after,
+    prepare,
+    replay,
+    speak_first,
+)
 from tiercache.sqlalchemy.transactions import transaction_of
 
 log = logging.getLogger("tiercache.sqlalchemy")
@@ -124,6 +133,7 @@ def answered(state: ORMExecuteState, asked: Always) -> Result[Any] | None:
     kept = asking.kept()
     if kept is None:
         return None
+    begin(state.session)
     return replay(state, asking.prepared, asking.reading, kept, since)
 
 
@@ -150,7 +160,8 @@ class Asking:
         prepared = prepare(state)
         bind = state.session.get_bind(**state.bind_arguments)
         engine = bind.engine
-        connection = bind if isinstance(bind, Connection) else begun(state.session, engine)
+        # Not a Connection it is bound to: that has to begin as the session's, or its COMMIT is not sent.
+        connection = begun(state.session, engine)
         options = merged(prepared, connection or bind)
         if any(options.get(name) for name in _UNCACHED) or is_populating(prepared):
             passed.count("streamed, or populate_existing")
@@ -161,7 +172,8 @@ class Asking:
         if not may_be_kept(reading, asked):
             return None
         tags = tags_of(reading, parameters, option, engine, schemas)
-        writing = None if connection is None else writing_of(connection)
+        used = connection or bind
+        writing = writing_of(used) if isinstance(used, Connection) else None
         if writing is not None and writing.touches(tags):
             passed.count("written to")
             return None

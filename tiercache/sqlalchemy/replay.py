@@ -12,6 +12,7 @@ load from rows. All of it is in 2.0.40 and in 2.1:
     CompileState.orm_setup_cursor_result   loads from a result
     SimpleResultMetaData, IteratorResult   a result of rows at hand
     SQLCompiler._result_columns            which columns the rows have
+    Session._autobegin_t                   begins, or says that the user has to
     ORMExecuteState._remaining_events, ._events_todo, ._starting_event_idx, ._compile_state_cls
 """
 
@@ -25,7 +26,7 @@ from sqlalchemy import Connection
 from sqlalchemy.engine import IteratorResult, Result
 from sqlalchemy.engine.result import SimpleResultMetaData
 from sqlalchemy.exc import NoSuchColumnError
-from sqlalchemy.orm import ORMExecuteState
+from sqlalchemy.orm import ORMExecuteState, Session
 
 from tiercache import source
 from tiercache.sqlalchemy.ages import OPTION
@@ -61,6 +62,11 @@ def prepare(state: ORMExecuteState) -> Prepared:
         state.session, statement, parameters, options, state.bind_arguments, False
     )
     return Prepared(prepared[0], prepared[2] if len(prepared) > 2 else parameters, prepared[1])
+
+
+def begin(session: Session) -> None:
+    """As an execution does, and nothing is sent: what is loaded expires with the transaction."""
+    session._autobegin_t()
 
 
 def fetch(connection: Connection, prepared: Prepared) -> Kept:
