@@ -577,3 +577,26 @@ def test_a_session_that_does_not_begin_by_itself_says_so_where_the_cache_could_a
             session.scalars(FIRST)
         with session.begin():
             assert session.scalars(FIRST).one().id == 1
+
+
+def test_an_entry_is_of_the_engine_that_was_asked_however_the_session_routes(
+    db: Database, tmp_path: Path, new_node: Callable[..., TierCache]
+) -> None:
+    other = make_database(f"sqlite:///{tmp_path}/other.db", db.cache)
+    with other.session() as session:
+        session.get_one(User, 1).name = "other"
+        session.commit()
+    binds = iter([db.engine, other.engine] * 9)
+
+    class Routing(Session):
+        def get_bind(self, *args: Any, **kwargs: Any) -> Any:
+            return next(binds)
+
+    statement = select(User.name).where(User.id == 1).options(CACHED)
+    with Routing() as session:
+        session.scalar(statement)
+    with db.session() as session:
+        assert session.scalar(statement) == "user 1"
+    with other.session() as session:
+        assert session.scalar(statement) == "other"
+    other.engine.dispose()

@@ -145,6 +145,7 @@ class Asking:
     prepared: Prepared
     reading: Reading
     cache: TierCache
+    bind: Engine | Connection  # asked for once: a session may route each question elsewhere
     engine: Engine
     connection: Connection | None
     key: str
@@ -166,7 +167,7 @@ class Asking:
         if any(options.get(name) for name in _UNCACHED) or is_populating(prepared):
             passed.count("streamed, or populate_existing")
             return None
-        cache, connection = cache_of(option, state, engine, connection)
+        cache, connection = cache_of(option, state, bind, connection)
         schemas = options.get("schema_translate_map")
         reading, parameters = reading_of(engine.dialect, prepared.statement, prepared.parameters, schemas)
         if not may_be_kept(reading, asked):
@@ -183,7 +184,7 @@ class Asking:
             passed.count("no key", reading, str(unstable))
             return None
         lifetime = {} if isinstance(option.ttl, CachesOwn) else {"ttl": option.ttl}
-        return cls(state, prepared, reading, cache, engine, connection, key, tags, lifetime)
+        return cls(state, prepared, reading, cache, bind, engine, connection, key, tags, lifetime)
 
     def kept(self) -> Kept | None:
         """The rows, from a tier or the database; None where another's query failed, and ours has to run."""
@@ -191,7 +192,7 @@ class Asking:
             found = waited(self.engine, self.cache.get, self.cache.sync.get, self.key, _MISS)
             if found is not _MISS:
                 return checked(found)
-            self.connection = self.state.session.connection(bind_arguments=bind_arguments(self.state))
+            self.connection = self.state.session.connection({"bind": self.bind})
         is_async = self.engine.dialect.is_async
         try:
             found = waited(
@@ -287,9 +288,10 @@ def tags_of(
 
 
 def cache_of(
-    option: FromCache, state: ORMExecuteState, engine: Engine, connection: Connection | None
+    option: FromCache, state: ORMExecuteState, bind: Engine | Connection, connection: Connection | None
 ) -> tuple[TierCache, Connection | None]:
     """The cache that answers, and the connection if it took one to know."""
+    engine = bind.engine
     installed = caches_of(engine)
     if connection is None and (not installed or engine.dialect.default_schema_name is None):
         # From its first connection on, an engine is installed by its session, and knows its own schema:
@@ -297,7 +299,7 @@ def cache_of(
         cache = option.cache or next(iter(installed), None)
         if cache is not None:  # a snapshot from before the cache has met its server cannot be told its age
             waited(engine, cache.exists, cache.sync.exists, "sql:-")
-        connection = state.session.connection(bind_arguments=bind_arguments(state))
+        connection = state.session.connection({"bind": bind})
         installed = caches_of(engine)
     named = option.cache
     if named is None and installed:
@@ -309,11 +311,6 @@ def cache_of(
         f"from_cache: {what} installed on {engine!r}, and what is written there would never invalidate what "
         "is kept; first write tiercache.sqlalchemy.install(cache, engine)"
     )
-
-
-def bind_arguments(state: ORMExecuteState) -> Any:
-    """A copy, since `Session.connection` takes from it."""
-    return dict(state.bind_arguments)
 
 
 def begun(session: Session, engine: Engine) -> Connection | None:
