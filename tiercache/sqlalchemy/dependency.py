@@ -81,12 +81,12 @@ class Wanted:
         self._cache, self._ttl, self._only = cache, ttl, only
         self._option = self._made(cache) if cache is not None else None
 
-    def begin(self, yielded: object) -> Session:
+    def begin(self, yielded: object, *, for_good: bool = False) -> Session:
         """From now on *yielded* is answered from the cache, and what it writes invalidates."""
         session = session_of(yielded)
         # Not kept without a cache of one's own: `configure` may make another default one.
         option = self._option or self._made(default_cache())
-        answer_always(session, Always(option, self._only))
+        answer_always(session, Always(option, self._only), for_good=for_good)
         return session
 
     def _made(self, cache: TierCache) -> FromCache:
@@ -141,14 +141,14 @@ class Dependency:
 class Returning(Dependency):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         yielded = self._function(*args, **kwargs)
-        self._wanted.begin(yielded)
+        self._wanted.begin(yielded, for_good=True)
         return yielded
 
 
 class AsyncReturning(Dependency):
     async def __call__(self, *args: Any, **kwargs: Any) -> Any:
         yielded = await self._function(*args, **kwargs)
-        self._wanted.begin(yielded)
+        self._wanted.begin(yielded, for_good=True)
         return yielded
 
 

@@ -128,6 +128,13 @@ def caches_of(engine: Engine | AsyncEngine) -> tuple[TierCache, ...]:
     return () if installed is None else tuple(told.cache for told in installed.publisher.told)
 
 
+def is_tuned(engine: Engine) -> bool:
+    """Whether text has told a connection of *engine* by what its questions mean something else."""
+    found = engine_of(engine)
+    installed = _engines.get(found) if found is not None else None
+    return installed is not None and installed.publisher.is_tuned
+
+
 def writing_of(connection: Connection) -> Transaction | None:
     """What the transaction of *connection* has changed and not committed; None where that is nothing."""
     transaction = transaction_of(connection.info)

@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection
+from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import InvalidRequestError
 
 from tiercache import source
 from tiercache.sqlalchemy.names import Schemas, name_of, tables_of
 from tiercache.sqlalchemy.publishing import Publisher
 from tiercache.sqlalchemy.statements import Analysis, analysis_of
-from tiercache.sqlalchemy.texts import Effect, effect_of
+from tiercache.sqlalchemy.texts import Effect, changes_what_is_read, effect_of
 from tiercache.sqlalchemy.transactions import Transaction, row_tags, transaction_of
 
 log = logging.getLogger("tiercache.sqlalchemy")
@@ -103,7 +104,7 @@ class Listener:
         if transaction is None or transaction.is_busy:
             return
         if transaction.is_new:
-            level = level_of(connection)
+            level = level_of(connection.dialect, connection.get_execution_options())
             transaction.settle(level in SNAPSHOTS, level == "AUTOCOMMIT")
         options = context.execution_options
         schemas: Schemas = options.get("schema_translate_map")
@@ -113,6 +114,10 @@ class Listener:
         else:
             analysis = analysis_of(compiled, connection.dialect)
             effect = analysis.effect
+        if (analysis is None or analysis.unseen or effect is Effect.NEITHER) and changes_what_is_read(
+            context.statement
+        ):
+            self._publisher.is_tuned = True
         said = options.get("invalidates")
         if said is not None:
             self._said(transaction, connection, said, schemas)
@@ -243,12 +248,11 @@ def tags_read(analysis: Analysis, context: Any, schemas: Schemas) -> list[str]:
     return [f"table:{name_of(table, context.dialect, schemas)}" for table in analysis.tables]
 
 
-def level_of(connection: Connection) -> str:
+def level_of(dialect: Dialect, options: Mapping[str, Any]) -> str:
     """The isolation level, as far as SQLAlchemy has it, without asking the database; "" where it does not."""
-    dialect = connection.dialect
     # Semi-private: what create_engine(isolation_level=...) was given; there in 2.0 and 2.1.
     level = (
-        connection.get_execution_options().get("isolation_level")
+        options.get("isolation_level")
         or getattr(dialect, "_on_connect_isolation_level", None)
         or dialect.default_isolation_level
         or ""

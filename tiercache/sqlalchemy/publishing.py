@@ -40,6 +40,8 @@ class Publisher:
     def __init__(self, is_async: bool) -> None:
         self.is_async = is_async
         self.told: tuple[Told, ...] = ()
+        self.is_tuned = False
+        """Whether a connection was told by text what its questions mean: then no key tells them apart."""
 
     @property
     def fences(self) -> bool:

@@ -13,10 +13,7 @@ A leader has its connection before it leads. Otherwise, in a pool of one:
 
 from __future__ import annotations
 
-import logging
-import threading
 import weakref
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -29,9 +26,11 @@ from sqlalchemy.util import await_only, greenlet_spawn
 
 from tiercache import L2Unavailable, TierCache, UnstableKey
 from tiercache.source import answered_by
-from tiercache.sqlalchemy.install import caches_of, install, writing_of
+from tiercache.sqlalchemy.install import caches_of, install, is_tuned, writing_of
+from tiercache.sqlalchemy.listening import level_of
 from tiercache.sqlalchemy.names import tables_of, tag_of_row, tag_of_table
 from tiercache.sqlalchemy.options import CachesOwn, FromCache
+from tiercache.sqlalchemy.passed import passed
 from tiercache.sqlalchemy.query_keys import query_key
 from tiercache.sqlalchemy.reading import Reading, reading_of
 from tiercache.sqlalchemy.replay import (
@@ -46,8 +45,6 @@ from tiercache.sqlalchemy.replay import (
 )
 from tiercache.sqlalchemy.transactions import transaction_of
 
-log = logging.getLogger("tiercache.sqlalchemy")
-
 _MISS = object()
 _UNCACHED = ("stream_results", "yield_per", "populate_existing", "max_row_buffer")
 
@@ -60,16 +57,18 @@ class Always(NamedTuple):
     """The tables a statement may read; None: any."""
 
 
-_always: weakref.WeakKeyDictionary[Session, Always] = weakref.WeakKeyDictionary()
+_always: weakref.WeakKeyDictionary[Session, list[Always]] = weakref.WeakKeyDictionary()  # the last counts
 _begun: weakref.WeakKeyDictionary[Session, dict[Any, weakref.ref[Connection]]] = weakref.WeakKeyDictionary()
 
 
-def answer_always(session: Session, always: Always) -> None:
-    """From now on each SELECT of *session* is answered as if it bore `always.option`.
+def answer_always(session: Session, always: Always, *, for_good: bool = False) -> None:
+    """Until `stop_answering`, each SELECT of *session* is answered as if it bore `always.option`.
 
     What it writes invalidates: its engine is installed here, another one by its first connection.
     """
-    _always[session] = always
+    if for_good:
+        _always[session] = []
+    _always.setdefault(session, []).append(always)
     try:
         engine = session.get_bind().engine
     except UnboundExecutionError:  # it depends on the statement
@@ -79,28 +78,16 @@ def answer_always(session: Session, always: Always) -> None:
         transaction_of(connection.info).write_everything()  # what it has written so far, nobody saw
 
 
+def always_of(session: Session) -> Always | None:
+    several = _always.get(session)
+    return several[-1] if several else None
+
+
 def stop_answering(session: Session) -> None:
-    _always.pop(session, None)
-
-
-class Passed:
-    """Which statements that asked for the cache went past it, and why."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._told: weakref.WeakSet[Reading] = weakref.WeakSet()  # under `_lock`
-        self.by_reason: Counter[str] = Counter()  # under `_lock`
-
-    def count(self, why: str, reading: Reading | None = None, advice: str = "") -> None:
-        with self._lock:
-            self.by_reason[why] += 1
-            if reading is None or reading in self._told:
-                return
-            self._told.add(reading)
-        log.warning("not cached (%s): %s; the statement is %s", why, advice, reading.compiled)
-
-
-passed = Passed()
+    """Answer *session* as before the last `answer_always`."""
+    several = _always.get(session)
+    if several:
+        several.pop()
 
 
 def answer(state: ORMExecuteState) -> Result[Any] | None:
@@ -122,7 +109,7 @@ def asked_of(state: ORMExecuteState) -> Always | None:
         if isinstance(option, FromCache):
             is_text = not (state.is_insert or state.is_update or state.is_delete)
             return Always(option, None) if state.is_select or (option.tables and is_text) else None
-    return _always.get(state.session) if state.is_select else None
+    return always_of(state.session) if state.is_select else None
 
 
 def answered(state: ORMExecuteState, asked: Always) -> Result[Any] | None:
@@ -164,8 +151,7 @@ class Asking:
         # Not a Connection it is bound to: that has to begin as the session's, or its COMMIT is not sent.
         connection = begun(state.session, engine)
         options = merged(prepared, connection or bind)
-        if any(options.get(name) for name in _UNCACHED) or is_populating(prepared):
-            passed.count("streamed, or populate_existing")
+        if must_reach(engine, options, prepared):
             return None
         cache, connection = cache_of(option, state, bind, connection)
         schemas = options.get("schema_translate_map")
@@ -193,6 +179,8 @@ class Asking:
             if found is not _MISS:
                 return checked(found)
             self.connection = self.state.session.connection({"bind": self.bind})
+            if is_tuned(self.engine):  # by who listens to the beginning of a transaction
+                return None
         is_async = self.engine.dialect.is_async
         try:
             found = waited(
@@ -236,6 +224,20 @@ def checked(found: Any) -> Kept | None:
     """What was found, if it is what a query stores."""
     fits = isinstance(found, tuple) and len(found) == 2 and all(isinstance(part, tuple) for part in found)
     return found if fits else None
+
+
+def must_reach(engine: Engine, options: Mapping[str, Any], prepared: Prepared) -> bool:
+    """Whether the database has to hear of the statement, or no key says all that its answer depends on."""
+    why = ""
+    if any(options.get(name) for name in _UNCACHED) or is_populating(prepared):
+        why = "streamed, or populate_existing"
+    elif is_tuned(engine):
+        why = "connections are told by text what is read"
+    elif engine.dialect.name != "sqlite" and level_of(engine.dialect, options) == "SERIALIZABLE":
+        why = "serializable"  # it looks for conflicts with what it was asked
+    if why:
+        passed.count(why)
+    return bool(why)
 
 
 def is_populating(prepared: Prepared) -> bool:
@@ -324,7 +326,7 @@ def begun(session: Session, engine: Engine) -> Connection | None:
 
 def note_begin(session: Session, transaction: SessionTransaction, connection: Connection) -> None:
     _begun.setdefault(session, {})[connection.engine] = weakref.ref(connection)
-    always = _always.get(session)
+    always = always_of(session)
     if always is not None and see_to(always.option.cache, connection.engine):
         transaction_of(connection.info).begin()  # as when BEGIN was sent, just before
 

@@ -65,6 +65,7 @@ def described(engine: Engine, schema: str | None) -> str:
     dialect = engine.dialect
     at = [
         dialect.name,
+        dialect.driver,  # another one may give other types for the same columns
         url.username or "",
         url.host or "",
         str(url.port or ""),

@@ -16,14 +16,14 @@ import re
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import BindParameter, BooleanClauseList, Column, ColumnElement, Select, Table
+from sqlalchemy import Select, Table
 from sqlalchemy.engine import Dialect
-from sqlalchemy.sql import operators, visitors
-from sqlalchemy.sql.elements import BinaryExpression
+from sqlalchemy.sql import visitors
 
+from tiercache.sqlalchemy.conditions import equalities
 from tiercache.sqlalchemy.noting import noting
 
 MOST_ROWS = 50  # of a table, by name, in one entry; above, the table
@@ -95,19 +95,6 @@ def row_parameters(compiled: Any, tables: Sequence[Table]) -> tuple[str, ...]:
     found = dict(equalities(select.whereclause, set(keys)))
     names = [compiled.bind_names.get(found.get(column)) for column in keys]
     return () if None in names else tuple(names)
-
-
-def equalities(
-    where: ColumnElement[Any], keys: set[Column[Any]]
-) -> Iterator[tuple[Column[Any], BindParameter[Any]]]:
-    """Each key column that a conjunct of *where* sets equal to a bound value, or to one of several."""
-    if isinstance(where, BooleanClauseList) and where.operator is operators.and_:
-        for clause in where.clauses:
-            yield from equalities(clause, keys)
-    elif isinstance(where, BinaryExpression) and where.operator in (operators.eq, operators.in_op):
-        column, bound = where.left, where.right
-        if isinstance(column, Column) and isinstance(bound, BindParameter) and column in keys:
-            yield next(key for key in keys if key == column or key is column), bound
 
 
 class Readings:

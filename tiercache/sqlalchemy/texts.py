@@ -43,6 +43,23 @@ _CREATES = re.compile(
 )
 
 
+_HARMLESS = (
+    r"transaction|characteristics|constraints|isolation|application_name|client_encoding|names|jit|work_mem|"
+    r"\w*timeout\b|enable_|synchronous_commit|tiercache\."
+)
+_TUNES = re.compile(rf"(set|reset|discard|use|attach|detach)\b(?!\s+(session\s+|local\s+)?({_HARMLESS}))")
+
+
+@functools.lru_cache(maxsize=500)
+def changes_what_is_read(sql: str) -> bool:
+    """Whether *sql* tells the connection something by which one question may have another answer on another.
+
+    A search path, a role, a setting that row-level security looks at. Not: limits of time, and the like.
+    """
+    parts = sql.lower().split(";")
+    return "set_config" in sql.lower() or any(_TUNES.match(part[_begin(part) :]) for part in parts)
+
+
 @functools.lru_cache(maxsize=500)
 def effect_of(sql: str) -> Effect:
     """The effect of *sql*: of several statements, the one that concerns most."""
