@@ -254,7 +254,7 @@ def level_of(dialect: Dialect, options: Mapping[str, Any]) -> str:
     level = (
         options.get("isolation_level")
         or getattr(dialect, "_on_connect_isolation_level", None)
-        or dialect.default_isolation_level
+        or getattr(dialect, "default_isolation_level", None)  # known from the first connection on
         or ""
     )
     return str(level).replace("_", " ").upper()

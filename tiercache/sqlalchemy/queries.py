@@ -151,9 +151,9 @@ class Asking:
         # Not a Connection it is bound to: that has to begin as the session's, or its COMMIT is not sent.
         connection = begun(state.session, engine)
         options = merged(prepared, connection or bind)
+        cache, connection = cache_of(option, state, bind, connection)
         if must_reach(engine, options, prepared):
             return None
-        cache, connection = cache_of(option, state, bind, connection)
         schemas = options.get("schema_translate_map")
         reading, parameters = reading_of(engine.dialect, prepared.statement, prepared.parameters, schemas)
         if not may_be_kept(reading, asked):

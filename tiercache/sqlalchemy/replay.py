@@ -5,8 +5,8 @@ a row is what the database said. It comes back through SQLAlchemy's own loading,
 identity, expired attributes, pending changes, eager loads, `unique()` and events are what they are after a
 query; the statements of eager loads are executed, and answered, one by one.
 
-This is the one module that stands on parts of SQLAlchemy that are not public, since it gives no other way to
-load from rows. All of it is in 2.0.40 and in 2.1:
+SQLAlchemy gives no public way to load from rows, so this module stands on parts of it that are not. All of it
+is in 2.0.40 and in 2.1:
 
     CompileState.orm_pre_session_exec      flushes, and makes the options of the load
     CompileState.orm_setup_cursor_result   loads from a result
