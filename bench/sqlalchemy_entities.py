@@ -8,6 +8,7 @@ How to read it: the first line is the query, and `x` its multiple, as a median o
 what @cached gives without session=, "attached" what it gives with it. `merge_frozen_result` is SQLAlchemy's
 own way to put a kept result into a session (load=False: no query), as its caching recipe does; what it merges
 is in the memory of the process already. It does not follow relationships for itself: those merge by cascade.
+`from_cache` keeps rows, of which SQLAlchemy makes the entities: what it saves is the database.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from sqlalchemy.orm.loading import merge_frozen_result
 from bench.tables import Table, against
 from tests.postgres import PostgresServer
 from tiercache import TierCache, embedded
+from tiercache.sqlalchemy import from_cache, install
 
 ENTITIES = 100
 MEMBERS = 5
@@ -64,26 +66,31 @@ class Post(Base):
 def measure(*, quick: bool) -> list[Table]:
     rounds = 5 if quick else 60
     with closing(PostgresServer()) as database, embedded.start() as server:
-        engine = create_engine(database.url("psycopg"))
+        engine, installed = (create_engine(database.url("psycopg")) for _ in range(2))
         fill(engine)
         cache = TierCache(server.url, namespace="bench")
+        install(cache, installed)
         with cache.sync:
             flat = select(User).order_by(User.id)
             tables = [
-                compared(f"{ENTITIES} entities of 10 columns", engine, cache, flat, rounds),
+                compared(f"{ENTITIES} entities of 10 columns", (engine, installed), cache, flat, rounds),
                 compared(
                     f"the same, with {MEMBERS} entities of 5 columns each in a relationship",
-                    engine,
+                    (engine, installed),
                     cache,
                     flat.options(selectinload(User.posts)),
                     rounds,
                 ),
             ]
         engine.dispose()
+        installed.dispose()
         return tables
 
 
-def compared(title: str, engine: Engine, cache: TierCache, query: Select[Any], rounds: int) -> Table:
+def compared(
+    title: str, engines: tuple[Engine, Engine], cache: TierCache, query: Select[Any], rounds: int
+) -> Table:
+    engine, installed = engines
     name = f"users {'with posts' if 'relationship' in title else 'alone'}"
 
     def get_users(kind: str, db: Session) -> list[User]:
@@ -103,11 +110,13 @@ def compared(title: str, engine: Engine, cache: TierCache, query: Select[Any], r
         "L1, detached": lambda db: detached("detached", db),
         "L1, attached": lambda db: attached("attached", db),
         "L2, attached": lambda db: from_l2("from L2", db),
+        "from_cache, L1": lambda db: list(db.scalars(query.options(from_cache(ttl=300)))),
     }
     times: dict[str, list[float]] = {candidate: [] for candidate in candidates}
     for _ in range(rounds):
         for candidate, call in candidates.items():
-            times[candidate].append(timed(engine, call))
+            on = installed if candidate.startswith("from_cache") else engine
+            times[candidate].append(timed(on, call))
     return against(title, times, calls=1, unit="us")
 
 
