@@ -117,7 +117,8 @@ def test_what_was_flushed_and_not_committed_is_not_stored(
     sessions: sessionmaker[Session], find: Find
 ) -> None:
     with sessions() as session:
-        session.get_one(User, 1).name = "nobody"
+        held = session.get_one(User, 1)  # or the session would forget it, and ask again
+        held.name = "nobody"
         session.flush()
         assert find(session, 1).name == "nobody"
         session.rollback()
@@ -130,9 +131,10 @@ def test_what_another_context_flushed_is_not_stored_either(
 ) -> None:
     """As of a session that a dependency made in a thread of its own."""
     with sessions() as session:
+        held = session.get_one(User, 1)
 
         def write() -> None:
-            session.get_one(User, 1).name = "nobody"
+            held.name = "nobody"
             session.flush()
 
         thread = threading.Thread(target=write)
@@ -152,7 +154,8 @@ def test_a_part_of_an_object_that_was_flushed_is_not_stored(
         return session.get_one(User, number).name
 
     with sessions() as session:
-        session.get_one(User, 1).name = "nobody"
+        held = session.get_one(User, 1)  # or the session would forget it, and ask again
+        held.name = "nobody"
         session.flush()
         assert name(session, 1) == "nobody"
         session.rollback()
