@@ -22,6 +22,7 @@ from tiercache._core.records import (
 )
 
 KEY = "profile:7"
+EPOCH, EXPIRY = 271828182845904, 1_700_000_000_000
 PAYLOAD = b'{"a":1}|\0|\xff'
 # Any text a key or a tag may be: no NUL.
 text = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1)
@@ -47,7 +48,7 @@ def hint(body: bytes, *, epoch: bytes = b"271828182845904", number: bytes = b"42
 
 
 def test_an_entry_gives_back_what_was_stored() -> None:
-    assert parse_entry(stored(), KEY) == StoredEntry(42, 0x1F, ("users", "user:7"), PAYLOAD)
+    assert parse_entry(stored(), KEY) == StoredEntry(EPOCH, 42, EXPIRY, 0x1F, ("users", "user:7"), PAYLOAD)
 
 
 def test_an_entry_without_tags_has_none() -> None:
@@ -59,7 +60,9 @@ def test_an_entry_without_tags_has_none() -> None:
 
 @given(key=text, tags=st.lists(text, max_size=5).map(tuple), payload=st.binary())
 def test_every_key_tag_and_payload_survives(key: str, tags: tuple[str, ...], payload: bytes) -> None:
-    assert parse_entry(stored(payload, tags, key=key), key) == StoredEntry(42, 0x1F, tags, payload)
+    assert parse_entry(stored(payload, tags, key=key), key) == StoredEntry(
+        EPOCH, 42, EXPIRY, 0x1F, tags, payload
+    )
 
 
 def test_an_entry_under_another_key_is_none() -> None:

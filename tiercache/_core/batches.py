@@ -24,7 +24,7 @@ from tiercache._core.loads import (
     unfilled,
 )
 from tiercache._core.plan import Ask, Call, Plan, Tell
-from tiercache._core.reads import look, read
+from tiercache._core.reads import find_in_l1, read
 from tiercache._core.sources import Found, is_writing, uncommitted
 from tiercache._core.tiers import Tiers, Want
 from tiercache._core.writes import deps_named
@@ -74,7 +74,7 @@ def get_many(tiers: Tiers, wants: Sequence[Want], *, blocking: bool) -> Plan[dic
     for want in wants:
         deps = deps_named((), (want.key,))
         if not (tiers.core.bypassed(deps) or uncommitted(deps)):
-            entry = look(tiers, want, running_load(), tiers.clock())
+            entry = find_in_l1(tiers, want, running_load(), tiers.clock())
             if entry is None:
                 missing.append(want)
             else:
@@ -135,7 +135,7 @@ def get_or_load_many(
     led: dict[str, tuple[Want, Flight]] = {}
     later: list[Want] = []
     for want in wants:
-        entry = look(tiers, want, load, tiers.clock())
+        entry = find_in_l1(tiers, want, load, tiers.clock())
         if entry is not None:
             want.counts.l1_hits += 1
             out[want.key] = entry.take()

@@ -132,6 +132,10 @@ class Board:
         self.patience = patience  # seconds after which a flight is joined no more
         self._flights: dict[str, Flight] = {}  # under `_lock`
 
+    def has(self, key: str) -> bool:
+        """Whether a flight of *key* is under way at this moment."""
+        return key in self._flights
+
     def claim(
         self,
         key: str,

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 if TYPE_CHECKING:
     from tiercache._core.commands import Command
     from tiercache._core.flights import Load
+    from tiercache._core.looks import Look
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -40,7 +41,7 @@ TIMED_OUT: Final = _TimedOut()
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    commands: tuple[Command[Any], ...]
+    commands: tuple[Command[Any] | Look, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from tiercache._core.loads import (
     load_and_fill,
     load_away,
     load_for_l1,
+    look_in_l2,
     take_hit,
     unlock,
 )
@@ -65,7 +66,7 @@ def read(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Any]:
     if audit is not None or tiers.core.bypassed(deps) or uncommitted(deps):
         return (yield from _past_the_tiers(want, audit))
     if want.l1 and not want.renew:
-        entry = look(tiers, want, running_load(), tiers.clock())
+        entry = find_in_l1(tiers, want, running_load(), tiers.clock())
         if entry is not None:
             want.counts.l1_hits += 1
             file_alias(tiers, want, entry)
@@ -74,6 +75,10 @@ def read(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Any]:
             return entry.take()
     if want.call is None:
         return (yield from peek(tiers, want, blocking=blocking))
+    if want.counts.looks and want.l2 and not want.renew:
+        found = yield from look_in_l2(tiers, want)
+        if found is not None:
+            return answered(want, found)
     return (yield from _fly(tiers, want, blocking=blocking))
 
 
@@ -133,7 +138,7 @@ def too_long(tiers: Tiers, want: Want) -> LoadTimeout:
     )
 
 
-def look(tiers: Tiers, want: Want, load: Load | None, now: float) -> Entry | None:
+def find_in_l1(tiers: Tiers, want: Want, load: Load | None, now: float) -> Entry | None:
     """The entry L1 may answer with at *now*, stamped as used."""
     entry, until = tiers.core.serve(want.key, ahead_of(tiers.core, load))
     if entry is None or tiers.clock() >= until:
@@ -144,6 +149,15 @@ def look(tiers: Tiers, want: Want, load: Load | None, now: float) -> Entry | Non
         return None  # it was stored by key, say, and the function's tags do not reach it
     entry.stamp = now
     return entry
+
+
+def answered(want: Want, found: tuple[Landing, Any]) -> Any:
+    """The value that was *found* in L2, counted."""
+    landing, value = found
+    want.counts.l2_hits += 1
+    if want.audit is not None:
+        want.audit(want, landing.entry, "L2")
+    return value
 
 
 def peek(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Any]:
@@ -209,7 +223,7 @@ def _second_look(tiers: Tiers, want: Want, now: float) -> tuple[Landing, Any] | 
         return None
     # The stand before the look: the numbers of an epoch that ends between them are not the next one's.
     stand = tiers.core.stand(now)
-    entry = look(tiers, want, running_load(), now)
+    entry = find_in_l1(tiers, want, running_load(), now)
     if entry is None:
         return None
     want.counts.l1_hits += 1
@@ -245,9 +259,8 @@ def _fetch(
             if isinstance(answer, Hit):
                 found = take_hit(tiers, want, answer, stand, head)
                 if found is not None:
-                    want.counts.l2_hits += 1
-                    if want.audit is not None:
-                        want.audit(want, found[0].entry, "L2")
+                    answered(want, found)
+                    want.counts.looks = set(found[0].deps) <= set(deps_named(want.tags, (want.key,)))
                     return found
                 mode = "renew"
             elif isinstance(answer, Wait):
@@ -294,7 +307,7 @@ def touch(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[bool]:
     now = tiers.clock()
     if not want.l2:
         with core.lock:
-            entry = look(tiers, want, None, now)
+            entry = find_in_l1(tiers, want, None, now)
             if entry is not None:
                 entry.deadline = now + min(inf if t is None else t for t in (want.ttl, want.l1_ttl))
         return entry is not None

@@ -35,7 +35,9 @@ def key_dep(key: str) -> str:
 class StoredEntry:
     """What an entry says of itself, and the payload it carries."""
 
+    epoch: int
     token: int
+    expiry_ms: int  # by the server's clock
     print: int
     tags: tuple[str, ...]
     payload: bytes
@@ -58,10 +60,11 @@ def check_of(key: str, tags: Iterable[str], payload: bytes) -> str:
 def parse_entry(raw: bytes, key: str) -> StoredEntry | None:
     """The entry in *raw*, or None unless every byte of it is ours and belongs to *key*."""
     fields = raw.split(b"|", 7)
-    if len(fields) != 8 or fields[0] != b"1":
+    if len(fields) != 8 or fields[0] != b"1" or max(map(len, fields[1:4])) > 16:
         return None
     try:
-        token, print_, size = int(fields[2]), int(fields[5], 16), int(fields[6])
+        epoch, token, expiry_ms = int(fields[1]), int(fields[2]), int(fields[3])
+        print_, size = int(fields[5], 16), int(fields[6])
         check = fields[4].decode("ascii")
         rest = fields[7]
         if size < 0 or size > len(rest):
@@ -72,7 +75,7 @@ def parse_entry(raw: bytes, key: str) -> StoredEntry | None:
     payload = rest[size:]
     if len(tags) > MAX_ENTRY_TAGS or check != check_of(key, tags, payload):
         return None
-    return StoredEntry(token, print_, tags, payload)
+    return StoredEntry(epoch, token, expiry_ms, print_, tags, payload)
 
 
 def pack_deps(deps: tuple[str, ...]) -> bytes:

@@ -31,13 +31,17 @@ class ValueCodec(Protocol):
 class Counts:
     """How the reads of one function, or of one view, were answered. Plain integers, each exact."""
 
-    __slots__ = ("joins", "l1_hits", "l2_hits", "loads", "misses")
+    NAMES = ("joins", "l1_hits", "l2_hits", "loads", "misses")
+    __slots__ = (*NAMES, "looks")
 
     def __init__(self) -> None:
         self.l1_hits = self.l2_hits = self.loads = self.joins = self.misses = 0
+        self.looks = (
+            False  # a look would have answered the last read of L2, and so is tried first at the next
+        )
 
     def add(self, other: Counts) -> None:
-        for name in self.__slots__:
+        for name in self.NAMES:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
     def reads(self) -> int:

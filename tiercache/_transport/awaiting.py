@@ -18,6 +18,7 @@ from redis.exceptions import TimeoutError as RedisTimeout
 
 from tiercache._core.commands import MAX_READ, Answers, Command, Read
 from tiercache._core.flights import current_load
+from tiercache._core.looks import Look
 from tiercache._core.plan import TIMED_OUT, Ask, Call, Join, Step, Tell
 from tiercache._core.scripts import Names
 from tiercache._errors import L2Unavailable
@@ -153,7 +154,7 @@ class Awaiting:
         except L2Unavailable:
             return
 
-    async def _ask(self, commands: tuple[Command[Any], ...]) -> list[Any]:
+    async def _ask(self, commands: tuple[Command[Any] | Look, ...]) -> list[Any]:
         if not self._breaker.admits(self._clock(), prober=False):
             raise circuit_open(self._breaker.reason)
         request = Request(commands, self._names)

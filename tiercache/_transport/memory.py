@@ -14,6 +14,7 @@ from tiercache._core.barriers import Barrier, Behind, Forget
 from tiercache._core.coherence import MAX_RECENT
 from tiercache._core.commands import Clear, Command, Invalidate, Recorded, Set, Sync, Synced
 from tiercache._core.fences import Fence, Unfence
+from tiercache._core.looks import Look
 from tiercache._core.plan import Ask, Call, Join, Step, Tell
 from tiercache._core.records import EVERYTHING, key_dep, tag_dep
 from tiercache._core.scripts import nonce
@@ -49,7 +50,7 @@ class Memory:
             case Join():
                 return await join_async(step)
 
-    def _answer(self, command: Command[Any]) -> Any:
+    def _answer(self, command: Command[Any] | Look) -> Any:
         with self._lock:
             match command:
                 case Sync(proved=proved):

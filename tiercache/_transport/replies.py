@@ -10,6 +10,7 @@ import hiredis
 from redis.exceptions import MasterDownError, NoScriptError, ReadOnlyError, ResponseError
 
 from tiercache._core.commands import Command
+from tiercache._core.looks import Look
 from tiercache._core.scripts import Names, Script
 from tiercache._errors import L2Refused, L2Unavailable
 
@@ -24,9 +25,10 @@ def packed(wire: Sequence[WireCommand]) -> list[bytes]:
 class Request:
     """One round trip: commands as they are sent, and as they are sent again where a script is unknown."""
 
-    def __init__(self, commands: Sequence[Command[Any]], names: Names) -> None:
+    def __init__(self, commands: Sequence[Command[Any] | Look], names: Names) -> None:
         self.commands = commands
-        self._parts = [command.parts(names) for command in commands]
+        self._looks = [look.plain(names) for look in commands if isinstance(look, Look)]
+        self._parts = [command.parts(names) for command in commands if not isinstance(command, Look)]
         # False: a reply did not fit its command, so the connection's next one is another's; or the server
         # turned a write away, and behind its name may be another by now.
         self.keeps = True
@@ -36,6 +38,8 @@ class Request:
         return all(script.repeatable for script, _, _ in self._parts)
 
     def wire(self) -> list[WireCommand]:
+        if self._looks:
+            return [command for look in self._looks for command in look]
         return [_call("EVALSHA", script.sha, keys, args) for script, keys, args in self._parts]
 
     def unknown(self, raw: Sequence[Any]) -> list[int]:
@@ -51,6 +55,9 @@ class Request:
     def results(self, raw: Sequence[Any]) -> list[Any]:
         """The typed replies, an L2Refused in the place of each that is an error or not our script's."""
         results: list[Any] = []
+        if self._looks:
+            errors = [reply for reply in raw if isinstance(reply, ResponseError)]
+            raw = [errors[0] if errors else list(raw)]
         for command, reply in zip(self.commands, raw, strict=True):
             act = type(command).__name__.lower()
             if isinstance(reply, ResponseError):

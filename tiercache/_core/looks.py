@@ -1,0 +1,107 @@
+"""A look into L2 by plain commands, judged here by the rule that the read script applies there.
+
+One round trip, on one connection, in this order::
+
+    ZMSCORE state      epoch, head, floor, and the versions of the tags that the reader declares
+    MGET entries
+    TIME               an entry says itself when it ends, by the clock of the server
+
+Versions first. What is found under a key after that survived every record on the *key* up to that
+head, for such a record takes the entry away or replaces it; and its tags are judged by the versions
+of that head. The other way about:  1. MGET: v1.  2. W deletes the key, record 7.  3. ZMSCORE: head
+7, and no tag of v1 has a version above its token. It would count as good as of 7. (model: LookVersions,
+LookEntry)
+
+A look can only say "good as of this head" or nothing at all. It locks nothing and gives no leave to
+load: whoever learns nothing from it asks the script. It costs the server a fifth of the script, and
+the round trip a quarter less (docs/explanation/coherence.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from tiercache._core.commands import fields_of
+from tiercache._core.records import StoredEntry, parse_entry, tag_dep
+from tiercache._core.scripts import Names
+
+_HEADER = ("\1e", "\1s", "\1f")  # epoch, head and floor, negative
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What was found: the state at one instant, and after that the entries, as they are stored."""
+
+    head: int | None  # None: no state, another epoch, or a head below one met before: sync first
+    epoch: int = 0
+    floor: int = 0
+    versions: dict[str, int] | None = None  # of the tags asked for; 0: no record, or none since the floor
+    entries: dict[str, bytes | None] | None = None
+    now_ms: int = 0
+
+    def good(self, key: str) -> tuple[StoredEntry, float] | None:
+        """The entry of *key*, good as of `head`, and the seconds it has left; None where that is not sure."""
+        if self.head is None or self.entries is None or self.versions is None:
+            return None
+        raw = self.entries[key]
+        stored = None if raw is None else parse_entry(raw, key)
+        if stored is None or stored.epoch != self.epoch or not self.floor <= stored.token <= self.head:
+            return None
+        for tag in stored.tags:
+            if self.versions.get(tag, self.head + 1) > stored.token:  # (model: Valid) also one not asked for
+                return None
+        left = stored.expiry_ms - self.now_ms
+        return (stored, left / 1000) if left > 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """For *keys*, whose entries may depend on *tags* and no others, or nothing is learned of them."""
+
+    epoch: int
+    seen: int
+    keys: tuple[str, ...]
+    tags: tuple[str, ...]
+
+    repeatable: ClassVar = True
+
+    def plain(self, names: Names) -> list[tuple[Any, ...]]:
+        return [
+            ("ZMSCORE", names.state, *_HEADER, *map(tag_dep, self.tags)),
+            ("MGET", *map(names.entry, self.keys)),
+            ("TIME",),
+        ]
+
+    def parse(self, raw: list[Any]) -> Looked:
+        scores, entries, now = map(fields_of, raw)
+        if len(scores) != len(_HEADER) + len(self.tags) or len(entries) != len(self.keys):
+            raise ValueError(f"a look for {len(self.keys)} keys was answered with {len(entries)}")
+        if None in scores[:3]:
+            return Looked(None)
+        epoch, head, floor = (-int(float(score)) for score in scores[:3])
+        if epoch != self.epoch or head < self.seen:
+            return Looked(None)
+        seconds, micros = now
+        return Looked(
+            head,
+            epoch,
+            floor,
+            {
+                tag: 0 if score is None else int(float(score))
+                for tag, score in zip(self.tags, scores[3:], strict=True)
+            },
+            dict(zip(self.keys, entries, strict=True)),
+            int(seconds) * 1000 + int(micros) // 1000,
+        )
+
+
+def together(looks: Sequence[Look]) -> Look:
+    """One look for all of *looks*, which are of one epoch: the strictest of their heads holds for all."""
+    return Look(
+        looks[0].epoch,
+        max(look.seen for look in looks),
+        tuple(dict.fromkeys(key for look in looks for key in look.keys)),
+        tuple(dict.fromkeys(tag for look in looks for tag in look.tags)),
+    )
