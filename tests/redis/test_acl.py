@@ -47,7 +47,12 @@ def use_everything(url: str) -> None:
     def get_user(user_id: int) -> int:
         return user_id
 
+    @second.cached(l1=False)
+    def get_team(team_id: int) -> int:
+        return team_id
+
     with first.sync, second.sync:
+        assert [get_team(1) for _ in range(3)] == [1, 1, 1]
         assert get_user(7) == 7
         assert second.sync.get(get_user.key(7)) == 7
         first.sync.set_many({"a": 1, "b": 2})

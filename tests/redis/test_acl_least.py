@@ -59,6 +59,7 @@ def symptoms(server: RedisServer, url: str, new_node: NewNode) -> set[str]:
             "deaf": hears_others,
             "mute": is_heard,
             "loads": shares_entries,
+            "twice": asks_once,
             "unfilled": stores_loads,
             "crowds": loads_once,
             "pending": writes_at_once,
@@ -99,6 +100,18 @@ def is_heard(one: TierCache, other: TierCache) -> bool:
 def shares_entries(one: TierCache, other: TierCache) -> bool:
     one.sync.set("shared", 1)
     return other.sync.get("shared") == 1 and other.sync.touch("shared", ttl=60)
+
+
+def asks_once(one: TierCache, other: TierCache) -> bool:
+    """Whether hits in L2 are asked for by plain commands, and answered."""
+    found = other.cached(l1=False)(one_value)
+    for _ in range(3):
+        found()
+    return "look_refused" not in other.stats().events
+
+
+def one_value() -> int:
+    return 1
 
 
 def stores_loads(one: TierCache, other: TierCache) -> bool:

@@ -88,6 +88,10 @@ def look_in_l2(tiers: Tiers, want: Want) -> Plan[tuple[Landing, Any] | None]:
         return None
     try:
         replies = yield Ask((Look(stand.epoch, stand.seen, (want.key,), want.tags),))
+    except L2Refused:
+        tiers.events["look_refused"] += 1
+        want.counts.looks = False
+        return None
     except L2Unavailable:
         return None
     looked: Looked = replies[0]
