@@ -49,7 +49,7 @@ fuzz: .venv/for-work
 	$(BIN)/python -m tests.fuzz.run build/fuzz/corpus -max_total_time=$(SECONDS) -max_len=20000 -artifact_prefix=build/fuzz/
 
 bench: .venv/for-work
-	$(BIN)/python -m bench.run
+	$(BIN)/python -m bench
 
 # Real processes under real faults: the tables and the picture of docs/explanation/chaos.md; a quarter of an hour.
 chaos: .venv/for-work

@@ -18,18 +18,19 @@ from collections.abc import Awaitable, Callable
 from math import inf
 
 from bench.hit import CALLS, name_of, timed
-from bench.tables import Table, against
-from tiercache import TierCache, embedded
+from bench.results import Result, against
+from bench.runs import Run
+from tiercache import TierCache
 from tiercache._core.coherence import ANY_EPOCH
 
 DRAWN = CALLS // 100  # calls a round of the slow candidate
 
 
-def measure(*, quick: bool) -> list[Table]:
-    rounds = 3 if quick else 15
-    with embedded.start() as server:
+def measure(run: Run) -> list[Result]:
+    rounds = run.rounds(15, 3)
+    with run.server() as url:
         caches = {
-            name: TierCache(server.url, namespace=f"bench{i}", audit=audit)
+            name: TierCache(url, namespace=f"{run.prefix}{i}", audit=audit)
             for i, (name, audit) in enumerate(
                 {"off": None, "not drawn": 1e-9, "drawn": 1.0, "during an audit's load": None}.items()
             )
@@ -54,7 +55,7 @@ def calls_of(name: str) -> int:
     return DRAWN if name == "drawn" else CALLS
 
 
-def blocking(caches: dict[str, TierCache], rounds: int) -> Table:
+def blocking(caches: dict[str, TierCache], rounds: int) -> Result:
     functions: dict[str, Callable[[int], str]] = {n: c.cached(ttl=600)(name_of) for n, c in caches.items()}
     times: dict[str, list[float]] = {name: [] for name in caches}
     for _ in range(rounds):
@@ -66,7 +67,7 @@ def blocking(caches: dict[str, TierCache], rounds: int) -> Table:
     return against("L1 hit with an auditor, def", times, calls=CALLS, unit="ns")
 
 
-async def awaiting(caches: dict[str, TierCache], rounds: int) -> Table:
+async def awaiting(caches: dict[str, TierCache], rounds: int) -> Result:
     async def name_later(user_id: int) -> str:
         return name_of(user_id)
 

@@ -20,9 +20,9 @@ import threading
 import time
 from multiprocessing.connection import Connection
 
-from bench.tables import Table, percentile
-from tiercache import TierCache, embedded
-from tiercache.embedded import EmbeddedServer
+from bench.results import Result, percentile
+from bench.runs import Run
+from tiercache import TierCache
 
 NODES = (2, 8, 32)
 PROCESSES = 4  # at most, for all nodes but the one that waits
@@ -30,24 +30,24 @@ PAUSE = 0.05  # seconds between two reads of a node
 D = 2.0  # seconds, `max_staleness`: how long the warming up takes
 
 
-def measure(*, quick: bool) -> list[Table]:
-    rounds = 20 if quick else 200
+def measure(run: Run) -> list[Result]:
+    rounds = run.rounds(200, 20)
     rows = []
     for nodes in NODES:
-        with embedded.start() as server:
-            rows += against(server, nodes, rounds)
+        with run.server() as url:
+            rows += against(url, run.prefix, nodes, rounds)
     columns = ("", "p50, ms", "p99, ms", "worst, ms")
-    return [Table(f"until nobody serves the old value, {rounds} rounds, in turn", columns, rows)]
+    return [Result(f"until nobody serves the old value, {rounds} rounds, in turn", columns, rows)]
 
 
-def against(server: EmbeddedServer, nodes: int, rounds: int) -> list[tuple[str | float, ...]]:
+def against(url: str, namespace: str, nodes: int, rounds: int) -> list[tuple[str | float, ...]]:
     spawn = multiprocessing.get_context("spawn")
     processes = min(PROCESSES, nodes - 1)
     shares = [(nodes - 1) // processes + (i < (nodes - 1) % processes) for i in range(processes)]
     pipes, workers = [], []
     for share in shares:
         ours, theirs = spawn.Pipe()
-        worker = spawn.Process(target=read, args=(server.url, share, theirs), daemon=True)
+        worker = spawn.Process(target=read, args=(url, namespace, share, theirs), daemon=True)
         worker.start()
         theirs.close()
         pipes.append(ours)
@@ -55,7 +55,7 @@ def against(server: EmbeddedServer, nodes: int, rounds: int) -> list[tuple[str |
     for pipe in pipes:
         pipe.recv()
     times: dict[bool, list[float]] = {False: [], True: []}
-    cache = TierCache(server.url, namespace="bench", max_staleness=D)
+    cache = TierCache(url, namespace=namespace, max_staleness=D)
     with cache.sync:
         warm(cache)
         for _ in range(rounds):
@@ -91,9 +91,9 @@ def warm(cache: TierCache) -> None:
     cache.sync.invalidate_tags("number", wait=True)
 
 
-def read(url: str, nodes: int, pipe: Connection) -> None:
+def read(url: str, namespace: str, nodes: int, pipe: Connection) -> None:
     """One process: read through each of its nodes until the pipe says something."""
-    caches = [TierCache(url, namespace="bench", max_staleness=D, private=True) for _ in range(nodes)]
+    caches = [TierCache(url, namespace=namespace, max_staleness=D, private=True) for _ in range(nodes)]
     over = threading.Event()
 
     def go_on() -> None:

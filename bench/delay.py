@@ -23,8 +23,9 @@ from typing import Any
 
 import redis
 
-from bench.tables import Table, percentile
-from tiercache import TierCache, embedded
+from bench.results import Result, percentile
+from bench.runs import Run
+from tiercache import TierCache
 
 PAUSE = 0.0002  # seconds the sleeping reader sleeps
 MESSAGES = 40  # a candidate and a round
@@ -35,18 +36,18 @@ NAMES = {
 }
 
 
-def measure(*, quick: bool) -> list[Table]:
-    rounds = 2 if quick else 15
+def measure(run: Run) -> list[Result]:
+    rounds = run.rounds(15, 2)
     spawn = multiprocessing.get_context("spawn")
     number = spawn.Value("q", 0)
     ours, theirs = spawn.Pipe()
     delays: dict[str, list[list[float]]] = {how: [] for how in NAMES}
-    with embedded.start() as server:
-        reader = spawn.Process(target=read, args=(server.url, number, theirs), daemon=True)
+    with run.server() as url:
+        reader = spawn.Process(target=read, args=(url, run.prefix, number, theirs), daemon=True)
         reader.start()
         theirs.close()
-        cache = TierCache(server.url, namespace="bench")
-        with cache.sync, redis.Redis.from_url(server.url) as client:
+        cache = TierCache(url, namespace=run.prefix)
+        with cache.sync, redis.Redis.from_url(url) as client:
             acts: dict[str, Callable[[], object]] = {
                 "raw": lambda: client.publish("bench", b"x"),
                 "sleep": lambda: cache.sync.invalidate_tags("number"),
@@ -74,9 +75,9 @@ def one_round(pipe: Connection, number: Any, how: str, act: Callable[[], object]
     return delays
 
 
-def read(url: str, number: Any, pipe: Connection) -> None:
+def read(url: str, namespace: str, number: Any, pipe: Connection) -> None:
     """The other process: tells the instant, on the clock they share, at which it has each new number."""
-    cache = TierCache(url, namespace="bench")
+    cache = TierCache(url, namespace=namespace)
 
     @cache.cached(tags=["number"])
     def current() -> int:
@@ -106,7 +107,7 @@ def read(url: str, number: Any, pipe: Connection) -> None:
                 pipe.send(time.monotonic())
 
 
-def _table(delays: dict[str, list[list[float]]], rounds: int) -> Table:
+def _table(delays: dict[str, list[list[float]]], rounds: int) -> Result:
     floor = [median(some) for some in delays["raw"]]
     rows = []
     for how, name in NAMES.items():
@@ -114,4 +115,4 @@ def _table(delays: dict[str, list[list[float]]], rounds: int) -> Table:
         ratio = median(median(some) / least for some, least in zip(delays[how], floor, strict=True))
         rows.append((name, percentile(whole, 50), percentile(whole, 99), f"{ratio:.2f} x"))
     title = f"invalidation here to new value there, {rounds} rounds of {MESSAGES}"
-    return Table(title, ("", "p50, us", "p99, us", "x"), rows)
+    return Result(title, ("", "p50, us", "p99, us", "x"), rows)

@@ -13,16 +13,17 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-from bench.tables import Table, against
-from tiercache import TierCache, embedded
+from bench.results import Result, against
+from bench.runs import Run
+from tiercache import TierCache
 
 CALLS = 100  # a candidate and a round
 
 
-def measure(*, quick: bool) -> list[Table]:
-    rounds = 5 if quick else 40
-    with embedded.start() as server:
-        cache = TierCache(server.url, namespace="bench")
+def measure(run: Run) -> list[Result]:
+    rounds = run.rounds(40, 5)
+    with run.server() as url:
+        cache = TierCache(url, namespace=run.prefix)
         with cache.sync:
             cache.sync.get("warm")
             return [blocking(cache, rounds), asyncio.run(awaiting(cache, rounds))]
@@ -32,7 +33,7 @@ def write() -> None:
     """The commit, which takes no time here."""
 
 
-def blocking(cache: TierCache, rounds: int) -> Table:
+def blocking(cache: TierCache, rounds: int) -> Result:
     def invalidated() -> None:
         write()
         cache.sync.invalidate_tags("t")
@@ -61,7 +62,7 @@ def blocking(cache: TierCache, rounds: int) -> Table:
     return against(f"a write, def, {rounds} rounds of {CALLS}", times, calls=CALLS, unit="us")
 
 
-async def awaiting(cache: TierCache, rounds: int) -> Table:
+async def awaiting(cache: TierCache, rounds: int) -> Result:
     async def invalidated() -> None:
         write()
         await cache.invalidate_tags("t")

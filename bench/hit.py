@@ -19,16 +19,17 @@ import timeit
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from bench.tables import Table, against
-from tiercache import TierCache, embedded
+from bench.results import Result, against
+from bench.runs import Run
+from tiercache import TierCache
 
 CALLS = 100_000  # a candidate and a round
 
 
-def measure(*, quick: bool) -> list[Table]:
-    rounds = 5 if quick else 25
-    with embedded.start() as server:
-        cache = TierCache(server.url, namespace="bench")
+def measure(run: Run) -> list[Result]:
+    rounds = run.rounds(25, 5)
+    with run.server() as url:
+        cache = TierCache(url, namespace=run.prefix)
         with cache.sync:
             return [blocking(cache, rounds), asyncio.run(awaiting(cache, rounds))]
 
@@ -37,7 +38,7 @@ def name_of(user_id: int) -> str:
     return f"user {user_id}"
 
 
-def blocking(cache: TierCache, rounds: int) -> Table:
+def blocking(cache: TierCache, rounds: int) -> Result:
     candidates: dict[str, Callable[[int], str]] = {
         "functools.lru_cache": functools.lru_cache(name_of),
         "bare wrapper over a dict": bare(name_of),
@@ -51,7 +52,7 @@ def blocking(cache: TierCache, rounds: int) -> Table:
     return against("L1 hit, def", times, calls=CALLS, unit="ns")
 
 
-async def awaiting(cache: TierCache, rounds: int) -> Table:
+async def awaiting(cache: TierCache, rounds: int) -> Result:
     table = {7: name_of(7)}
 
     async def from_dict(user_id: int) -> str:

@@ -19,9 +19,9 @@ import orjson
 import redis
 import redis.asyncio
 
-from bench.tables import Table, against
-from tiercache import TierCache, embedded
-from tiercache.embedded import EmbeddedServer
+from bench.results import Result, against
+from bench.runs import Run
+from tiercache import TierCache
 
 CALLS = 300  # a candidate and a round
 PROFILE = {
@@ -35,12 +35,12 @@ PROFILE = {
 }
 
 
-def measure(*, quick: bool) -> list[Table]:
-    rounds = 5 if quick else 25
-    with embedded.start() as server:
-        cache = TierCache(server.url, namespace="bench")
+def measure(run: Run) -> list[Result]:
+    rounds = run.rounds(25, 5)
+    with run.server() as url:
+        cache = TierCache(url, namespace=run.prefix)
         with cache.sync:
-            return [blocking(server, cache, rounds), asyncio.run(awaiting(server, cache, rounds))]
+            return [blocking(url, cache, rounds), asyncio.run(awaiting(url, cache, rounds))]
 
 
 def profile(user_id: int) -> dict[str, Any]:
@@ -51,11 +51,11 @@ async def profile_later(user_id: int) -> dict[str, Any]:
     return PROFILE
 
 
-def blocking(server: EmbeddedServer, cache: TierCache, rounds: int) -> Table:
+def blocking(url: str, cache: TierCache, rounds: int) -> Result:
     cached = cache.cached(l1=False, tags=["user:{user_id}"])(profile)
     times: dict[str, list[float]] = {"redis-py GET + orjson": [], "tiercache": []}
     client: Any  # redis-py types replies for both worlds at once
-    with redis.Redis("127.0.0.1", server.port) as client:
+    with redis.Redis.from_url(url) as client:
         client.set("profile:7", orjson.dumps(PROFILE))
         for _ in range(rounds):
             begun = time.perf_counter()
@@ -70,11 +70,11 @@ def blocking(server: EmbeddedServer, cache: TierCache, rounds: int) -> Table:
     return against("L2 hit, def", times, calls=CALLS, unit="us")
 
 
-async def awaiting(server: EmbeddedServer, cache: TierCache, rounds: int) -> Table:
+async def awaiting(url: str, cache: TierCache, rounds: int) -> Result:
     cached = cache.cached(l1=False, tags=["user:{user_id}"])(profile_later)
     times: dict[str, list[float]] = {"redis-py GET + orjson": [], "tiercache": []}
     client: Any
-    async with redis.asyncio.Redis(host="127.0.0.1", port=server.port) as client:
+    async with redis.asyncio.Redis.from_url(url) as client:
         for _ in range(rounds):
             begun = time.perf_counter()
             for _ in range(CALLS):

@@ -25,9 +25,10 @@ from sqlalchemy import JSON, Engine, ForeignKey, Numeric, Select, create_engine,
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship, selectinload
 from sqlalchemy.orm.loading import merge_frozen_result
 
-from bench.tables import Table, against
+from bench.results import Result, against
+from bench.runs import Run
 from tests.postgres import PostgresServer
-from tiercache import TierCache, embedded
+from tiercache import TierCache
 from tiercache.sqlalchemy import from_cache, install
 
 ENTITIES = 100
@@ -63,12 +64,12 @@ class Post(Base):
     author: Mapped[User] = relationship(back_populates="posts")
 
 
-def measure(*, quick: bool) -> list[Table]:
-    rounds = 5 if quick else 60
-    with closing(PostgresServer()) as database, embedded.start() as server:
+def measure(run: Run) -> list[Result]:
+    rounds = run.rounds(60, 5)
+    with closing(PostgresServer()) as database, run.server() as url:
         engine, installed = (create_engine(database.url("psycopg")) for _ in range(2))
         fill(engine)
-        cache = TierCache(server.url, namespace="bench")
+        cache = TierCache(url, namespace=run.prefix)
         install(cache, installed)
         with cache.sync:
             flat = select(User).order_by(User.id)
@@ -89,7 +90,7 @@ def measure(*, quick: bool) -> list[Table]:
 
 def compared(
     title: str, engines: tuple[Engine, Engine], cache: TierCache, query: Select[Any], rounds: int
-) -> Table:
+) -> Result:
     engine, installed = engines
     name = f"users {'with posts' if 'relationship' in title else 'alone'}"
 

@@ -22,9 +22,10 @@ from pathlib import Path
 from sqlalchemy import Engine, String, create_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from bench.tables import Table, against
+from bench.results import Result, against
+from bench.runs import Run
 from tests.postgres import PostgresServer
-from tiercache import TierCache, embedded
+from tiercache import TierCache
 from tiercache.sqlalchemy import install
 
 OBJECTS = 1000
@@ -43,10 +44,10 @@ class User(Base):
     email: Mapped[str] = mapped_column(String(50))
 
 
-def measure(*, quick: bool) -> list[Table]:
-    rounds = 5 if quick else 40
-    with embedded.start() as server, databases() as urls:
-        cache = TierCache(server.url, namespace="bench")
+def measure(run: Run) -> list[Result]:
+    rounds = run.rounds(40, 5)
+    with run.server() as url, databases() as urls:
+        cache = TierCache(url, namespace=run.prefix)
         with cache.sync:
             return [table for name, url in urls.items() for table in of_database(name, url, cache, rounds)]
 
@@ -66,7 +67,7 @@ def databases() -> Iterator[dict[str, str]]:
             server.close()
 
 
-def of_database(name: str, url: str, cache: TierCache, rounds: int) -> Iterator[Table]:
+def of_database(name: str, url: str, cache: TierCache, rounds: int) -> Iterator[Result]:
     plain, installed, fenced = (create_engine(url) for _ in range(3))
     Base.metadata.create_all(plain)
     install(cache, installed)

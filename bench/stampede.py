@@ -24,9 +24,9 @@ from typing import Literal
 
 import redis
 
-from bench.tables import Table, percentile
-from tiercache import TierCache, embedded
-from tiercache.embedded import EmbeddedServer
+from bench.results import Result, percentile
+from bench.runs import Run
+from tiercache import TierCache
 
 PROCESSES, CALLERS, LOAD = 8, 100, 0.2
 HEAD_START = 0.1  # seconds from the order to the common instant
@@ -42,18 +42,20 @@ class Share:
     latencies: list[float]
 
 
-def measure(*, quick: bool) -> list[Table]:
-    rounds = 2 if quick else 7
-    with embedded.start() as server:
-        return [against_cold_keys(server, callers, rounds) for callers in ("tasks", "threads")]
+def measure(run: Run) -> list[Result]:
+    rounds = run.rounds(7, 2)
+    with run.server() as url:
+        return [against_cold_keys(url, run.prefix, callers, rounds) for callers in ("tasks", "threads")]
 
 
-def against_cold_keys(server: EmbeddedServer, callers: Callers, rounds: int) -> Table:
+def against_cold_keys(url: str, namespace: str, callers: Callers, rounds: int) -> Result:
     spawn = multiprocessing.get_context("spawn")
     pipes, workers = [], []
     for _ in range(PROCESSES):
         ours, theirs = spawn.Pipe()
-        worker = spawn.Process(target=work, args=(server.url, callers, theirs), daemon=True)
+        worker = spawn.Process(
+            target=work, args=(url, f"{namespace}-{callers}", callers, theirs), daemon=True
+        )
         worker.start()
         theirs.close()
         pipes.append(ours)
@@ -61,7 +63,7 @@ def against_cold_keys(server: EmbeddedServer, callers: Callers, rounds: int) -> 
     for pipe in pipes:
         pipe.recv()
     rows = []
-    with redis.Redis("127.0.0.1", server.port) as client:
+    with redis.Redis.from_url(url) as client:
         for round_ in range(rounds):
             rows.append(one_round(client, pipes, f"{callers}:{round_}"))
     for pipe in pipes:
@@ -82,7 +84,7 @@ def against_cold_keys(server: EmbeddedServer, callers: Callers, rounds: int) -> 
     middle = [median(row[i] for row in rows) for i in range(len(columns) - 1)]
     worst = [max(row[i] for row in rows) for i in range(len(columns) - 1)]
     title = f"{PROCESSES} processes x {CALLERS} {callers}, {rounds} rounds"
-    return Table(title, columns, [("median", *map(round, middle)), ("worst", *map(round, worst))])
+    return Result(title, columns, [("median", *map(round, middle)), ("worst", *map(round, worst))])
 
 
 def one_round(client: redis.Redis, pipes: list[Connection], key: str) -> list[float]:
@@ -109,9 +111,9 @@ def one_round(client: redis.Redis, pipes: list[Connection], key: str) -> list[fl
     ]
 
 
-def work(url: str, callers: Callers, pipe: Connection) -> None:
+def work(url: str, namespace: str, callers: Callers, pipe: Connection) -> None:
     """One process: warm up, then ask for each key that is named, at the instant that is named."""
-    cache = TierCache(url, namespace=f"bench-{callers}")
+    cache = TierCache(url, namespace=namespace)
     with cache.sync:
         if callers == "tasks":
             asyncio.run(ask_as_tasks(cache, pipe))

@@ -1,0 +1,130 @@
+"""`python -m bench [question ...]`: ask the questions, print the tables, keep every sample as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib
+import json
+import os
+import platform
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+from bench.runs import Run, silent
+from tiercache import embedded
+
+QUESTIONS = (
+    *("hit", "audit", "l2", "stampede", "delay", "barrier", "fence"),
+    *("sqlalchemy_entities", "sqlalchemy_writes"),
+)
+FOLDER = Path("build/bench")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Compare ratios, not times.")
+    parser.add_argument("questions", nargs="*", metavar="question", help=", ".join(QUESTIONS))
+    parser.add_argument("--quick", action="store_true", help="a few rounds; all of them in under two minutes")
+    parser.add_argument(
+        "--save", type=Path, metavar="FILE", help="where the JSON goes; build/bench/<date>.json"
+    )
+    parser.add_argument("--redis", metavar="URL", help="a server of yours; else each question starts its own")
+    arguments = parser.parse_args()
+    for name in arguments.questions:
+        if name not in QUESTIONS:
+            parser.error(f"no question is called {name!r}; there are {', '.join(QUESTIONS)}")
+    run = Run(quick=arguments.quick, redis=arguments.redis)
+    found = ask(arguments.questions or QUESTIONS, run)
+    path = arguments.save or FOLDER / f"{found['machine']['date'].replace(':', '')}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(found, indent=1) + "\n")
+    print(f"\nsaved: {path}")
+    failed = [name for name, entry in found["questions"].items() if entry["error"]]
+    if failed:
+        raise SystemExit(f"failed: {', '.join(failed)}")
+
+
+def ask(names: Sequence[str], run: Run) -> dict[str, Any]:
+    """What the JSON holds: the machine, and by question its text, its seconds and its results."""
+    here = {**machine(), "quick": run.quick, "load before": load()}
+    questions = {}
+    with progress(names, run) as begin:
+        for name in names:
+            begin(name)
+            questions[name] = answer(name, run)
+            text = questions[name]["question"].splitlines()[0]
+            print(
+                f"\n{name}: {text}", *map("\n{}".format, questions[name].pop("shown")), sep="\n", flush=True
+            )
+    return {"machine": {**here, "load after": load()}, "questions": questions}
+
+
+def answer(name: str, run: Run) -> dict[str, Any]:
+    run.absent.clear()
+    begun, results, error = time.perf_counter(), [], None
+    module = importlib.import_module(f"bench.{name}")
+    try:
+        results = module.measure(run)
+    except Exception as failure:  # the other questions are asked all the same
+        error = "".join(traceback.format_exception_only(failure)).strip()
+        traceback.print_exc()
+    return {
+        "question": module.__doc__ or "",
+        "seconds": round(time.perf_counter() - begun, 1),
+        "results": [asdict(result) for result in results],
+        "error": error,
+        "shown": [str(result) for result in results] or [error],
+    }
+
+
+@contextmanager
+def progress(names: Sequence[str], run: Run) -> Iterator[Callable[[str], None]]:
+    """A bar on a terminal, where rich is installed; gives what to call as a question begins."""
+    try:
+        import rich.progress as bars
+    except ImportError:
+        yield silent
+        return
+    columns = (bars.TextColumn("{task.description:<20}"), bars.BarColumn(), bars.MofNCompleteColumn())
+    with bars.Progress(*columns, bars.TimeElapsedColumn(), bars.TextColumn("{task.fields[step]}")) as bar:
+        task = bar.add_task("", total=len(names), step="")
+        run.progress = lambda text: bar.update(task, step=text)
+        begun: list[str] = []
+
+        def begin(name: str) -> None:
+            bar.update(task, completed=len(begun), description=name, step="")
+            begun.append(name)
+
+        yield begin
+        bar.update(task, completed=len(names), step="")
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on: the machine and the versions."""
+    with embedded.start() as server:
+        redis_server = server.version
+    installed = {found.name.lower(): found.version for found in distributions() if found.name}
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "machine": f"{platform.platform()}, {os.cpu_count()} cores",
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "server": f"{Path(embedded.find_binary()).name} {redis_server}",
+        "packages": {name: installed[name] for name in PACKAGES if name in installed},
+    }
+
+
+PACKAGES = ("tiercache", "redis", "hiredis", "orjson", "anyio")
+
+
+def load() -> str:
+    return "{:.1f} {:.1f} {:.1f}".format(*os.getloadavg())
+
+
+if __name__ == "__main__":
+    main()
