@@ -48,8 +48,10 @@ fuzz: .venv/for-work
 	mkdir -p build/fuzz
 	$(BIN)/python -m tests.fuzz.run build/fuzz/corpus -max_total_time=$(SECONDS) -max_len=20000 -artifact_prefix=build/fuzz/
 
-bench: .venv/for-work
+# Every question of bench/README.md, drawn as bench/report.html; less than 25 minutes.
+bench: .venv/for-bench
 	$(BIN)/python -m bench
+	$(BIN)/python -m bench.report
 
 # Real processes under real faults: the tables and the picture of docs/explanation/chaos.md; a quarter of an hour.
 chaos: .venv/for-work
@@ -76,6 +78,11 @@ check: test lint types examples model simulate chaos-short
 format: .venv/for-work
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# The rivals, too: apart from what the suite needs, as CI has no use for them.
+.venv/for-bench: .venv/for-work
+	$(PIP) install --editable '.[bench]'
+	@touch $@
 
 clean:
 	rm -rf .venv
