@@ -42,6 +42,8 @@ SETTINGS: list[Case] = [
     ({"timeout": 0}, "timeout must be a positive number"),
     ({"load_timeout": -1}, "load_timeout must be a positive number"),
     ({"on_lapse": "ignore"}, "'load'.*'raise', not 'ignore'"),
+    ({"compression": "gzip"}, "'zstd', 'lz4' or None, not 'gzip'"),
+    ({"compression_above": 0}, "whole number of at least 1, not 0"),
     ({"listen": "maybe"}, "True or False, not 'maybe'"),
     ({"namespace": ""}, "1 to 64 letters"),
     ({"namespace": "a b"}, "1 to 64 letters.*'a b'"),

@@ -70,6 +70,8 @@ class Node:
             load_timeout=settings.load_timeout,
             timeout=settings.timeout,
             raise_on_lapse=settings.on_lapse == "raise",
+            compression=settings.compression,
+            compression_above=settings.compression_above,
             is_cut_off=lambda: self.breaker.is_open,
             wakes_arrive=self.is_listening,
         )

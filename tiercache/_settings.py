@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import timedelta
+from importlib.util import find_spec
 from typing import Any, ClassVar, Literal, TypedDict
 
 from tiercache._errors import SettingError
@@ -36,6 +37,8 @@ class SettingArguments(TypedDict, total=False):
     listen: bool
     assume_no_failover_loss: bool
     audit: float | None
+    compression: Literal["zstd", "lz4"] | None
+    compression_above: int
 
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
@@ -142,6 +145,18 @@ def _on_lapse(value: object, name: str) -> str:
     return str(value)
 
 
+def _compression(value: object, name: str) -> str | None:
+    if value is not None and value not in ("zstd", "lz4"):
+        raise SettingError(f"{name} must be 'zstd', 'lz4' or None, not {value!r}")
+    package = {"zstd": "zstandard", "lz4": "lz4"}.get(str(value))
+    if package is not None and find_spec(package) is None:
+        raise SettingError(
+            f"{name}={value!r} needs the package {package}, which is not installed here: "
+            f"pip install 'tiercache[{value}]'"
+        )
+    return None if value is None else str(value)
+
+
 def namespace(value: object, name: str = "namespace") -> str:
     """A name for a set of entries: letters, digits and ._:- , at most 64 of them."""
     if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9._:-]{1,64}", value):
@@ -166,6 +181,8 @@ _CHECKS: dict[str, Callable[[object, str], Any]] = {
     "listen": _flag,
     "assume_no_failover_loss": _flag,
     "audit": _share_of_hits,
+    "compression": _compression,
+    "compression_above": _count(1),
 }
 
 
@@ -189,6 +206,8 @@ class Settings:
     listen: bool = True
     assume_no_failover_loss: bool = False
     audit: float | None = None  # fraction of hits that are compared with their source; None: no auditor
+    compression: Literal["zstd", "lz4"] | None = None  # of values in L2; None: stored as they are
+    compression_above: int = 4_096  # bytes of a value as it is stored, from which it is compressed
 
     OF_HANDLE: ClassVar = ("namespace", "ttl", "l1_ttl", "jitter")
     OF_NODE: ClassVar = (
@@ -202,6 +221,8 @@ class Settings:
         "listen",
         "assume_no_failover_loss",
         "audit",
+        "compression",
+        "compression_above",
     )
 
     @classmethod

@@ -22,6 +22,7 @@ from tests.fuzz.targets import (
     Point,
     Right,
 )
+from tiercache._core.compression import compress
 from tiercache._core.records import check_of
 
 SAMPLES: tuple[Any, ...] = (
@@ -98,6 +99,7 @@ BY_TARGET: dict[str, Any] = {
     "value": lambda: map(VALUES.encode, SAMPLES),
     "enveloped": lambda: (VALUES.encode(sample)[1:] for sample in SAMPLES),
     "linked": lambda: (VALUES.encode(sample)[1:] for sample in LINKED_SAMPLES),
+    "compressed": lambda: (compress(b"\n" + b"[1]," * 99, form) for form in ("zstd", "lz4")),
     "plain": lambda: iter((b'{"a":[1,2.5,null,true]}', b"[[[]]]")),
     "reply": replies,
     "address": lambda: (url.encode() for url in URLS),

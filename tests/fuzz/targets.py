@@ -35,6 +35,7 @@ from tiercache._core.commands import (
     Touch,
     Unlock,
 )
+from tiercache._core.compression import MAX_INFLATED, inflate
 from tiercache._core.fences import Fence, Unfence
 from tiercache._core.l1 import L1, Entry
 from tiercache._core.scripts import Names
@@ -328,6 +329,18 @@ def sentinel(data: bytes) -> None:
     assert isinstance(named.term, int)
 
 
+# ---- compressed payloads
+
+
+def compressed(data: bytes) -> None:
+    """Any bytes as a payload: the payload, or Unreadable, and never more than the limit in memory."""
+    try:
+        whole = inflate(data)
+    except Unreadable:
+        return
+    assert len(whole) <= max(MAX_INFLATED, len(data))
+
+
 # ---- addresses
 
 
@@ -370,4 +383,5 @@ TARGETS: tuple[Callable[[bytes], None], ...] = (
     question,
     sentinel,
     linked,
+    compressed,
 )

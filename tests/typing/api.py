@@ -202,11 +202,14 @@ def settings_are_known_by_name_and_type() -> None:
         listen=False,
         assume_no_failover_loss=True,
         audit=1e-5,
+        compression="zstd",
+        compression_above=4_096,
         private=True,
         clock=lambda: 0.0,
     )
     TierCache(l1_maxsise=10)  # type: ignore[call-arg]
     TierCache(l1_maxsize="10")  # type: ignore[arg-type]
+    TierCache(compression="gzip")  # type: ignore[arg-type]
     TierCache(on_lapse="explode")  # type: ignore[arg-type]
     TierCache(audit="1e-5")  # type: ignore[arg-type]
     TierCache(max_staleness=None)  # type: ignore[arg-type]

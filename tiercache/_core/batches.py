@@ -297,7 +297,7 @@ def _store_many(
         landing = landing_of(tiers, want, value, payload, stand, token)
         tiers.events["uncached"] += head == AWAY
         if head != AWAY and want.l2:
-            fills.append((want, flight, landing, fill_of(want, landing, owner)))
+            fills.append((want, flight, landing, fill_of(tiers, want, landing, owner)))
         elif head != AWAY:
             local.append((want, flight, landing))
         else:

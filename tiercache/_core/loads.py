@@ -13,6 +13,7 @@ from typing import Any
 
 from tiercache._core.coherence import Stand
 from tiercache._core.commands import Answer, Answers, Fill, Hit, KeyAsk, Read, Unlock
+from tiercache._core.compression import inflate
 from tiercache._core.flights import Flight, Landing, Load, ahead_of, current_load, running_load
 from tiercache._core.l1 import Entry
 from tiercache._core.looks import Look, Looked
@@ -120,14 +121,15 @@ def take_stored(
         tiers.events["retagged"] += 1
         return None
     try:
-        value = tiers.values.decode(stored.payload)
+        payload = inflate(stored.payload)
+        value = tiers.values.decode(payload)
     except Unreadable:
         tiers.events["unreadable"] += 1
         return None
     deps = deps_named(stored.tags, (want.key,))
     if tiers.core.withheld(deps) or tiers.core.bypassed(deps) or uncommitted(deps):
         return None
-    entry = made_entry(tiers, want, value, stored.payload, stand.at, left, head, stored)
+    entry = made_entry(tiers, want, value, payload, stand.at, left, head, stored)
     if want.l1 and tiers.core.insert(entry, stand, stand.at):
         file_alias(tiers, want, entry)
     return Landing(entry, deps, stand, stand.at, None, head), value
@@ -192,7 +194,7 @@ def load_and_fill(
         return landing_in_private(tiers, want, value, stand), value
     landing = landing_of(tiers, want, value, payload, stand, found.capped(proved))
     sent = tiers.clock()
-    fill = fill_of(want, landing, owner)
+    fill = fill_of(tiers, want, landing, owner)
     try:
         filled = yield from ask(fill)
     except L2Unavailable as error:
@@ -212,16 +214,17 @@ def unfilled(tiers: Tiers, error: L2Unavailable, entries: int = 1) -> None:
         tiers.unstored = str(error)
 
 
-def fill_of(want: Want, landing: Landing, owner: str) -> Fill:
+def fill_of(tiers: Tiers, want: Want, landing: Landing, owner: str) -> Fill:
+    payload = tiers.for_l2(landing.payload)
     return Fill(
         landing.stand.epoch,
         landing.token or 0,
         owner,
         ttl_ms(want.ttl),
         want.key,
-        check_of(want.key, want.tags, landing.payload),
+        check_of(want.key, want.tags, payload),
         want.print or 0,
-        landing.payload,
+        payload,
         want.tags,
     )
 

@@ -11,6 +11,7 @@ from itertools import count
 from typing import Any, Protocol
 
 from tiercache._core.coherence import Coherence
+from tiercache._core.compression import Format, compress
 from tiercache._core.flights import Board
 from tiercache._core.l1 import Entry
 from tiercache._core.plan import Call
@@ -97,6 +98,8 @@ class Tiers:
     cap: int = 100_000  # tags whose last invalidation Redis remembers, 135 bytes each
     key_cap: int = 10_000  # keys likewise; only loads under way and replays need them
     raise_on_lapse: bool = False
+    compression: Format | None = None  # of what L2 stores
+    compression_above: int = 0  # bytes of a payload from which it is compressed
     is_cut_off: Callable[[], bool] = lambda: False  # Redis lately did not answer, and is left alone
     wakes_arrive: Callable[[], bool] = lambda: False
     board: Board = field(init=False)
@@ -111,6 +114,12 @@ class Tiers:
     def __post_init__(self) -> None:
         self.board = Board(self.load_timeout)
         self.syncs = Board(self.timeout)
+
+    def for_l2(self, payload: bytes) -> bytes:
+        """*payload* as L2 stores it."""
+        if self.compression is None or len(payload) < self.compression_above:
+            return payload
+        return compress(payload, self.compression)
 
     def forget(self) -> None:
         """After a fork, in the child: whoever flew or waited is gone with the parent's threads."""

@@ -194,6 +194,7 @@ def _take_set(tiers: Tiers, one: tuple[Want, object, bytes], record: Recorded, s
 
 
 def _set_of(tiers: Tiers, want: Want, payload: bytes, place: Token) -> Set:
+    payload = tiers.for_l2(payload)
     check = check_of(want.key, want.tags, payload)
     return Set(
         place.epoch, place.number, ttl_ms(want.ttl), want.key, check, payload, want.tags, tiers.key_cap
