@@ -174,6 +174,19 @@ def test_a_server_that_does_not_answer_is_given_up_in_time(connect: Connect, rel
     assert transport.breaker.is_open
 
 
+def test_a_reply_of_which_a_part_does_not_come_is_given_up_in_time(connect: Connect, relay: Relay) -> None:
+    transport = connect(relay.port, timeout=SHORT)
+    ask(transport, sync())
+    relay.once(lambda reply: reply[:-1])
+    relay.scripts = 0
+    begun = time.monotonic()
+
+    with pytest.raises(L2Unavailable, match="Timeout"):
+        ask(transport, sync())
+    assert time.monotonic() - begun < SHORT + 2
+    assert relay.scripts == 1
+
+
 def test_a_server_that_does_not_answer_is_not_asked_again(connect: Connect, relay: Relay) -> None:
     transport = connect(relay.port, timeout=SHORT)
     ask(transport, sync())

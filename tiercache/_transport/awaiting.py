@@ -27,11 +27,9 @@ from tiercache._transport.blocking import FAILURES
 from tiercache._transport.breaker import Breaker
 from tiercache._transport.replies import (
     Request,
-    WireCommand,
     answered,
     circuit_open,
     no_connection,
-    packed,
     unreachable,
 )
 
@@ -199,10 +197,10 @@ class Awaiting:
 
     async def _exchange(self, connection: Connection, request: Request) -> list[Any]:
         try:
-            raw = await _send(connection, request.wire())
+            raw = await _send(connection, request.wire(), request.count)
             unknown = request.unknown(raw)
             if unknown:
-                in_full = await _send(connection, request.wire_in_full(unknown))
+                in_full = await _send(connection, request.wire_in_full(unknown), len(unknown))
                 for place, reply in zip(unknown, in_full, strict=True):
                     raw[place] = reply
         except BaseException:
@@ -226,10 +224,10 @@ class Awaiting:
             await self.close()
 
 
-async def _send(connection: Connection, wire: list[WireCommand]) -> list[Any]:
-    await connection.send_packed_command(packed(wire), check_health=False)
+async def _send(connection: Connection, wire: bytes, count: int) -> list[Any]:
+    await connection.send_packed_command([wire], check_health=False)
     replies = []
-    for _ in wire:
+    for _ in range(count):
         try:
             replies.append(await connection.read_response())
         except ResponseError as refusal:

@@ -8,31 +8,24 @@ time is not asked again by this call.
 from __future__ import annotations
 
 import inspect
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import wait
 from typing import Any
 
-from redis.connection import Connection
 from redis.exceptions import ConnectionError as BrokenConnection
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeout
 
+from tiercache._core.commands import Command
 from tiercache._core.flights import current_load
+from tiercache._core.looks import Look
 from tiercache._core.plan import TIMED_OUT, Ask, Call, Join, Step, Tell
 from tiercache._core.scripts import Names
 from tiercache._errors import L2Unavailable
 from tiercache._transport.address import Address
 from tiercache._transport.breaker import Breaker
-from tiercache._transport.replies import (
-    Request,
-    WireCommand,
-    answered,
-    circuit_open,
-    no_connection,
-    packed,
-    unreachable,
-)
+from tiercache._transport.replies import Request, answered, circuit_open, unreachable
+from tiercache._transport.wire import Wire, Wires
 
 FAILURES = (RedisError, OSError)
 
@@ -51,111 +44,78 @@ class Blocking:
         prober: bool = False,
     ) -> None:
         self._address, self._names, self._breaker, self._clock = address, names, breaker, clock
-        self._size, self._prober = pool_size, prober
-        self._free: list[Connection] = []
-        self._places = threading.BoundedSemaphore(pool_size)
-        self._closed = False
+        self._prober = prober
+        self._wires = Wires(pool_size, address.timeout)
 
     def perform(self, step: Step) -> Any:
         match step:
             case Ask(commands):
-                return self._ask(Request(commands, self._names))
+                return self._ask(commands)
             case Call():
                 return call(step)
             case Join():
                 return join(step)
             case Tell(commands):
                 try:
-                    self._ask(Request(commands, self._names))
+                    self._ask(commands)
                 except L2Unavailable:
                     return None
 
     def close(self) -> None:
         """Close the connections that are not in use; those that are close when they come back."""
-        self._closed = True
-        while (connection := self._take()) is not None:
-            connection.disconnect()
+        self._wires.close()
 
     def forget(self, breaker: Breaker) -> None:
         """After a fork, in the child: the sockets are the parent's, and are closed without a word."""
         self._breaker = breaker
-        free, self._free = self._free, []
-        self._places = threading.BoundedSemaphore(self._size)
-        for connection in free:
-            connection.disconnect()  # redis-py does not shut down a socket of another process
+        self._wires.abandon()
 
-    def _ask(self, request: Request) -> list[Any]:
-        if not self._breaker.admits(self._clock(), prober=self._prober):
-            raise circuit_open(self._breaker.reason)
-        was_open = self._breaker.is_open
-        if not self._places.acquire(timeout=self._address.timeout):
-            raise no_connection(self._size, self._address.timeout)
+    def _ask(self, commands: Sequence[Command[Any] | Look]) -> list[Any]:
+        request, breaker = Request(commands, self._names), self._breaker
+        was_open = breaker.is_open
+        if was_open and not breaker.admits(self._clock(), prober=self._prober):
+            raise circuit_open(breaker.reason)
+        wire = self._wires.take()
         try:
-            if self._breaker.is_open and not was_open:  # while this call waited for its place
-                raise circuit_open(self._breaker.reason)
-            results = self._round_trip(request)
+            if breaker.is_open and not was_open:  # while this call waited for its place
+                raise circuit_open(breaker.reason)
+            results = self._round_trip(wire, request)
         except FAILURES as error:
-            self._breaker.failed(self._clock(), error)
+            breaker.failed(self._clock(), error)
             raise unreachable(error) from error
         finally:
-            self._places.release()
-        self._breaker.answered()
+            self._wires.give(wire)
+        if breaker.is_open:
+            breaker.answered()
         return answered(results)
 
-    def _take(self) -> Connection | None:
-        """An idle connection; None where there is none, or another thread was faster."""
-        while True:
+    def _round_trip(self, wire: Wire, request: Request) -> list[Any]:
+        if wire.leads_to(self._address):
             try:
-                connection = self._free.pop()
-            except IndexError:
-                return None
-            if self._address.leads_to(connection):
-                return connection
-            connection.disconnect()
-
-    def _round_trip(self, request: Request) -> list[Any]:
-        connection = self._take()
-        if connection is not None:
-            try:
-                return self._exchange(connection, request)
+                return self._exchange(wire, request)
             except RedisTimeout:
                 raise
             except (BrokenConnection, OSError):
                 if not request.repeatable:
                     raise
-        return self._exchange(self._address.open(), request)
+        wire.open(self._address)
+        return self._exchange(wire, request)
 
-    def _exchange(self, connection: Connection, request: Request) -> list[Any]:
+    def _exchange(self, wire: Wire, request: Request) -> list[Any]:
         try:
-            raw = _send(connection, request.wire())
+            raw = wire.exchange(request.wire(), request.count)
             unknown = request.unknown(raw)
             if unknown:
-                for place, reply in zip(
-                    unknown, _send(connection, request.wire_in_full(unknown)), strict=True
-                ):
+                in_full = wire.exchange(request.wire_in_full(unknown), len(unknown))
+                for place, reply in zip(unknown, in_full, strict=True):
                     raw[place] = reply
         except BaseException:
-            connection.disconnect()  # a reply may still be on its way
+            wire.close()  # a reply may still be on its way
             raise
         results = request.results(raw)
-        if request.keeps and self._address.leads_to(connection):
-            self._free.append(connection)
-            if self._closed:  # looked at after the append, as close() looks for it after it said so
-                self.close()
-        else:
-            connection.disconnect()
+        if not (request.keeps and wire.leads_to(self._address)):
+            wire.close()
         return results
-
-
-def _send(connection: Connection, wire: list[WireCommand]) -> list[Any]:
-    connection.send_packed_command(packed(wire), check_health=False)
-    replies = []
-    for _ in wire:
-        try:
-            replies.append(connection.read_response())
-        except ResponseError as refusal:
-            replies.append(refusal)
-    return replies
 
 
 def join(step: Join) -> Any:

@@ -3,23 +3,45 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import hiredis
-from redis.exceptions import MasterDownError, NoScriptError, ReadOnlyError, ResponseError
+from redis.connection import DefaultParser
+from redis.exceptions import ConnectionError as BrokenConnection
+from redis.exceptions import InvalidResponse, MasterDownError, NoScriptError, ReadOnlyError, ResponseError
 
-from tiercache._core.commands import Command
+from tiercache._core.commands import Command, Parts
 from tiercache._core.looks import Look
-from tiercache._core.scripts import Names, Script
+from tiercache._core.scripts import Names
 from tiercache._errors import L2Refused, L2Unavailable
 
 WireCommand = tuple[Any, ...]
+_MISSING = object()
 
 
-def packed(wire: Sequence[WireCommand]) -> list[bytes]:
+def packed(wire: Sequence[WireCommand]) -> bytes:
     """The bytes of *wire*, in one piece; redis-py's own packing takes 7 us for what this does in one."""
-    return [b"".join(map(hiredis.pack_command, wire))]
+    return b"".join(map(hiredis.pack_command, wire))
+
+
+def new_reader() -> hiredis.Reader:
+    """What makes replies of the bytes that came on one connection; an error among them is redis-py's own."""
+    return hiredis.Reader(
+        protocolError=InvalidResponse, replyError=DefaultParser.parse_error, notEnoughData=_MISSING
+    )
+
+
+def taken(reader: hiredis.Reader, replies: list[Any], count: int) -> bool:
+    """Add what *reader* has to *replies*; whether there are *count* of them now."""
+    while len(replies) < count:
+        reply = reader.gets()
+        if reply is _MISSING:
+            return False
+        if isinstance(reply, BrokenConnection):  # such as: it still loads its data, or has too many clients
+            raise reply
+        replies.append(reply)
+    return True
 
 
 class Request:
@@ -27,55 +49,71 @@ class Request:
 
     def __init__(self, commands: Sequence[Command[Any] | Look], names: Names) -> None:
         self.commands = commands
-        self._looks = [look.plain(names) for look in commands if isinstance(look, Look)]
-        self._parts = [command.parts(names) for command in commands if not isinstance(command, Look)]
+        self.repeatable = True
         # False: a reply did not fit its command, so the connection's next one is another's; or the server
         # turned a write away, and behind its name may be another by now.
         self.keeps = True
+        self._parts: list[Parts | None] = []  # one a reply; None: not of a script
+        self._wire: list[WireCommand] = []
+        for command in commands:
+            if isinstance(command, Look):
+                plain = command.plain(names)
+                self._wire += plain
+                self._parts += [None] * len(plain)
+            else:
+                parts = command.parts(names)
+                script, keys, args = parts
+                self.repeatable = self.repeatable and script.repeatable
+                self._wire.append(("EVALSHA", script.sha, len(keys), *keys, *args))
+                self._parts.append(parts)
+        self.count = len(self._parts)  # of the replies
 
-    @property
-    def repeatable(self) -> bool:
-        return all(script.repeatable for script, _, _ in self._parts)
-
-    def wire(self) -> list[WireCommand]:
-        if self._looks:
-            return [command for look in self._looks for command in look]
-        return [_call("EVALSHA", script.sha, keys, args) for script, keys, args in self._parts]
+    def wire(self) -> bytes:
+        return packed(self._wire)
 
     def unknown(self, raw: Sequence[Any]) -> list[int]:
-        """The places of the commands whose script the server does not know; EVAL teaches it."""
-        return [i for i, reply in enumerate(raw) if isinstance(reply, NoScriptError)]
+        """The places of the replies that say that a script is not known; EVAL teaches it."""
+        return [i for i, reply in enumerate(raw) if isinstance(reply, NoScriptError) and self._parts[i]]
 
-    def wire_in_full(self, places: Sequence[int]) -> list[WireCommand]:
-        def call(script: Script, keys: tuple[str, ...], args: tuple[Any, ...]) -> WireCommand:
-            return _call("EVAL", script.source, keys, args)
-
-        return [call(*self._parts[i]) for i in places]
+    def wire_in_full(self, places: Sequence[int]) -> bytes:
+        calls = []
+        for place in places:
+            parts = self._parts[place]
+            assert parts is not None
+            script, keys, args = parts
+            calls.append(("EVAL", script.source, len(keys), *keys, *args))
+        return packed(calls)
 
     def results(self, raw: Sequence[Any]) -> list[Any]:
         """The typed replies, an L2Refused in the place of each that is an error or not our script's."""
-        results: list[Any] = []
-        if self._looks:
-            errors = [reply for reply in raw if isinstance(reply, ResponseError)]
-            raw = [errors[0] if errors else list(raw)]
-        for command, reply in zip(self.commands, raw, strict=True):
-            act = type(command).__name__.lower()
-            if isinstance(reply, ResponseError):
-                if _is_turned_away(reply):
-                    self.keeps = False
-                advice = _advice(str(reply))
-                results.append(_refused(f"Redis refused a {act}: {reply}{advice}", reply))
-                continue
-            try:
-                results.append(command.parse(reply))
-            except (ValueError, TypeError, AttributeError, OverflowError) as error:
+        if len(self.commands) == len(self._parts):
+            return [self._result(*each) for each in zip(self.commands, raw, strict=True)]
+        return [self._result(*each) for each in zip(self.commands, self._gathered(raw), strict=True)]
+
+    def _gathered(self, raw: Sequence[Any]) -> Iterator[Any]:
+        """One reply a command: that to a look has three within, or is the first error among them."""
+        rest = iter(raw)
+        for command in self.commands:
+            if isinstance(command, Look):
+                three = [next(rest), next(rest), next(rest)]
+                yield next((reply for reply in three if isinstance(reply, ResponseError)), three)
+            else:
+                yield next(rest)
+
+    def _result(self, command: Command[Any] | Look, reply: Any) -> Any:
+        if isinstance(reply, ResponseError):
+            if _is_turned_away(reply):
                 self.keeps = False
-                results.append(
-                    _refused(
-                        f"Redis gave a {act} an answer that is not our script's: {reprlib.repr(reply)}", error
-                    )
-                )
-        return results
+            act = type(command).__name__.lower()
+            return _refused(f"Redis refused a {act}: {reply}{_advice(str(reply))}", reply)
+        try:
+            return command.parse(reply)
+        except (ValueError, TypeError, AttributeError, OverflowError) as error:
+            self.keeps = False
+            act = type(command).__name__.lower()
+            return _refused(
+                f"Redis gave a {act} an answer that is not our script's: {reprlib.repr(reply)}", error
+            )
 
 
 def answered(results: list[Any]) -> list[Any]:
@@ -107,10 +145,6 @@ def _advice(error: str) -> str:
     if "NOPERM" in error or "permission" in error:
         return "; docs/howto/operate.md has the ACL rule"
     return ""
-
-
-def _call(verb: str, script: str, keys: tuple[str, ...], args: tuple[Any, ...]) -> WireCommand:
-    return (verb, script, len(keys), *keys, *args)
 
 
 def circuit_open(reason: str | None) -> L2Unavailable:

@@ -56,9 +56,8 @@ class SentinelAddress(Address):
         self._service, self._sentinels, self._known = service, tuple(sentinels), Known(sentinels)
         # Two questions in one piece: the first names the new primary as soon as there is one, where the
         # second, which has the term, goes on with the old one until the other replicas have moved.
-        self._question = packed(
-            [("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service), ("SENTINEL", "MASTER", service)]
-        )
+        questions = [("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service), ("SENTINEL", "MASTER", service)]
+        self._question = [packed(questions)]
 
     @classmethod
     def of_url(cls, url: str, timeout: float) -> SentinelAddress:

@@ -1,0 +1,179 @@
+"""The connections of the blocking world, and the exchange on one: bytes out, so many replies in.
+
+redis-py opens them, with TLS, AUTH, SELECT and all; then its socket is used directly. Its own
+way of sending a command and reading the reply takes as long as the server and the socket do.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections import deque
+from typing import Any
+
+import hiredis
+from redis.connection import Connection
+from redis.exceptions import ConnectionError as BrokenConnection
+from redis.exceptions import TimeoutError as RedisTimeout
+
+from tiercache._transport.address import Address
+from tiercache._transport.replies import new_reader, no_connection, taken
+
+RECEIVE_BYTES = 65_536  # at once
+SENT_AT_ONCE_BYTES = 16_384  # what any socket takes without waiting for its reader
+
+
+class Wire:
+    """A place for one connection, which may be open; for one thread at a time."""
+
+    # Of the open connection.
+    _socket: socket.socket
+    _timeout: float
+    _reader: hiredis.Reader
+    _buffer: bytearray
+
+    def __init__(self) -> None:
+        self._connection: Connection | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self._connection is not None
+
+    def leads_to(self, address: Address) -> bool:
+        """Whether it is open, and still leads where *address* does."""
+        return self._connection is not None and address.leads_to(self._connection)
+
+    def open(self, address: Address) -> None:
+        self.close()
+        self._connection = connection = address.open()
+        assert connection._sock is not None
+        self._socket = connection._sock
+        self._timeout = address.timeout
+        self._reader, self._buffer = new_reader(), bytearray(RECEIVE_BYTES)
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.disconnect()  # which does not shut down a socket of another process
+
+    def exchange(self, data: bytes, count: int) -> list[Any]:
+        """The *count* replies to *data*, the server's refusals among them; the timeout is for all of it.
+
+        It must be closed after any error: a reply may still be on its way.
+        """
+        give_up = time.monotonic() + self._timeout
+        replies: list[Any] = []
+        receive, buffer, reader = self._socket.recv_into, self._buffer, self._reader
+        try:
+            self._socket.sendall(data)
+            shortened = len(data) > SENT_AT_ONCE_BYTES and self._shorten(give_up)
+            while True:
+                size = receive(buffer)
+                if not size:
+                    raise BrokenConnection("Connection closed by server.")
+                reader.feed(buffer, 0, size)  # type: ignore[arg-type]  # it takes any buffer
+                if taken(reader, replies, count):
+                    break
+                shortened = self._shorten(give_up)
+            if shortened:
+                self._socket.settimeout(self._timeout)
+        except TimeoutError as error:
+            raise RedisTimeout(f"Timeout: no answer within {self._timeout} s") from error
+        if reader.has_data():
+            self.close()  # one reply too many: each further request would get that of the one before it
+        return replies
+
+    def _shorten(self, give_up: float) -> bool:
+        """Let the next wait end at *give_up*."""
+        left = give_up - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._socket.settimeout(left)
+        return True
+
+
+class _Waiter:
+    def __init__(self) -> None:
+        self.wire: Wire | None = None
+        self.served = threading.Lock()  # released once `wire` is there
+        self.served.acquire()
+
+
+class Wires:
+    """A fixed number of places, the one used last first; who finds none free waits for its turn."""
+
+    def __init__(self, size: int, timeout: float) -> None:
+        self._size, self._timeout = size, timeout
+        self._closed = False
+        self.forget()
+
+    def take(self) -> Wire:
+        """A place of the caller's own, until it is given back; L2Unavailable if none is free in time."""
+        if not self._queue:
+            try:
+                return self._free.pop()
+            except IndexError:
+                pass
+        return self._wait()
+
+    def give(self, wire: Wire) -> None:
+        if wire.is_open:
+            self._free.append(wire)
+            if self._closed:  # looked at after the append, as close() looks for it after it said so
+                self.close()
+        else:
+            self._free.insert(0, wire)
+        if self._queue:
+            with self._lock:
+                self._serve()
+
+    def close(self) -> None:
+        """Close the connections that are not in use; those that are close when they come back."""
+        self._closed = True
+        found = []
+        while True:
+            try:
+                found.append(self._free.pop())
+            except IndexError:
+                break
+        for wire in found:
+            wire.close()
+            self.give(wire)
+
+    def forget(self) -> None:
+        """Have none open, and nobody that waits."""
+        self._free = [Wire() for _ in range(self._size)]
+        self._lock = threading.Lock()
+        self._queue: deque[_Waiter] = deque()  # changed under `_lock`
+
+    def abandon(self) -> None:
+        """After a fork, in the child: the sockets are the parent's, and are closed without a word."""
+        free = self._free
+        self.forget()
+        for wire in free:
+            wire.close()
+
+    def _wait(self) -> Wire:
+        waiter = _Waiter()
+        with self._lock:
+            self._queue.append(waiter)
+            # After the append: who gives a place back looks at the queue after it did.
+            self._serve()
+        if not waiter.served.acquire(timeout=self._timeout):
+            with self._lock:
+                if waiter.wire is None:
+                    self._queue.remove(waiter)
+                    raise no_connection(self._size, self._timeout)
+        assert waiter.wire is not None
+        return waiter.wire
+
+    def _serve(self) -> None:
+        while self._queue:
+            try:
+                wire = self._free.pop()
+            except IndexError:
+                return
+            waiter = self._queue.popleft()
+            waiter.wire = wire
+            waiter.served.release()
