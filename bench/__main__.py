@@ -8,23 +8,26 @@ import importlib
 import json
 import os
 import platform
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
+from bench.contenders import every_contender
+from bench.contenders.facade import version_of
 from bench.runs import Run, silent
 from tiercache import embedded
 
 QUESTIONS = (
-    *("hit", "audit", "l2", "stampede", "delay", "barrier", "fence"),
+    *("hit", "hit_rate", "audit", "l2", "stampede", "delay", "barrier", "fence"),
     *("sqlalchemy_entities", "sqlalchemy_writes"),
 )
 FOLDER = Path("build/bench")
+BESIDE = ("redis", "hiredis", "orjson", "anyio")  # what tiercache stands on
 
 
 def main() -> None:
@@ -88,11 +91,18 @@ def progress(names: Sequence[str], run: Run) -> Iterator[Callable[[str], None]]:
     """A bar on a terminal, where rich is installed; gives what to call as a question begins."""
     try:
         import rich.progress as bars
+        from rich.console import Console
     except ImportError:
         yield silent
         return
-    columns = (bars.TextColumn("{task.description:<20}"), bars.BarColumn(), bars.MofNCompleteColumn())
-    with bars.Progress(*columns, bars.TimeElapsedColumn(), bars.TextColumn("{task.fields[step]}")) as bar:
+    columns: tuple[bars.ProgressColumn, ...] = (
+        bars.TextColumn("{task.description:<20}"),
+        bars.BarColumn(),
+        bars.MofNCompleteColumn(),
+        bars.TimeElapsedColumn(),
+        bars.TextColumn("{task.fields[step]}"),
+    )
+    with bars.Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("", total=len(names), step="")
         run.progress = lambda text: bar.update(task, step=text)
         begun: list[str] = []
@@ -109,17 +119,29 @@ def machine() -> dict[str, Any]:
     """What the figures depend on: the machine and the versions."""
     with embedded.start() as server:
         redis_server = server.version
-    installed = {found.name.lower(): found.version for found in distributions() if found.name}
+    rivals = {package for contender in every_contender() for package in contender.packages}
+    versions = {name: version_of(name) for name in ("tiercache", *BESIDE, *sorted(rivals - {"tiercache"}))}
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "machine": f"{platform.platform()}, {os.cpu_count()} cores",
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores{processor()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "server": f"{Path(embedded.find_binary()).name} {redis_server}",
-        "packages": {name: installed[name] for name in PACKAGES if name in installed},
+        "settings": {
+            contender.name: contender.setting for contender in every_contender() if contender.setting
+        },
+        "packages": {name: version for name, version in versions.items() if version is not None},
     }
 
 
-PACKAGES = ("tiercache", "redis", "hiredis", "orjson", "anyio")
+def processor() -> str:
+    """Its model, where Linux tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    return next(
+        (f" of {line.partition(':')[2].strip()}" for line in lines if line.startswith("model name")), ""
+    )
 
 
 def load() -> str:

@@ -13,17 +13,19 @@ itself, a load or four of them, is your loader's.
 from __future__ import annotations
 
 import asyncio
-import timeit
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Sequence
 from math import inf
+from typing import Any
 
-from bench.hit import CALLS, name_of, timed
+from bench.hit import name_later, name_of
 from bench.results import Result, against
 from bench.runs import Run
+from bench.timing import loop_of, without_gc
 from tiercache import TierCache
 from tiercache._core.coherence import ANY_EPOCH
 
-DRAWN = CALLS // 100  # calls a round of the slow candidate
+CALLS = 100_000  # a candidate and a round
+AUDITS = {"off": None, "not drawn": 1e-9, "drawn": 1.0, "during an audit's load": None}
 
 
 def measure(run: Run) -> list[Result]:
@@ -31,13 +33,12 @@ def measure(run: Run) -> list[Result]:
     with run.server() as url:
         caches = {
             name: TierCache(url, namespace=f"{run.prefix}{i}", audit=audit)
-            for i, (name, audit) in enumerate(
-                {"off": None, "not drawn": 1e-9, "drawn": 1.0, "during an audit's load": None}.items()
-            )
+            for i, (name, audit) in enumerate(AUDITS.items())
         }
         core = caches["during an audit's load"]._node.tiers.core
         try:
-            tables = [blocking(caches, rounds), asyncio.run(awaiting(caches, rounds))]
+            turns = list(run.turns(caches, rounds))
+            tables = [blocking(caches, turns, run), asyncio.run(awaiting(caches, turns, run))]
             assert core.open_until == -inf
         finally:
             for cache in caches.values():
@@ -51,34 +52,33 @@ def warmed(name: str, cache: TierCache) -> None:
         core.begin_load(ANY_EPOCH, inf)
 
 
-def calls_of(name: str) -> int:
-    return DRAWN if name == "drawn" else CALLS
+def calls_of(name: str, run: Run) -> int:
+    return run.calls(CALLS // 100 if name == "drawn" else CALLS)
 
 
-def blocking(caches: dict[str, TierCache], rounds: int) -> Result:
-    functions: dict[str, Callable[[int], str]] = {n: c.cached(ttl=600)(name_of) for n, c in caches.items()}
+def blocking(caches: dict[str, TierCache], turns: Sequence[Sequence[str]], run: Run) -> Result:
+    loop = loop_of("f(7)", is_async=False)
+    functions: dict[str, Callable[..., Any]] = {n: c.cached(ttl=600)(name_of) for n, c in caches.items()}
     times: dict[str, list[float]] = {name: [] for name in caches}
-    for _ in range(rounds):
-        for name, function in functions.items():
-            function(7)
+    for order in turns:
+        for name in order:
+            calls = calls_of(name, run)
+            functions[name](7)
             warmed(name, caches[name])
-            taken = timeit.timeit("f(7)", globals={"f": function}, number=calls_of(name))
-            times[name].append(taken * CALLS / calls_of(name))
-    return against("L1 hit with an auditor, def", times, calls=CALLS, unit="ns")
+            with without_gc():
+                times[name].append(loop(functions[name], range(calls)) / calls)
+    return against("hit with an auditor, def", times, calls=1, unit="ns", log=True)
 
 
-async def awaiting(caches: dict[str, TierCache], rounds: int) -> Result:
-    async def name_later(user_id: int) -> str:
-        return name_of(user_id)
-
-    functions: dict[str, Callable[[int], Awaitable[str]]] = {
-        n: c.cached(ttl=600)(name_later) for n, c in caches.items()
-    }
+async def awaiting(caches: dict[str, TierCache], turns: Sequence[Sequence[str]], run: Run) -> Result:
+    loop = loop_of("f(7)", is_async=True)
+    functions: dict[str, Callable[..., Any]] = {n: c.cached(ttl=600)(name_later) for n, c in caches.items()}
     times: dict[str, list[float]] = {name: [] for name in caches}
-    for _ in range(rounds):
-        for name, function in functions.items():
-            await function(7)
+    for order in turns:
+        for name in order:
+            calls = calls_of(name, run)
+            await functions[name](7)
             warmed(name, caches[name])
-            taken = await timed(function, calls_of(name))
-            times[name].append(taken * CALLS / calls_of(name))
-    return against("L1 hit with an auditor, async def", times, calls=CALLS, unit="ns")
+            with without_gc():
+                times[name].append(await loop(functions[name], range(calls)) / calls)
+    return against("hit with an auditor, async def", times, calls=1, unit="ns", log=True)

@@ -1,111 +1,152 @@
-"""What does a hit in L1 cost?
+"""What does a hit in the process's own tier cost?
 
-Workload: a decorated function of one int argument, called again and again with the same one; its
-value is a str, which is handed out as it is. Everything is on: the lease, the expiry, the LRU
-stamp, the counters, the listener thread and its syncs.
+Workload: a decorated function that is called again and again with the same arguments: one int; two and a
+keyword; a str; and one whose value is a dict of some 200 bytes, which a caller may change. Then Zipf:
+10,000 keys, drawn with exponent 1, through a tier that holds 1,000.
 
-How to read it: `lru_cache` is C, checks no clock and never expires; the bare wrapper is the least
-that a decorator in Python can do: `*args, **kwargs` and one dict. An `async def` over a dict is
-the least that a coroutine can. `x` is the multiple of the first line, as a median over the rounds.
+How to read it: `x` is the multiple of the first line, as a median of the ratios within a round.
+`lru_cache` is C, checks no clock and never expires; the bare wrapper is the least that a decorator in
+Python can do, an `async def` over a dict the least that a coroutine can. tiercache runs as it does in
+production, on a Redis with everything on: lease, expiry, LRU stamps, counters, the listener thread.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
-import gc
-import time
-import timeit
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
+from bench import zipf
+from bench.contenders import IN_MEMORY_ASYNC, IN_MEMORY_SYNC
+from bench.contenders.facade import Place
+from bench.contenders.hand_written import LruCacheDeepCopied, LruCachePickled
 from bench.results import Result, against
 from bench.runs import Run
-from tiercache import TierCache
+from bench.timing import Plan, Wrapped, async_times, sync_times
 
-CALLS = 100_000  # a candidate and a round
-
-
-def measure(run: Run) -> list[Result]:
-    rounds = run.rounds(25, 5)
-    with run.server() as url:
-        cache = TierCache(url, namespace=run.prefix)
-        with cache.sync:
-            return [blocking(cache, rounds), asyncio.run(awaiting(cache, rounds))]
+ROUNDS = 40
 
 
 def name_of(user_id: int) -> str:
     return f"user {user_id}"
 
 
-def blocking(cache: TierCache, rounds: int) -> Result:
-    candidates: dict[str, Callable[[int], str]] = {
-        "functools.lru_cache": functools.lru_cache(name_of),
-        "bare wrapper over a dict": bare(name_of),
-        "tiercache": cache.cached(ttl=600)(name_of),
+async def name_later(user_id: int) -> str:
+    return f"user {user_id}"
+
+
+def label(number: int, language: str, *, short: bool) -> str:
+    return f"label {number} {language} {short}"
+
+
+async def label_later(number: int, language: str, *, short: bool) -> str:
+    return label(number, language, short=short)
+
+
+def greeting(name: str) -> str:
+    return f"hello {name}"
+
+
+async def greeting_later(name: str) -> str:
+    return greeting(name)
+
+
+def profile(user_id: int) -> dict[str, Any]:
+    return {
+        "id": user_id,
+        "name": "Ada Lovelace",
+        "email": "ada@example.org",
+        "roles": ["admin", "editor", "reader"],
+        "active": True,
+        "balance": 1234.5,
+        "address": {"street": "12 St James's Square", "city": "London", "country": "GB"},
     }
-    times: dict[str, list[float]] = {name: [] for name in candidates}
-    for _ in range(rounds):
-        for name, function in candidates.items():
-            function(7)
-            times[name].append(timeit.timeit("f(7)", globals={"f": function}, number=CALLS))
-    return against("L1 hit, def", times, calls=CALLS, unit="ns")
 
 
-async def awaiting(cache: TierCache, rounds: int) -> Result:
-    table = {7: name_of(7)}
-
-    async def from_dict(user_id: int) -> str:
-        return table[user_id]
-
-    async def name_later(user_id: int) -> str:
-        return name_of(user_id)
-
-    candidates: dict[str, Callable[[int], Awaitable[str]]] = {
-        "bare async def over a dict": from_dict,
-        "bare wrapper over a dict": bare_async(name_later),
-        "tiercache": cache.cached(ttl=600)(name_later),
-    }
-    times: dict[str, list[float]] = {name: [] for name in candidates}
-    for _ in range(rounds):
-        for name, function in candidates.items():
-            await function(7)
-            times[name].append(await timed(function))
-    return against("L1 hit, async def", times, calls=CALLS, unit="ns")
+async def profile_later(user_id: int) -> dict[str, Any]:
+    return profile(user_id)
 
 
-async def timed(function: Callable[[int], Awaitable[str]], calls: int = CALLS) -> float:
-    gc.disable()  # as timeit does
+@dataclass(frozen=True)
+class Shape:
+    """One way to call: what is shown, the function in both worlds, and the call."""
+
+    title: str
+    now: Callable[..., Any]
+    later: Callable[..., Any]
+    call: str
+
+
+ONE_INT = Shape("one int", name_of, name_later, "f(7)")
+SHAPES = (
+    ONE_INT,
+    Shape("two arguments and a keyword", label, label_later, "f(7, 'en', short=True)"),
+    Shape("one str", greeting, greeting_later, "f('user:7')"),
+)
+DICT = Shape("a dict as value", profile, profile_later, "f(7)")
+
+
+def measure(run: Run) -> list[Result]:
+    results = []
+    with run.server() as url:
+        for shape in SHAPES:
+            results += [blocking(run, url, shape), asyncio.run(awaiting(run, url, shape))]
+        results += [blocking(run, url, DICT), asyncio.run(awaiting(run, url, DICT))]
+    return [*results, zipf.blocking(run), asyncio.run(zipf.awaiting(run))]
+
+
+def place(run: Run, url: str, shape: Shape) -> Place:
+    return Place(url=url, prefix=f"{run.prefix}-{shape.title.replace(' ', '-')}")
+
+
+def blocking(run: Run, url: str, shape: Shape) -> Result:
+    classes = IN_MEMORY_SYNC if shape is not DICT else (*IN_MEMORY_SYNC, LruCacheDeepCopied, LruCachePickled)
+    wrapped = Wrapped(run, classes, place(run, url, shape))
+    asyncio.run(wrapped.open(shape.now))
     try:
-        begun = time.perf_counter()
-        for _ in range(calls):
-            await function(7)
-        return time.perf_counter() - begun
+        times = sync_times(run, wrapped.functions, shape.call, Plan.of(run, ROUNDS))
+        result = compared(f"hit, def, {shape.title}", times, wrapped)
+        if shape is DICT:
+            handed = {name: (function(7), function(7)) for name, function in wrapped.functions.items()}
+            result = with_copies(result, handed)
     finally:
-        gc.enable()
+        asyncio.run(wrapped.close())
+    return result
 
 
-def bare(function: Callable[..., Any]) -> Callable[..., Any]:
-    table: dict[Any, Any] = {}
+async def awaiting(run: Run, url: str, shape: Shape) -> Result:
+    wrapped = Wrapped(run, IN_MEMORY_ASYNC, place(run, url, shape))
+    await wrapped.open(shape.later)
+    try:
+        times = await async_times(run, wrapped.functions, shape.call, Plan.of(run, ROUNDS))
+        result = compared(f"hit, async def, {shape.title}", times, wrapped)
+        if shape is DICT:
+            handed = {name: (await f(7), await f(7)) for name, f in wrapped.functions.items()}
+            result = with_copies(result, handed)
+    finally:
+        await wrapped.close()
+    return result
 
-    @functools.wraps(function)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        found = None if kwargs else table.get(args)
-        if found is None:
-            found = table[args] = function(*args, **kwargs)
-        return found
 
-    return wrapper
+def compared(title: str, times: dict[str, list[float]], wrapped: Wrapped) -> Result:
+    reading = f"Each call is a hit; x is the multiple of {next(iter(times))}."
+    return against(title, times, calls=1, unit="ns", reading=reading, unable=wrapped.unable, log=True)
 
 
-def bare_async(function: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    table: dict[Any, Any] = {}
+def with_copies(result: Result, handed: dict[str, tuple[Any, Any]]) -> Result:
+    """Say what two calls were handed: who shares an object lets one caller change what the next one gets."""
+    kinds = {name: kind_of_copy(*two) for name, two in handed.items()}
+    reading = f"{result.reading} Who hands out the same object lets one caller change what the next one gets."
+    return replace(
+        result,
+        columns=(*result.columns, "two callers get"),
+        rows=[(*row, kinds[str(row[0])]) for row in result.rows],
+        reading=reading,
+    )
 
-    @functools.wraps(function)
-    async def wrapper(*args: Any, **kwargs: Any) -> Any:
-        found = None if kwargs else table.get(args)
-        if found is None:
-            found = table[args] = await function(*args, **kwargs)
-        return found
 
-    return wrapper
+def kind_of_copy(one: dict[str, Any], other: dict[str, Any]) -> str:
+    if one is other:
+        return "the same object"
+    return "one inner object" if one["address"] is other["address"] else "their own"

@@ -44,6 +44,8 @@ class Contender:
     """Its best documented setting in one line."""
     is_async: ClassVar[bool]
     uses_redis: ClassVar[bool]
+    is_bounded: ClassVar[bool] = True
+    """Its in-process tier keeps to `maxsize`."""
 
     def __init__(self, place: Place) -> None:
         self.place = place

@@ -1,0 +1,120 @@
+"""Contenders opened, wrapped around one function, and timed in turn, in either world."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from bench.contenders.facade import Contender, Place, Unable
+from bench.runs import Run
+
+Loop = Callable[[Callable[..., Any], Any], Any]  # (function, calls) -> seconds, awaited in the other world
+
+Times = dict[str, list[float]]
+
+_SOURCE = """
+{define} loop(f, calls, clock=clock):
+    begun = clock()
+    for key in calls:
+        {call}
+    return clock() - begun
+"""
+
+
+def loop_of(call: str, *, is_async: bool) -> Loop:
+    """A loop with *call*, such as "f(7)" or "f(key)", in its body, as timeit makes one."""
+    define, spelt = ("async def", f"await {call}") if is_async else ("def", call)
+    names: dict[str, Any] = {"clock": time.perf_counter}
+    exec(_SOURCE.format(define=define, call=spelt), names)
+    loop: Loop = names["loop"]
+    return loop
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many rounds, and how many seconds a contender gets in each: the slow make fewer calls."""
+
+    rounds: int
+    seconds: float
+    warm_up: int = 100  # calls
+
+    @classmethod
+    def of(cls, run: Run, whole: int) -> Plan:
+        if run.tiny:
+            return cls(1, 0.0, 2)
+        return cls(run.rounds(whole, 5), 0.004 if run.quick else 0.015)
+
+    def calls(self, seconds: float) -> int:
+        """How many calls fit, where the warm-up took so many *seconds*."""
+        return max(2, int(self.seconds * self.warm_up / seconds))
+
+
+@contextmanager
+def without_gc() -> Iterator[None]:
+    """As timeit does: a collection would be charged to whoever is on."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+class Wrapped:
+    """One function behind every contender that can wrap it; what the others lack is in `unable`."""
+
+    def __init__(self, run: Run, classes: Iterable[type[Contender]], place: Place) -> None:
+        self.unable: dict[str, str] = {}
+        self.functions: dict[str, Callable[..., Any]] = {}
+        self._contenders = [contender(place) for contender in run.only(classes)]
+        self.unable |= run.absent
+
+    async def open(self, function: Callable[..., Any]) -> None:
+        for contender in self._contenders:
+            try:
+                await contender.open()
+                self.functions[contender.name] = contender.wrap(function)
+            except Unable as why:
+                self.unable[contender.name] = str(why)
+
+    async def close(self) -> None:
+        for contender in self._contenders:
+            await contender.close()
+
+
+def sync_times(run: Run, functions: dict[str, Callable[..., Any]], call: str, plan: Plan) -> Times:
+    """Seconds a call, by contender and round."""
+    loop = loop_of(call, is_async=False)
+    numbers = {}
+    for name, function in functions.items():
+        loop(function, range(plan.warm_up))
+        numbers[name] = plan.calls(loop(function, range(plan.warm_up)))
+    times: Times = {name: [] for name in functions}
+    with without_gc():
+        for order in run.turns(functions, plan.rounds, call):
+            for name in order:
+                taken = loop(functions[name], range(numbers[name]))
+                times[name].append(taken / numbers[name])
+    return times
+
+
+async def async_times(run: Run, functions: dict[str, Callable[..., Any]], call: str, plan: Plan) -> Times:
+    """Seconds a call, by contender and round; nothing else is on the loop."""
+    loop = loop_of(call, is_async=True)
+    numbers = {}
+    for name, function in functions.items():
+        await loop(function, range(plan.warm_up))
+        numbers[name] = plan.calls(await loop(function, range(plan.warm_up)))
+    times: Times = {name: [] for name in functions}
+    with without_gc():
+        for order in run.turns(functions, plan.rounds, call):
+            for name in order:
+                taken = await loop(functions[name], range(numbers[name]))
+                times[name].append(taken / numbers[name])
+            await asyncio.sleep(0)
+    return times
