@@ -1,0 +1,69 @@
+"""dogpile.cache on Redis with its distributed lock, and with a tier in the process by its proxy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import orjson
+
+from bench.contenders.facade import Contender
+
+
+class Dogpile(Contender):
+    name = "dogpile.cache"
+    packages = ("dogpile.cache", "redis")
+    setting = "redis, distributed_lock=True, thread_local_lock=False, lock_timeout=10, orjson"
+    is_async = False
+    uses_redis = True
+
+    async def open(self) -> None:
+        from dogpile.cache import make_region
+
+        prefix = self.place.prefix
+        self.region: Any = make_region(
+            function_key_generator=lambda namespace, function, **_: (
+                lambda argument: f"{function.__name__}:{argument}"
+            ),
+            key_mangler=lambda key: f"{prefix}:{key}",
+            serializer=orjson.dumps,
+            deserializer=orjson.loads,
+        ).configure(
+            "dogpile.cache.redis",
+            expiration_time=int(self.place.ttl),
+            arguments={
+                "url": self.place.url,
+                "redis_expiration_time": int(self.place.ttl) * 2,
+                "distributed_lock": True,
+                "thread_local_lock": False,
+                "lock_timeout": 10,
+            },
+        )
+
+    async def close(self) -> None:
+        self.region.actual_backend.writer_client.close()
+
+    def wrap(self, function: Callable[..., Any], *, tags: Iterable[str] = ()) -> Callable[..., Any]:
+        wrapped: Callable[..., Any] = self.region.cache_on_arguments()(function)
+        return wrapped
+
+    def read(self, key: str) -> Any:
+        found = self.region.get(key)
+        return found or None  # NO_VALUE is false
+
+    def write(self, key: str, value: Any, tags: Iterable[str] = ()) -> None:
+        self.region.set(key, value)
+
+    def load(self, key: str, loader: Callable[[], Any], tags: Iterable[str] = ()) -> Any:
+        return self.region.get_or_create(key, loader)
+
+    def drop(self, key: str) -> None:
+        self.region.delete(key)
+
+    def read_many(self, keys: Iterable[str]) -> dict[str, Any]:
+        names = list(keys)
+        found = self.region.get_multi(names)
+        return {key: value for key, value in zip(names, found, strict=True) if value}
+
+    def write_many(self, values: Mapping[str, Any]) -> None:
+        self.region.set_multi(dict(values))
