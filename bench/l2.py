@@ -1,29 +1,37 @@
-"""What does a hit in L2 cost, one caller, one round trip after the other?
+"""What does a hit in the shared tier cost: one caller, 200 tasks, 8 threads, large values?
 
-Workload: a decorated function with l1=False whose value, a dict of some 200 bytes, is in Redis;
-every call asks Redis again, on loopback.
+Workload: a decorated function whose value is in Redis and in no process: every call asks Redis again, on
+loopback. It returns a dict of some 200 bytes, and for the sizes one with a text in it that does not repeat
+itself. A contender whose function runs again after the first call is named, not measured: it did not cache.
 
-How to read it: the first line is the least that one can do by hand, redis-py's GET and orjson,
-which knows no tags and no invalidation. tiercache asks by a script that holds the entry against
-the last invalidation of each of its tags (here one and the function's own) before it answers.
-`x` is the multiple of the first line, as a median over the rounds.
+How to read it: the first line is the least that one can do by hand, redis-py's GET and orjson, which knows
+no tags and no invalidation; tiercache holds each entry against the last invalidation of its tags (here one
+and the function's own). `x` is the multiple of the first line, as a median over the rounds. With 200 tasks
+the time is the share of one read in that of all, so that its inverse is the throughput; how long a single
+read among them takes is in a table of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
+import inspect
+import itertools
+import random
+import threading
 import time
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
-import orjson
-import redis
-import redis.asyncio
-
-from bench.results import Result, against
+from bench.contenders.facade import Contender, Unable
+from bench.contenders.on_redis import AWAITED, BLOCKING
+from bench.opened import opened
+from bench.results import Result, against, percentile
 from bench.runs import Run
-from tiercache import TierCache
 
-CALLS = 300  # a candidate and a round
+CALLS = 200  # of one caller, a contender and a round
+TASKS, READS = 200, 5  # at once, and what each reads
+THREADS, THREAD_READS = 8, 25
+SIZES = {"10 KB": (10_000, 60), "100 KB": (100_000, 20), "1 MB": (1_000_000, 4)}  # bytes, calls in a round
 PROFILE = {
     "id": 7,
     "name": "Ada Lovelace",
@@ -33,63 +41,168 @@ PROFILE = {
     "balance": 1234.5,
     "address": {"street": "12 St James's Square", "city": "London", "country": "GB"},
 }
+USERS = itertools.count()  # each comparison has keys of its own
+Read = Callable[..., Any]
+Timed = Callable[[str, Read], Coroutine[Any, Any, float]]  # of a contender and its function: seconds
 
 
 def measure(run: Run) -> list[Result]:
-    rounds = run.rounds(25, 5)
     with run.server() as url:
-        cache = TierCache(url, namespace=run.prefix)
-        with cache.sync:
-            return [blocking(url, cache, rounds), asyncio.run(awaiting(url, cache, rounds))]
+        return asyncio.run(everything(run, url))
 
 
-def profile(user_id: int) -> dict[str, Any]:
-    return PROFILE
+async def everything(run: Run, url: str) -> list[Result]:
+    crowd = Crowd(run.calls(TASKS, 10))
+    each = run.calls(THREAD_READS)
+    results = [
+        await one_caller(run, url, BLOCKING, "L2 hit, def, one caller"),
+        await one_caller(run, url, AWAITED, "L2 hit, async def, one caller"),
+        await compare(run, url, AWAITED, f"L2 hits, {TASKS} tasks", crowd, crowd.reads),
+        crowd.of_single_reads(),
+        await compare(run, url, BLOCKING, f"L2 hits, {THREADS} threads", Threads(each), THREADS * each),
+    ]
+    for name, (size, calls) in SIZES.items():
+        for world, group in (("def", BLOCKING), ("async def", AWAITED)):
+            title = f"L2 hit of {name}, {world}"
+            results.append(await one_caller(run, url, group, title, size=size, calls=calls))
+    return results
 
 
-async def profile_later(user_id: int) -> dict[str, Any]:
-    return PROFILE
+async def one_caller(
+    run: Run,
+    url: str,
+    contenders: Iterable[type[Contender]],
+    title: str,
+    *,
+    size: int = 0,
+    calls: int = CALLS,
+) -> Result:
+    times = run.calls(calls)
+
+    async def timed(name: str, read: Read) -> float:
+        begun = time.perf_counter()
+        if inspect.iscoroutinefunction(read):
+            for _ in range(times):
+                await read()
+        else:
+            for _ in range(times):
+                read()
+        return time.perf_counter() - begun
+
+    return await compare(run, url, contenders, title, timed, times, size=size)
 
 
-def blocking(url: str, cache: TierCache, rounds: int) -> Result:
-    cached = cache.cached(l1=False, tags=["user:{user_id}"])(profile)
-    times: dict[str, list[float]] = {"redis-py GET + orjson": [], "tiercache": []}
-    client: Any  # redis-py types replies for both worlds at once
-    with redis.Redis.from_url(url) as client:
-        client.set("profile:7", orjson.dumps(PROFILE))
-        for _ in range(rounds):
-            begun = time.perf_counter()
-            for _ in range(CALLS):
-                orjson.loads(client.get("profile:7"))
-            between = time.perf_counter()
-            for _ in range(CALLS):
-                cached(7)
-            times["redis-py GET + orjson"].append(between - begun)
-            times["tiercache"].append(time.perf_counter() - between)
-    _check(cached.cache_info().l2_hits, rounds)
-    return against("L2 hit, def", times, calls=CALLS, unit="us")
+async def compare(
+    run: Run,
+    url: str,
+    contenders: Iterable[type[Contender]],
+    title: str,
+    timed: Timed,
+    calls: int,
+    *,
+    size: int = 0,
+) -> Result:
+    """The contenders in turn, against the first; a round of one makes so many *calls*."""
+    reads: dict[str, Read] = {}
+    rounds = run.rounds(10, 2) if size else run.rounds(20, 3)
+    async with opened(run, url, contenders, maxsize=0) as (able, unable):
+        for contender in able:
+            try:
+                reads[contender.name] = await filled(contender, size)
+            except Unable as error:
+                unable[contender.name] = str(error)
+        times: dict[str, list[float]] = {name: [] for name in reads}
+        for order in run.turns(reads, rounds, title):
+            for name in order:
+                times[name].append(await timed(name, reads[name]))
+    return against(title, times, calls=calls, unit="us", unable=unable, log=True)
 
 
-async def awaiting(url: str, cache: TierCache, rounds: int) -> Result:
-    cached = cache.cached(l1=False, tags=["user:{user_id}"])(profile_later)
-    times: dict[str, list[float]] = {"redis-py GET + orjson": [], "tiercache": []}
-    client: Any
-    async with redis.asyncio.Redis.from_url(url) as client:
-        for _ in range(rounds):
-            begun = time.perf_counter()
-            for _ in range(CALLS):
-                orjson.loads(await client.get("profile:7"))
-            between = time.perf_counter()
-            for _ in range(CALLS):
-                await cached(7)
-            times["redis-py GET + orjson"].append(between - begun)
-            times["tiercache"].append(time.perf_counter() - between)
-    _check(cached.cache_info().l2_hits, rounds)
-    return against("L2 hit, async def", times, calls=CALLS, unit="us")
+class Crowd:
+    """So many tasks at once; keeps how long each single read took."""
 
+    def __init__(self, tasks: int) -> None:
+        self.tasks = tasks
+        self.reads = tasks * READS
+        self.latencies: dict[str, list[float]] = {}  # milliseconds
 
-def _check(l2_hits: int, rounds: int) -> None:
-    if l2_hits < rounds * CALLS - 1:
-        raise RuntimeError(
-            f"only {l2_hits} of {rounds * CALLS} calls were hits in L2: the figures mean nothing"
+    async def __call__(self, name: str, read: Read) -> float:
+        latencies = self.latencies.setdefault(name, [])
+
+        async def work() -> None:
+            for _ in range(READS):
+                begun = time.perf_counter()
+                await read()
+                latencies.append((time.perf_counter() - begun) * 1000)
+
+        begun = time.perf_counter()
+        await asyncio.gather(*(work() for _ in range(self.tasks)))
+        return time.perf_counter() - begun
+
+    def of_single_reads(self) -> Result:
+        rows = [
+            (name, percentile(some, 50), percentile(some, 99), max(some))
+            for name, some in self.latencies.items()
+        ]
+        return Result(
+            f"one read among {self.tasks} tasks",
+            ("", "p50, ms", "p99, ms", "longest, ms"),
+            rows,
+            reading="How fair it is: a p99 far above the p50 means that some tasks wait for the others.",
+            unit="ms",
+            samples=self.latencies,
+            log=True,
         )
+
+
+class Threads:
+    """So many reads in each of the threads, which begin together."""
+
+    def __init__(self, reads: int) -> None:
+        self.reads = reads
+
+    async def __call__(self, name: str, read: Read) -> float:
+        def work() -> None:
+            ready.wait()
+            for _ in range(self.reads):
+                read()
+
+        ready = threading.Barrier(THREADS + 1)
+        threads = [threading.Thread(target=work) for _ in range(THREADS)]
+        for thread in threads:
+            thread.start()
+        ready.wait()
+        begun = time.perf_counter()
+        for thread in threads:
+            thread.join()
+        return time.perf_counter() - begun
+
+
+async def filled(contender: Contender, size: int) -> Read:
+    """The decorated function without parameters, its value in Redis; Unable where that does not stay."""
+    runs, user = 0, next(USERS)
+    text = random.Random(1).randbytes(size // 2).hex()
+    value = {**PROFILE, "text": text} if size else PROFILE
+
+    def now(user_id: int) -> dict[str, Any]:
+        nonlocal runs
+        runs += 1
+        return value
+
+    async def later(user_id: int) -> dict[str, Any]:
+        return now(user_id)
+
+    function = contender.wrap(later if contender.is_async else now, tags=["user:{user_id}"])
+    for _ in range(2):
+        found = await function(user) if contender.is_async else function(user)
+        if found != value:
+            raise Unable("gives another value than the function did")
+    if runs != 1:
+        raise Unable(f"its function ran {runs} times in two calls: nothing stayed in Redis")
+    if contender.is_async:
+
+        async def read() -> Any:
+            return await function(user)
+
+        return read
+    return lambda: function(user)
