@@ -8,7 +8,7 @@ How to read it: the first line is the least that one can do by hand, redis-py's 
 no tags and no invalidation; tiercache holds each entry against the last invalidation of its tags (here one
 and the function's own). `x` is the multiple of the first line, as a median over the rounds. With 200 tasks
 the time is the share of one read in that of all, so that its inverse is the throughput; how long a single
-read among them takes is in a table of its own.
+read among them takes is in a table of its own. Each task and each thread has a key of its own.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 
 from bench.contenders.facade import Contender, Unable
 from bench.contenders.on_redis import AWAITED, BLOCKING
-from bench.opened import opened
+from bench.opened import answered, opened
 from bench.results import Result, against, percentile
 from bench.runs import Run
 
@@ -57,9 +57,11 @@ async def everything(run: Run, url: str) -> list[Result]:
     results = [
         await one_caller(run, url, BLOCKING, "L2 hit, def, one caller"),
         await one_caller(run, url, AWAITED, "L2 hit, async def, one caller"),
-        await compare(run, url, AWAITED, f"L2 hits, {TASKS} tasks", crowd, crowd.reads),
+        await compare(run, url, AWAITED, f"L2 hits, {TASKS} tasks", crowd, crowd.reads, keys=TASKS),
         crowd.of_single_reads(),
-        await compare(run, url, BLOCKING, f"L2 hits, {THREADS} threads", Threads(each), THREADS * each),
+        await compare(
+            run, url, BLOCKING, f"L2 hits, {THREADS} threads", Threads(each), THREADS * each, keys=THREADS
+        ),
     ]
     for name, (size, calls) in SIZES.items():
         for world, group in (("def", BLOCKING), ("async def", AWAITED)):
@@ -83,10 +85,10 @@ async def one_caller(
         begun = time.perf_counter()
         if inspect.iscoroutinefunction(read):
             for _ in range(times):
-                await read()
+                await read(0)
         else:
             for _ in range(times):
-                read()
+                read(0)
         return time.perf_counter() - begun
 
     return await compare(run, url, contenders, title, timed, times, size=size)
@@ -101,14 +103,15 @@ async def compare(
     calls: int,
     *,
     size: int = 0,
+    keys: int = 1,
 ) -> Result:
-    """The contenders in turn, against the first; a round of one makes so many *calls*."""
+    """The contenders in turn, against the first; a round of one makes so many *calls* on so many *keys*."""
     reads: dict[str, Read] = {}
     rounds = run.rounds(10, 2) if size else run.rounds(20, 3)
     async with opened(run, url, contenders, maxsize=0) as (able, unable):
         for contender in able:
             try:
-                reads[contender.name] = await filled(contender, size)
+                reads[contender.name] = await filled(contender, size, keys)
             except Unable as error:
                 unable[contender.name] = str(error)
         times: dict[str, list[float]] = {name: [] for name in reads}
@@ -129,14 +132,14 @@ class Crowd:
     async def __call__(self, name: str, read: Read) -> float:
         latencies = self.latencies.setdefault(name, [])
 
-        async def work() -> None:
+        async def work(number: int) -> None:
             for _ in range(READS):
                 begun = time.perf_counter()
-                await read()
+                await read(number)
                 latencies.append((time.perf_counter() - begun) * 1000)
 
         begun = time.perf_counter()
-        await asyncio.gather(*(work() for _ in range(self.tasks)))
+        await asyncio.gather(*(work(number) for number in range(self.tasks)))
         return time.perf_counter() - begun
 
     def of_single_reads(self) -> Result:
@@ -162,13 +165,13 @@ class Threads:
         self.reads = reads
 
     async def __call__(self, name: str, read: Read) -> float:
-        def work() -> None:
+        def work(number: int) -> None:
             ready.wait()
             for _ in range(self.reads):
-                read()
+                read(number)
 
         ready = threading.Barrier(THREADS + 1)
-        threads = [threading.Thread(target=work) for _ in range(THREADS)]
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(THREADS)]
         for thread in threads:
             thread.start()
         ready.wait()
@@ -178,9 +181,9 @@ class Threads:
         return time.perf_counter() - begun
 
 
-async def filled(contender: Contender, size: int) -> Read:
-    """The decorated function without parameters, its value in Redis; Unable where that does not stay."""
-    runs, user = 0, next(USERS)
+async def filled(contender: Contender, size: int, keys: int) -> Read:
+    """The decorated function by the number of a key, all in Redis; Unable where they do not stay there."""
+    runs, users = 0, [next(USERS) for _ in range(keys)]
     text = random.Random(1).randbytes(size // 2).hex()
     value = {**PROFILE, "text": text} if size else PROFILE
 
@@ -193,16 +196,15 @@ async def filled(contender: Contender, size: int) -> Read:
         return now(user_id)
 
     function = contender.wrap(later if contender.is_async else now, tags=["user:{user_id}"])
-    for _ in range(2):
-        found = await function(user) if contender.is_async else function(user)
-        if found != value:
+    for user in (*users, *users):
+        if await answered(function(user)) != value:
             raise Unable("gives another value than the function did")
-    if runs != 1:
-        raise Unable(f"its function ran {runs} times in two calls: nothing stayed in Redis")
+    if runs != keys:
+        raise Unable(f"its function ran {runs} times for {keys} keys: they did not stay in Redis")
     if contender.is_async:
 
-        async def read() -> Any:
-            return await function(user)
+        async def read(number: int) -> Any:
+            return await function(users[number])
 
         return read
-    return lambda: function(user)
+    return lambda number: function(users[number])
