@@ -96,7 +96,8 @@ def audit(tiers: Tiers, served: Served, wait: float, asleep: Future[None]) -> Pl
 
 def _judge(tiers: Tiers, served: Served, wait: float, asleep: Future[None]) -> Plan[Verdict]:
     begun = tiers.core.stand(tiers.clock())
-    given = served.entry.value if served.entry.restore is not None else _kept(tiers, served.entry.value)
+    value, restore = served.entry.value, served.entry.restore
+    given = value if restore is not None and type(value) is bytes else _kept(tiers, value)
     last = yield from _load(tiers, served)
     if _equal(tiers, given, last):
         return Verdict("same")

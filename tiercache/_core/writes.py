@@ -11,6 +11,7 @@ from typing import NamedTuple
 from tiercache._core.coherence import Stand
 from tiercache._core.collect import note
 from tiercache._core.commands import MAX_READ, Clear, Invalidate, Recorded, Set
+from tiercache._core.copies import kept
 from tiercache._core.l1 import Entry
 from tiercache._core.plan import Ask, Plan
 from tiercache._core.records import EVERYTHING, MAX_DEPS, StoredEntry, check_of, key_dep, tag_dep
@@ -211,21 +212,22 @@ def made_entry(
     vouched: int,
     stored: StoredEntry | None = None,
 ) -> Entry:
-    """The L1 entry of *value*: shared where nobody can change it, else kept as its bytes.
+    """The L1 entry of *value*: shared where nobody can change it, else what copies are made of.
 
     What it depends on is what *want* declares, or what the entry *stored* in L2 says of itself.
     """
     lives = min(inf if left is None else left, inf if want.l1_ttl is None else want.l1_ttl)
     # Entities are never shared, whatever *want* says: each caller has a session of its own.
     shared = (want.share and payload[:1] != LINKED) or tiers.values.is_shareable(value)
+    held, restore, size = (value, None, len(payload)) if shared else kept(tiers.values, value, payload)
     return Entry(
         want.key,
-        value if shared else payload,
-        None if shared else tiers.values.decode,
+        held,
+        restore,
         deadline=since + lives,
         deps=tuple(map(tag_dep, stored.tags if stored is not None else want.tags)),
         vouched=vouched,
-        size=len(payload),
+        size=size,
         print=stored.print if stored is not None else want.print or 0,
     )
 
