@@ -18,6 +18,7 @@ from tiercache._core.coherence import MAX_RECENT, Coherence
 from tiercache._core.commands import Answers, Clear, Hit, KeyAsk, Read, Recorded, Unlock
 from tiercache._core.flights import Flight, Load, current_load
 from tiercache._core.l1 import L1
+from tiercache._core.looks import Look
 from tiercache._core.plan import TIMED_OUT, Ask, Call, Join, Tell
 from tiercache._core.records import parse_entry
 from tiercache._errors import L2Refused
@@ -94,12 +95,11 @@ def test_a_value_of_a_megabyte_with_every_byte_comes_back(transport: Transport) 
     payload = bytes(range(256)) * 4096
     epoch = ask(transport, sync()).epoch
     ask(transport, set_(epoch, "k\n|é", payload))
-    (answer,) = ask(transport, read(epoch, "k\n|é")).found
+    (looked,) = transport.perform(Ask((Look(epoch, 0, ("k\n|é",), ()),)))
 
-    assert isinstance(answer, Hit)
-    entry = parse_entry(answer.raw, "k\n|é")
-    assert entry is not None
-    assert entry.payload == payload
+    good = looked.good("k\n|é")
+    assert good is not None
+    assert good[0].payload == payload
 
 
 def test_steps_under_way_at_once_each_get_their_own_replies(transport: Transport) -> None:

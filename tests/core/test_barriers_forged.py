@@ -85,7 +85,7 @@ def test_what_is_no_question_is_none(raw: object) -> None:
 def test_a_question_is_what_who_waits_asked(a: Node) -> None:
     """The script publishes it as it is given."""
     asking = Barrier(5, 7, "a1b2")
-    _, _, arguments = asking.parts(Names("shop", 0))
+    arguments = asking.parts(Names("shop", 0)).args
 
     assert parse_question(arguments[-1].encode()) == Question(5, 7, "a1b2")
 

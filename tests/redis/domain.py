@@ -25,6 +25,7 @@ from tiercache._core.commands import (
     Unlock,
 )
 from tiercache._core.fences import Fence
+from tiercache._core.large import Large
 from tiercache._core.records import check_of
 from tiercache._core.scripts import Names
 
@@ -46,7 +47,9 @@ class Domain:
 
     def do(self, command: Command[R]) -> R:
         """What *command* comes to; raises what the server refuses it with."""
-        script, keys, args = command.parts(self.names)
+        script, keys, args, ahead = command.parts(self.names)
+        if ahead is not None:
+            self.client.execute_command(*ahead)
         return command.parse(self.client.execute_command("EVAL", script.source, len(keys), *keys, *args))
 
     def sync(self, epoch: int | None = None, proved: int = 1, node: str = ME) -> Synced:
@@ -69,7 +72,7 @@ class Domain:
 
     def holds(self, key: str) -> bool:
         """Whether a read of *key* finds a valid entry."""
-        return isinstance(self.answer(key), Hit)
+        return isinstance(self.answer(key), Hit | Large)
 
     def lead(self, key: str, owner: str = ME + ":0") -> int:
         """Leave to load *key*: its token."""

@@ -11,6 +11,7 @@ import pytest
 
 from tests.servers import RedisServer, eventually
 from tiercache import TierCache
+from tiercache._core.large import LARGE
 
 PAGE = Path(__file__).parents[2] / "docs/howto/operate.md"
 SAID_BY_REDIS_PY = {"client", "client|setinfo"}  # and refused without harm
@@ -54,6 +55,7 @@ def use_everything(url: str) -> None:
     with first.sync, second.sync:
         assert [get_team(1) for _ in range(3)] == [1, 1, 1]
         assert get_user(7) == 7
+        assert first.sync.get_or_load("large", lambda: "x" * LARGE) == "x" * LARGE
         assert second.sync.get(get_user.key(7)) == 7
         first.sync.set_many({"a": 1, "b": 2})
         assert second.sync.get_many(["a", "b"]) == {"a": 1, "b": 2}

@@ -15,6 +15,7 @@ from tests.redis.domain import ME, Domain
 from tests.redis.test_acl import PAGE, printed_rule
 from tests.servers import RedisServer, eventually
 from tiercache import TierCache
+from tiercache._core.large import LARGE
 
 SOON = 1.0  # seconds, in which a hint comes and a sync does not: it is 20 s away
 NewNode = Callable[..., TierCache]
@@ -64,6 +65,7 @@ def symptoms(server: RedisServer, url: str, new_node: NewNode) -> set[str]:
             "crowds": loads_once,
             "pending": writes_at_once,
             "unfenced": fences,
+            "large": stores_large_loads,
         }.items()
         if not well(one, other)
     }
@@ -100,6 +102,16 @@ def is_heard(one: TierCache, other: TierCache) -> bool:
 def shares_entries(one: TierCache, other: TierCache) -> bool:
     one.sync.set("shared", 1)
     return other.sync.get("shared") == 1 and other.sync.touch("shared", ttl=60)
+
+
+def stores_large_loads(one: TierCache, other: TierCache) -> bool:
+    def unfilled(key: str, value: str) -> int:
+        before = one.stats().events
+        one.sync.get_or_load(key, lambda: value)
+        after = one.stats().events
+        return sum(after.get(name, 0) - before.get(name, 0) for name in ("unfilled", "fill_full"))
+
+    return unfilled("large", "x" * LARGE) == unfilled("small", "x")
 
 
 def asks_once(one: TierCache, other: TierCache) -> bool:

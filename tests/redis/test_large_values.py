@@ -12,6 +12,7 @@ import redis
 from tests.servers import RedisServer
 from tests.world import World
 from tiercache import SettingError, TierCache
+from tiercache._core.large import LARGE
 from tiercache._core.scripts import Names
 
 VALUE = {"rows": [{"id": n, "name": f"user {n}"} for n in range(500)]}
@@ -80,3 +81,93 @@ def test_a_compressed_entry_is_a_miss_where_the_library_is_missing(
 
     assert reader.sync.get("a") is None
     assert reader.stats().events["unreadable"] == 1
+
+
+LONG = "x" * LARGE
+
+
+def commands(server: RedisServer) -> dict[str, int]:
+    with redis.Redis("127.0.0.1", server.port) as client:
+        stats: Any = client.info("commandstats")
+        return {name.removeprefix("cmdstat_"): of["calls"] for name, of in stats.items()}
+
+
+def keys(server: RedisServer, pattern: str) -> list[bytes]:
+    with redis.Redis("127.0.0.1", server.port) as client:
+        found: Any = client.keys(pattern)
+        return list(found)
+
+
+def test_a_large_value_goes_past_the_scripts_both_ways(
+    any_redis: RedisServer, world: World, new_node: NewNode
+) -> None:
+    one, other = (new_node(any_redis.url(), max_staleness=60) for _ in range(2))
+
+    async def loaded() -> Any:
+        return LONG
+
+    async def body() -> None:
+        writer, reader = world.view(one), world.view(other)
+        await writer.get_or_load("loaded", loaded, tags=["t"])
+        await writer.set("set", LONG, tags=["t"])
+        await writer.set_many({"many": LONG, "few": 1})
+        await writer.get_or_load_many(["batch"], all_of)
+        assert keys(any_redis, "*:s:*") == []
+        before = commands(any_redis).get("mget", 0)
+        for key in ("loaded", "set", "many", "batch"):
+            assert await reader.get(key) == LONG
+            assert await reader.get_or_load(key, never) == LONG
+        assert commands(any_redis)["mget"] == before + 4, "each is read once, by a look"
+        assert await writer.get_many(["loaded", "few"]) == {"loaded": LONG, "few": 1}
+        assert await reader.touch("set", ttl=60)
+        await writer.invalidate_tags("t")
+        assert await writer.get_many(["loaded", "set", "many"]) == {"many": LONG}
+
+    async def never() -> Any:
+        raise AssertionError
+
+    async def all_of(keys: list[str]) -> dict[str, Any]:
+        return dict.fromkeys(keys, LONG)
+
+    world.run(body())
+
+
+def test_a_large_value_that_an_invalidation_overtook_is_not_stored(
+    any_redis: RedisServer, new_node: NewNode
+) -> None:
+    node, writer = new_node(any_redis.url(), max_staleness=60), new_node(any_redis.url())
+
+    def load() -> str:
+        writer.sync.invalidate_tags("t")
+        return LONG
+
+    assert node.sync.get_or_load("a", load, tags=["t"]) == LONG
+    assert node.stats().events["fill_stale"] == 1
+    assert new_node(any_redis.url()).sync.get("a") is None
+    assert keys(any_redis, "*:s:*") == [], "what was sent ahead is gone, too"
+
+
+def test_a_large_value_that_redis_has_no_room_for_is_loaded_all_the_same(
+    any_redis: RedisServer, new_node: NewNode
+) -> None:
+    node = new_node(any_redis.url(), max_staleness=60)
+    node.sync.get("anything")
+    any_redis.cli("CONFIG", "SET", "maxmemory", "1")
+    try:
+        assert node.sync.get_or_load("a", lambda: LONG) == LONG
+        assert node.stats().events["fill_full"] == 1
+        assert node.sync.get("a") == LONG
+    finally:
+        any_redis.cli("CONFIG", "SET", "maxmemory", "0")
+
+
+def test_a_planted_large_entry_is_loaded_anew(any_redis: RedisServer, new_node: NewNode) -> None:
+    node = new_node(any_redis.url(), max_staleness=60)
+    node.sync.set("a", LONG)
+    raw = stored(any_redis, "a")
+    with redis.Redis("127.0.0.1", any_redis.port) as client:
+        client.set(Names("default", 0).entry("a"), raw[:-1] + b"y")
+    reader = new_node(any_redis.url(), max_staleness=60)
+
+    assert reader.sync.get("a") is None
+    assert reader.sync.get_or_load("a", lambda: "new") == "new"

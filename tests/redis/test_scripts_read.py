@@ -7,6 +7,7 @@ import pytest
 from tests.redis.domain import ME, ODD, OTHER, THIRD, Domain
 from tests.servers import eventually
 from tiercache._core.commands import LOCK_MS, MAX_READ, Answers, Hit, Wait
+from tiercache._core.large import Large
 from tiercache._core.records import MAX_ENTRY_TAGS, parse_entry
 
 
@@ -150,12 +151,15 @@ def test_what_exceeds_256_kilobytes_is_to_be_asked_again(domain: Domain) -> None
     assert found[2:] == ("again", "miss")
 
 
-def test_one_entry_larger_than_that_comes_whole(domain: Domain) -> None:
-    domain.fill("large", domain.lead("large"), payload=b"x" * 300_000)
-    found = domain.read("missing", "large").found
+def test_of_one_entry_larger_than_that_only_the_tags_come(domain: Domain) -> None:
+    for key, tags in (("large", ("x", "y")), ("bare", ())):
+        domain.fill(key, domain.lead(key), *tags, payload=b"x" * 300_000)
 
-    assert isinstance(found[1], Hit)
-    assert len(found[1].raw) > 300_000
+    assert domain.read("missing", "large", "bare").found == ("miss", Large(("x", "y")), Large(()))
+
+    domain.invalidate("y")
+
+    assert domain.read("large", "bare").found == ("miss", Large(()))
 
 
 # ---- leave to load

@@ -20,9 +20,9 @@ from math import inf
 from typing import Any, NamedTuple
 
 from tiercache._core.coherence import CLOCKS, Coherence
-from tiercache._core.commands import Parts, fields_of, member_of
+from tiercache._core.commands import member_of
 from tiercache._core.plan import Ask, Join, Plan, ask
-from tiercache._core.scripts import ACK, BARRIER, FORGET, Names, nonce
+from tiercache._core.scripts import ACK, BARRIER, FORGET, Names, Parts, fields_of, nonce
 from tiercache._core.syncs import sync
 from tiercache._core.tiers import Tiers
 from tiercache._core.writes import Token, Written
@@ -62,7 +62,7 @@ class Barrier:
 
     def parts(self, names: Names) -> Parts:
         question = f"2|{self.epoch}|{self.number}|{self.node}"
-        return (
+        return Parts(
             BARRIER,
             (names.state,),
             (self.epoch, self.number, self.node, self.mark, names.channel, question),
@@ -86,7 +86,7 @@ class Ack:
     waiter: str
 
     def parts(self, names: Names) -> Parts:
-        return (
+        return Parts(
             ACK,
             (names.state,),
             (self.epoch, self.proved, self.member, self.number, self.waiter, names.wake),
@@ -104,7 +104,9 @@ class Forget:
     left_out: str = "0"
 
     def parts(self, names: Names) -> Parts:
-        return FORGET, (names.state,), (self.left_out, *(part for pair in self.members for part in pair))
+        return Parts(
+            FORGET, (names.state,), (self.left_out, *(part for pair in self.members for part in pair))
+        )
 
     def parse(self, raw: Any) -> int:
         return int(raw)

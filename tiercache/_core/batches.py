@@ -10,6 +10,7 @@ from typing import Any
 from tiercache._core.coherence import Stand
 from tiercache._core.commands import MAX_READ, Answer, Fill, Hit, KeyAsk, Mode, Unlock
 from tiercache._core.flights import Flight, Landing, Load, audit_around, running_load
+from tiercache._core.large import Large
 from tiercache._core.loads import (
     ask_l2,
     catch_up,
@@ -17,6 +18,7 @@ from tiercache._core.loads import (
     keep_local,
     landing_in_private,
     landing_of,
+    look_in_l2,
     packed,
     proven,
     take_fill,
@@ -84,6 +86,8 @@ def get_many(tiers: Tiers, wants: Sequence[Want], *, blocking: bool) -> Plan[dic
     found = yield from _ask_all(tiers, asked, "get", [""] * len(asked), blocking=blocking)
     for want, (stand, head, answer) in zip(asked, found, strict=True):
         hit = take_hit(tiers, want, answer, stand, head) if isinstance(answer, Hit) else None
+        if isinstance(answer, Large):
+            hit = yield from look_in_l2(tiers, want, answer.tags)
         if hit is not None:
             want.counts.l2_hits += 1
             out[want.key] = hit[1]

@@ -12,6 +12,7 @@ import reprlib
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
+from tiercache._core.large import Large, staging
 from tiercache._core.records import EVERYTHING, key_dep, pack_deps, tag_dep
 from tiercache._core.scripts import (
     CLEAR,
@@ -23,7 +24,8 @@ from tiercache._core.scripts import (
     TOUCH,
     UNLOCK,
     Names,
-    Script,
+    Parts,
+    fields_of,
     nonce,
 )
 
@@ -33,9 +35,6 @@ MAX_READ = 100  # keys a read
 REPLAY_LIMIT = 1_000  # records one sync brings; a node further behind empties its L1 instead
 LOCK_MS = 10_000  # a load that takes longer may be led twice
 Mode = Literal["get", "lead", "renew"]
-
-
-Parts = tuple[Script, tuple[str, ...], tuple[Any, ...]]
 
 
 class Command(Protocol[R_co]):
@@ -49,13 +48,6 @@ class Command(Protocol[R_co]):
 def member_of(node: str, lease_ms: int) -> str:
     """A node as it stands on the register: who it is, and how long its leases are."""
     return f"{node}:{lease_ms}"
-
-
-def fields_of(raw: Any) -> list[Any]:
-    """The fields of a reply. A string would unpack as well, into numbers."""
-    if not isinstance(raw, list):
-        raise TypeError(f"not the answer of a script: {reprlib.repr(raw)}")
-    return raw
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +77,7 @@ class Sync:
         return member_of(self.node, self.lease_ms)
 
     def parts(self, names: Names) -> Parts:
-        return (
+        return Parts(
             SYNC,
             (*names.domain, names.members),
             (
@@ -131,7 +123,7 @@ class Wait:
     left: float  # seconds the leader's lock still lives at most
 
 
-Answer = Hit | Wait | Literal["miss", "lead", "again"]
+Answer = Hit | Large | Wait | Literal["miss", "lead", "again"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +156,7 @@ class Read:
         for key, mode, owner in self.asks:
             keys += (names.entry(key), names.lock(key))
             args += (mode, owner)
-        return READ, tuple(keys), tuple(args)
+        return Parts(READ, tuple(keys), tuple(args))
 
     def parse(self, raw: Any) -> Answers:
         if not fields_of(raw):
@@ -178,6 +170,8 @@ def _answer(raw: list[Any]) -> Answer:
     match raw:
         case [b"hit", bytes(entry), int(left)]:
             return Hit(entry, left / 1000 if left >= 0 else None)
+        case [b"large", bytes(tags)]:
+            return Large(tuple(tags.decode().split("\0")) if tags else ())
         case [b"wait", int(left)]:
             return Wait(left / 1000)
         case [b"miss"]:
@@ -215,9 +209,10 @@ class Fill:
     def parts(self, names: Names) -> Parts:
         _, versions, _, fenced = names.domain
         keys = (names.entry(self.key), names.state, versions, names.lock(self.key), fenced)
-        return (
+        large = staging(names, self.owner, self.epoch, self.check, self.print, self.tags, self.payload)
+        return Parts(
             FILL,
-            keys,
+            keys if large is None else (*keys, large[1]),
             (
                 self.epoch,
                 self.token,
@@ -226,10 +221,11 @@ class Fill:
                 key_dep(self.key),
                 self.check,
                 f"{self.print:x}",
-                self.payload,
+                self.payload if large is None else b"",
                 names.wake,
                 *self.tags,
             ),
+            large,
         )
 
     def parse(self, raw: Any) -> Filled:
@@ -258,11 +254,14 @@ class Set:
     key_cap: int
 
     def parts(self, names: Names) -> Parts:
-        return (
+        name = nonce()
+        large = staging(names, f"{name:x}", self.epoch, self.check, 0, self.tags, self.payload)
+        keys = (*names.domain, names.entry(self.key))
+        return Parts(
             SET,
-            (*names.domain, names.entry(self.key)),
+            keys if large is None else (*keys, large[1]),
             (
-                nonce(),
+                name,
                 names.channel,
                 self.key_cap,
                 key_dep(self.key),
@@ -271,9 +270,10 @@ class Set:
                 self.ttl_ms,
                 self.check,
                 "0",
-                self.payload,
+                self.payload if large is None else b"",
                 *self.tags,
             ),
+            large,
         )
 
     def parse(self, raw: Any) -> Recorded:
@@ -297,7 +297,7 @@ class Invalidate:
 
     def parts(self, names: Names) -> Parts:
         deps = self.deps
-        return (
+        return Parts(
             INVALIDATE,
             (*names.domain, *map(names.entry, self.keys)),
             (nonce(), names.channel, pack_deps(deps), self.cap, self.key_cap, self.fence, *deps),
@@ -315,7 +315,7 @@ class Clear:
         return (EVERYTHING,)
 
     def parts(self, names: Names) -> Parts:
-        return CLEAR, names.domain, (nonce(), names.channel, EVERYTHING)
+        return Parts(CLEAR, names.domain, (nonce(), names.channel, EVERYTHING))
 
     def parse(self, raw: Any) -> Recorded:
         epoch, number = fields_of(raw)
@@ -328,7 +328,7 @@ class Unlock:
     owner: str
 
     def parts(self, names: Names) -> Parts:
-        return UNLOCK, (names.lock(self.key),), (self.owner, names.wake, key_dep(self.key))
+        return Parts(UNLOCK, (names.lock(self.key),), (self.owner, names.wake, key_dep(self.key)))
 
     def parse(self, raw: Any) -> int:
         return int(raw)
@@ -341,7 +341,7 @@ class Touch:
     ttl_ms: int
 
     def parts(self, names: Names) -> Parts:
-        return TOUCH, (names.entry(self.key),), (self.epoch, self.ttl_ms)
+        return Parts(TOUCH, (names.entry(self.key),), (self.epoch, self.ttl_ms))
 
     def parse(self, raw: Any) -> bool:
         return int(raw) == 1

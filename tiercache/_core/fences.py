@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tiercache._core.commands import Invalidate, Parts, Recorded, fields_of
+from tiercache._core.commands import Invalidate, Recorded
 from tiercache._core.plan import Ask, Plan
 from tiercache._core.records import MAX_DEPS, pack_deps
-from tiercache._core.scripts import FENCE, UNFENCE, Names, nonce
+from tiercache._core.scripts import FENCE, UNFENCE, Names, Parts, fields_of, nonce
 from tiercache._core.syncs import invalidation_of
 from tiercache._core.tiers import Tiers
 from tiercache._errors import L2Unavailable
@@ -36,7 +36,7 @@ class Fence:
 
     def parts(self, names: Names) -> Parts:
         deps = self.deps
-        return (
+        return Parts(
             FENCE,
             (*names.domain, *map(names.entry, self.keys)),
             (nonce(), names.channel, pack_deps(deps), self.cap, self.key_cap, self.name, self.ttl_ms, *deps),
@@ -53,7 +53,7 @@ class Unfence:
     deps: tuple[str, ...]
 
     def parts(self, names: Names) -> Parts:
-        return UNFENCE, names.domain, (self.name, pack_deps(self.deps))
+        return Parts(UNFENCE, names.domain, (self.name, pack_deps(self.deps)))
 
     def parse(self, raw: Any) -> bool:
         return int(raw) == 1

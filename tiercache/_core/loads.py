@@ -76,19 +76,23 @@ def file_alias(tiers: Tiers, want: Want, entry: Entry) -> None:
             tiers.core.l1.alias(entry, want.table, want.arguments)
 
 
-def look_in_l2(tiers: Tiers, want: Want) -> Plan[tuple[Landing, Any] | None]:
+def look_in_l2(
+    tiers: Tiers, want: Want, tags: tuple[str, ...] | None = None
+) -> Plan[tuple[Landing, Any] | None]:
     """What L2 has, asked by plain commands; None where the script must be asked.
 
+    The entry depends on *tags*, as the script said; None: on those of *want*, if on any.
     No flight: who looks loads nothing, and whoever comes meanwhile may look as well.
     """
     core = tiers.core
     stand = core.stand(tiers.clock())
-    if core.pending or stand.lease <= stand.at or tiers.board.has(want.key):
+    if core.pending or stand.lease <= stand.at or (tags is None and tiers.board.has(want.key)):
         return None  # a sync comes first, or a load under way says that there is nothing to find
     if ahead_of(core, running_load()) == inf:
         return None
     try:
-        replies = yield Ask((Look(stand.epoch, stand.seen, (want.key,), want.tags),))
+        asked = Look(stand.epoch, stand.seen, (want.key,), want.tags if tags is None else tags)
+        replies = yield Ask((asked,))
     except L2Refused:
         tiers.events["look_refused"] += 1
         want.counts.looks = False
@@ -100,7 +104,7 @@ def look_in_l2(tiers: Tiers, want: Want) -> Plan[tuple[Landing, Any] | None]:
     good = looked.good(want.key)
     if good is not None and looked.head is not None and core.meet(stand, looked.head, (want.key,)):
         found = take_stored(tiers, want, *good, stand, looked.head)
-    want.counts.looks = found is not None
+    want.counts.looks = found is not None and (tags is None or set(tags) <= set(want.tags))
     return found
 
 

@@ -23,9 +23,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from tiercache._core.commands import fields_of
 from tiercache._core.records import StoredEntry, parse_entry, tag_dep
-from tiercache._core.scripts import Names
+from tiercache._core.scripts import Names, fields_of
 
 _HEADER = ("\1e", "\1s", "\1f")  # epoch, head and floor, negative
 

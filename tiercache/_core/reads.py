@@ -24,6 +24,7 @@ from tiercache._core.flights import (
     running_load,
 )
 from tiercache._core.l1 import Entry, deps_of
+from tiercache._core.large import Large
 from tiercache._core.loads import (
     ask_l2,
     file_alias,
@@ -167,11 +168,14 @@ def peek(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Any]:
     )
     if asked is not None:
         stand, head, (answer,) = asked
+        found = None
         if isinstance(answer, Hit):
             found = take_hit(tiers, want, answer, stand, head)
-            if found is not None:
-                want.counts.l2_hits += 1
-                return found[1]
+        elif isinstance(answer, Large):
+            found = yield from look_in_l2(tiers, want, answer.tags)
+        if found is not None:
+            want.counts.l2_hits += 1
+            return found[1]
     want.counts.misses += 1
     return MISS
 
@@ -263,6 +267,12 @@ def _fetch(
                     want.counts.looks = set(found[0].deps) <= set(deps_named(want.tags, (want.key,)))
                     return found
                 mode = "renew"
+            elif isinstance(answer, Large):
+                found = yield from look_in_l2(tiers, want, answer.tags)
+                if found is not None:
+                    answered(want, found)
+                    return found
+                mode = "renew"  # it was overtaken meanwhile, or is not what it seems
             elif isinstance(answer, Wait):
                 # The bell hangs before the read that finds the lock still there: no wake-up is missed.
                 if bell is not None:
@@ -312,7 +322,7 @@ def touch(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[bool]:
                 entry.deadline = now + min(inf if t is None else t for t in (want.ttl, want.l1_ttl))
         return entry is not None
     asked = yield from ask_l2(tiers, (KeyAsk(want.key, "get", ""),), blocking=blocking)
-    if asked is None or not isinstance(asked[2][0], Hit):
+    if asked is None or not isinstance(asked[2][0], Hit | Large):
         return False
     with core.lock:
         core.l1.drop(want.key)

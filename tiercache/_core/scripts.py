@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import reprlib
 from importlib.resources import files
 from secrets import randbits
+from typing import Any, NamedTuple
 
 
 class Script:
@@ -43,7 +45,7 @@ class Names:
         self.state = domain + "v"
         self.domain = (domain + "v", domain + "k", domain + "p", domain + "q")
         self.members = domain + "m"
-        self._entry, self._lock = domain + "e:", domain + "l:"
+        self._entry, self._lock, self._staged = domain + "e:", domain + "l:", domain + "s:"
         # Channels, unlike keys, are not apart by database.
         self.channel = f"{{{namespace}}}1@{database}:c"
         self.wake = f"{{{namespace}}}1@{database}:w:"
@@ -51,8 +53,27 @@ class Names:
     def entry(self, key: str) -> str:
         return self._entry + key
 
+    def staged(self, name: str) -> str:
+        return self._staged + name
+
     def lock(self, key: str) -> str:
         return self._lock + key
+
+
+class Parts(NamedTuple):
+    """A script call, and the command that goes ahead of it, if there is one; its reply is not looked at."""
+
+    script: Script
+    keys: tuple[str, ...]
+    args: tuple[Any, ...]
+    ahead: tuple[Any, ...] | None = None
+
+
+def fields_of(raw: Any) -> list[Any]:
+    """The fields of a reply. A string would unpack as well, into numbers."""
+    if not isinstance(raw, list):
+        raise TypeError(f"not the answer of a script: {reprlib.repr(raw)}")
+    return raw
 
 
 def nonce() -> int:

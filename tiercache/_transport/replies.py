@@ -11,9 +11,9 @@ from redis.connection import DefaultParser
 from redis.exceptions import ConnectionError as BrokenConnection
 from redis.exceptions import InvalidResponse, MasterDownError, NoScriptError, ReadOnlyError, ResponseError
 
-from tiercache._core.commands import Command, Parts
+from tiercache._core.commands import Command
 from tiercache._core.looks import Look
-from tiercache._core.scripts import Names
+from tiercache._core.scripts import Names, Parts
 from tiercache._errors import L2Refused, L2Unavailable
 
 WireCommand = tuple[Any, ...]
@@ -62,7 +62,10 @@ class Request:
                 self._parts += [None] * len(plain)
             else:
                 parts = command.parts(names)
-                script, keys, args = parts
+                script, keys, args, ahead = parts
+                if ahead is not None:
+                    self._wire.append(ahead)
+                    self._parts.append(None)
                 self.repeatable = self.repeatable and script.repeatable
                 self._wire.append(("EVALSHA", script.sha, len(keys), *keys, *args))
                 self._parts.append(parts)
@@ -80,7 +83,7 @@ class Request:
         for place in places:
             parts = self._parts[place]
             assert parts is not None
-            script, keys, args = parts
+            script, keys, args, _ = parts
             calls.append(("EVAL", script.source, len(keys), *keys, *args))
         return packed(calls)
 
@@ -92,13 +95,15 @@ class Request:
 
     def _gathered(self, raw: Sequence[Any]) -> Iterator[Any]:
         """One reply a command: that to a look has three within, or is the first error among them."""
-        rest = iter(raw)
+        rest = iter(zip(raw, self._parts, strict=True))
         for command in self.commands:
+            reply, parts = next(rest)
             if isinstance(command, Look):
-                three = [next(rest), next(rest), next(rest)]
-                yield next((reply for reply in three if isinstance(reply, ResponseError)), three)
-            else:
-                yield next(rest)
+                three = [reply, next(rest)[0], next(rest)[0]]
+                reply = next((each for each in three if isinstance(each, ResponseError)), three)
+            elif parts is None:  # it was that to what went ahead
+                reply, _ = next(rest)
+            yield reply
 
     def _result(self, command: Command[Any] | Look, reply: Any) -> Any:
         if isinstance(reply, ResponseError):

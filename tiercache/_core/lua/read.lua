@@ -1,6 +1,6 @@
 -- KEYS state, then entry and lock of each key    ARGV epoch seen lock_ms, then mode and owner of each key
 -- modes: 'get' an entry or a miss; 'lead' an entry, or leave to load; 'renew' leave to load, whatever is stored
--- -> {} go and sync, or {head, {'hit', entry, ms left} | {'miss'} | {'lead'} | {'wait', ms left} | {'again'}, ...}
+-- -> {} go and sync, or {head, {'hit', entry, ms left} | {'large', tags} | {'miss'} | {'lead'} | {'wait', ms left} | {'again'}, ...}
 -- The head of the answer is the token of those who are to load. (model: ReadRuns, Refuses)
 local n, call, attempt = tonumber, redis.call, redis.pcall
 local m = attempt('ZMSCORE', KEYS[1], '\1e', '\1s', '\1f')
@@ -12,7 +12,7 @@ local function valid(raw)                      -- (model: Valid) planted or torn
   local epoch, token, size, at = string.match(raw, '^1|(%d+)|(%d+)|%d+|%x+|%x+|(%d+)|()')
   token, size = n(token), n(size)
   if epoch ~= ARGV[1] or not token or token < floor or token > head then return false end
-  if size == 0 then return true end
+  if size == 0 then return true, '' end
   if size > #raw - at + 1 or size > 66176 then return false end     -- 129 tags of 512 bytes
   local named = {}
   for tag in string.gmatch(string.sub(raw, at, at + size - 1), '[^%z]+') do
@@ -23,7 +23,7 @@ local function valid(raw)                      -- (model: Valid) planted or torn
   for _, version in ipairs(call('ZMSCORE', KEYS[1], unpack(named))) do
     if version and n(version) > token then return false end
   end
-  return true
+  return true, string.sub(raw, at, at + size - 1)
 end
 
 local function lead(lock, me)
@@ -45,8 +45,14 @@ end
 local reply, sent = {string.format('%.0f', head)}, 0
 for i = 2, #KEYS, 2 do
   local mode, me, raw = ARGV[i + 2], ARGV[i + 3], false
-  if mode ~= 'renew' then raw = attempt('GET', KEYS[i]) end
-  if type(raw) == 'string' and valid(raw) then
+  local large = mode ~= 'renew' and attempt('STRLEN', KEYS[i])
+  large = type(large) == 'number' and large >= 262144
+  if mode ~= 'renew' then raw = large and attempt('GETRANGE', KEYS[i], 0, 66400) or attempt('GET', KEYS[i]) end
+  local is_valid, tags
+  if type(raw) == 'string' then is_valid, tags = valid(raw) end
+  if is_valid and large then
+    reply[#reply + 1] = {'large', tags}                         -- to be asked for by plain commands
+  elseif is_valid then
     if sent > 0 and sent + #raw > 262144 then
       reply[#reply + 1] = {'again'}
     else
