@@ -1,39 +1,37 @@
 """Performs a plan's steps in the calling task.
 
-One `Awaiting` an event loop. The reads that one turn of the loop makes go out together, as
-one script call: 200 tasks that miss L1 at once cost a few round trips and not 200.
+One `Awaiting` an event loop. The reads that one turn of the loop makes go out together, as one
+script call, and so do its looks: 200 tasks that miss L1 at once cost a few round trips and not
+200. Where a stream is idle they go out from a plain callback, and the replies' callback lands
+the callers' futures; only what is out of the ordinary takes a task.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any
 
-from redis.asyncio.connection import Connection
 from redis.exceptions import ConnectionError as BrokenConnection
-from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeout
 
 from tiercache._core.commands import MAX_READ, Answers, Command, Read
 from tiercache._core.flights import current_load
-from tiercache._core.looks import Look
+from tiercache._core.looks import Look, together
 from tiercache._core.plan import TIMED_OUT, Ask, Call, Join, Step, Tell
 from tiercache._core.scripts import Names
-from tiercache._errors import L2Unavailable
+from tiercache._errors import L2Refused, L2Unavailable
 from tiercache._transport.address import Address
 from tiercache._transport.blocking import FAILURES
 from tiercache._transport.breaker import Breaker
-from tiercache._transport.replies import (
-    Request,
-    answered,
-    circuit_open,
-    no_connection,
-    unreachable,
-)
+from tiercache._transport.replies import Request, circuit_open, unreachable
+from tiercache._transport.stream import Replies, Stream, Streams
 
-Waiting = tuple[Read, "asyncio.Future[Answers]"]
+Results = list[Any]
+Land = Callable[[Results | BaseException], None]
+Waiting = tuple[Read | Look, "asyncio.Future[Results]"]
 
 
 class Awaiting:
@@ -49,21 +47,18 @@ class Awaiting:
         pool_size: int,
     ) -> None:
         self._address, self._names, self._breaker, self._clock = address, names, breaker, clock
-        self._size = pool_size
-        self._free: list[Connection] = []
-        self._places = asyncio.Semaphore(pool_size)
-        self._gathered: dict[int, list[Waiting]] = {}  # epoch -> this turn's reads
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._reads: set[asyncio.Task[Any]] = set()
+        self._streams = Streams(pool_size, address)
+        self._gathered: list[Waiting] = []  # this turn's reads and looks
+        self._tasks: set[asyncio.Future[Any]] = set()  # and exchanges that are none
+        self._reads: set[asyncio.Future[Any]] = set()  # each done when its read is over
         self._guard: AsyncGenerator[None] | None = None
 
     async def perform(self, step: Step) -> Any:
         match step:
-            case Ask((Read() as read,)):
-                return [await self._gather(read)]
+            case Ask((Read() | Look() as one,)):
+                return await self._gather(one)
             case Ask(commands):
-                # A task of its own: a caller that is cancelled does not tear the connection.
-                return await asyncio.shield(self._start(self._ask(commands)))
+                return await self._ask(commands)
             case Call():
                 return await call(step)
             case Join():
@@ -79,68 +74,58 @@ class Awaiting:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
-        while self._free:
-            await self._free.pop().disconnect()
+        await self._streams.close()
 
-    def _start(self, work: Any) -> asyncio.Task[Any]:
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._finished)
-        return task
+        task.add_done_callback(self._tasks.discard)
 
-    def _finished(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # whoever still waits gets it; nobody may be left to
+    # ---- one round trip for the reads of a turn
 
-    def _gather(self, read: Read) -> asyncio.Future[Answers]:
+    def _gather(self, one: Read | Look) -> asyncio.Future[Results]:
         loop = asyncio.get_running_loop()
         if not self._gathered:
             loop.call_soon(self._flush)
-        answer: asyncio.Future[Answers] = loop.create_future()
-        self._gathered.setdefault(read.epoch, []).append((read, answer))
+        answer: asyncio.Future[Results] = loop.create_future()
+        self._gathered.append((one, answer))
         return answer
 
     def _flush(self) -> None:
-        gathered, self._gathered = self._gathered, {}
-        for waiting in gathered.values():
+        gathered, self._gathered = self._gathered, []
+        if len(gathered) == 1:
+            self._send_together(gathered)
+            return
+        kinds: dict[tuple[type, int], list[Waiting]] = {}
+        for each in gathered:
+            kinds.setdefault((type(each[0]), each[0].epoch), []).append(each)
+        for waiting in kinds.values():
             batch: list[Waiting] = []
             size = 0
             for one in waiting:
-                if batch and size + len(one[0].asks) > MAX_READ:
-                    self._start_read(batch)
+                keys = _keys(one[0])
+                if batch and size + keys > MAX_READ:
+                    self._send_together(batch)
                     batch, size = [], 0
                 batch.append(one)
-                size += len(one[0].asks)
-            self._start_read(batch)
+                size += keys
+            self._send_together(batch)
 
-    def _start_read(self, batch: list[Waiting]) -> None:
-        task = self._start(self._read(batch))
-        self._reads.add(task)
-        task.add_done_callback(self._reads.discard)
+    def _send_together(self, batch: list[Waiting]) -> None:
+        """Send what is of one kind and epoch as one; the strictest of the heads holds for all."""
+        over = asyncio.get_running_loop().create_future()
+        self._reads.add(over)
+        over.add_done_callback(self._reads.discard)
+        whole = batch[0][0] if len(batch) == 1 else _joined([one for one, _ in batch])
+        self._send((whole,), partial(_land_together, batch), over)
 
-    async def _read(self, batch: list[Waiting]) -> None:
-        """Send the reads of *batch* as one; the strictest of their heads holds for all."""
-        whole = Read(
-            batch[0][0].epoch,
-            max(read.seen for read, _ in batch),
-            tuple(ask for read, _ in batch for ask in read.asks),
-        )
-        try:
-            (answers,) = await self._ask((whole,))
-        except BaseException as error:
-            for _, answer in batch:
-                if not answer.done():
-                    answer.set_exception(error) if isinstance(error, Exception) else answer.cancel()
-            if not isinstance(error, Exception):
-                raise
-            return
-        start = 0
-        for read, answer in batch:
-            end = start + len(read.asks)
-            if not answer.done():
-                answer.set_result(Answers(answers.head, answers.found[start:end]))
-            start = end
+    # ---- any round trip
+
+    def _ask(self, commands: Sequence[Command[Any] | Look]) -> asyncio.Future[Results]:
+        """What the commands come to; they run to their end if nobody waits any more, too."""
+        answer: asyncio.Future[Results] = asyncio.get_running_loop().create_future()
+        self._send(commands, partial(_land, answer), asyncio.get_running_loop().create_future())
+        return answer
 
     async def _tell(self, commands: tuple[Command[Any], ...]) -> None:
         # The unlock of a read that was cancelled must not overtake it on another connection.
@@ -152,68 +137,123 @@ class Awaiting:
         except L2Unavailable:
             return
 
-    async def _ask(self, commands: tuple[Command[Any] | Look, ...]) -> list[Any]:
-        if not self._breaker.admits(self._clock(), prober=False):
+    def _send(self, commands: Sequence[Command[Any] | Look], land: Land, over: asyncio.Future[None]) -> None:
+        """Have *land* called with the results or the error, and end *over*."""
+        self._tasks.add(over)
+        over.add_done_callback(self._tasks.discard)
+        breaker = self._breaker
+        was_open = breaker.is_open
+        try:
+            if was_open and not breaker.admits(self._clock(), prober=False):
+                raise circuit_open(breaker.reason)
+            request = Request(commands, self._names)
+            data = request.wire()
+        except Exception as error:
+            _end(land, over, error)
+            return
+        stream = self._streams.at_once()
+        if stream is None:
+            self._start(self._slowly(self._queued(request, was_open), land, over))
+            return
+
+        def heard(outcome: Replies | Exception) -> None:
+            self._heard(stream, request, outcome, land, over)
+
+        self._streams.send(stream, data, request.count, heard)
+
+    def _heard(
+        self,
+        stream: Stream,
+        request: Request,
+        outcome: Replies | Exception,
+        land: Land,
+        over: asyncio.Future[None],
+    ) -> None:
+        if isinstance(outcome, Exception):
+            if request.repeatable and _is_broken(outcome):
+                self._start(self._slowly(self._held(None, request, None), land, over))
+                return
+            self._streams.give(stream)
+            self._breaker.failed(self._clock(), outcome)
+            _end(land, over, _caused(unreachable(outcome), outcome))
+        elif request.unknown(outcome):
+            self._start(self._slowly(self._held(stream, request, outcome), land, over))
+        else:
+            try:
+                results: Results | Exception = self._results(stream, request, outcome)
+            except Exception as error:
+                results = error
+            self._streams.give(stream)
+            _end(land, over, results)
+
+    # ---- what is out of the ordinary
+
+    async def _slowly(
+        self, work: Coroutine[Any, Any, Results], land: Land, over: asyncio.Future[None]
+    ) -> None:
+        try:
+            outcome: Results | BaseException = await work
+        except Exception as error:
+            outcome = error
+        except BaseException as error:
+            _end(land, over, error)
+            raise
+        _end(land, over, outcome)
+
+    async def _queued(self, request: Request, was_open: bool) -> Results:
+        stream = await self._streams.take()
+        if self._breaker.is_open and not was_open:  # while this call waited for its place
+            self._streams.give(stream)
             raise circuit_open(self._breaker.reason)
-        request = Request(commands, self._names)
-        was_open = self._breaker.is_open
+        return await self._held(stream, request, None)
+
+    async def _held(self, stream: Stream | None, request: Request, replies: Replies | None) -> Results:
+        """The results, from a place that is given back; *replies*: what the stream has brought already."""
         try:
-            async with asyncio.timeout(self._address.timeout):
-                await self._places.acquire()
-        except TimeoutError:
-            raise no_connection(self._size, self._address.timeout) from None
-        try:
-            if self._breaker.is_open and not was_open:  # while this call waited for its place
-                raise circuit_open(self._breaker.reason)
-            results = await self._round_trip(request)
+            stream, replies = await self._round_trip(stream, request, replies)
+            return self._results(stream, request, replies)
         except FAILURES as error:
             self._breaker.failed(self._clock(), error)
             raise unreachable(error) from error
         finally:
-            self._places.release()
-        self._breaker.answered()
-        return answered(results)
+            self._streams.give(stream)
 
-    async def _take(self) -> Connection | None:
-        """An idle connection, if there is one."""
-        while self._free:
-            connection = self._free.pop()
-            if self._address.leads_to(connection):
-                return connection
-            await connection.disconnect(nowait=True)
-        return None
-
-    async def _round_trip(self, request: Request) -> list[Any]:
-        connection = await self._take()
-        if connection is not None:
+    async def _round_trip(
+        self, stream: Stream | None, request: Request, replies: Replies | None
+    ) -> tuple[Stream, Replies]:
+        if stream is not None and self._streams.leads_there(stream):
             try:
-                return await self._exchange(connection, request)
+                return stream, await self._in_full(stream, request, replies)
             except RedisTimeout:
                 raise
             except (BrokenConnection, OSError):
                 if not request.repeatable:
                     raise
-        return await self._exchange(await self._address.open_async(), request)
-
-    async def _exchange(self, connection: Connection, request: Request) -> list[Any]:
-        try:
-            raw = await _send(connection, request.wire(), request.count)
-            unknown = request.unknown(raw)
-            if unknown:
-                in_full = await _send(connection, request.wire_in_full(unknown), len(unknown))
-                for place, reply in zip(unknown, in_full, strict=True):
-                    raw[place] = reply
-        except BaseException:
-            await connection.disconnect(nowait=True)  # a reply may still be on its way
-            raise
-        results = request.results(raw)
-        if not (request.keeps and self._address.leads_to(connection)):
-            await connection.disconnect(nowait=True)
-            return results
-        self._free.append(connection)
+        elif stream is not None:
+            stream.close()
         if self._guard is None:
             self._guard = self._until_the_loop_ends()
             await anext(self._guard)
+        stream = await self._streams.open()
+        return stream, await self._in_full(stream, request, None)
+
+    async def _in_full(self, stream: Stream, request: Request, replies: Replies | None) -> Replies:
+        exchange = self._streams.exchange
+        if replies is None:
+            replies = await exchange(stream, request.wire(), request.count)
+        unknown = request.unknown(replies)
+        if unknown:
+            in_full = await exchange(stream, request.wire_in_full(unknown), len(unknown))
+            for place, reply in zip(unknown, in_full, strict=True):
+                replies[place] = reply
+        return replies
+
+    def _results(self, stream: Stream, request: Request, replies: Replies) -> Results:
+        results = request.results(replies)
+        if not (request.keeps and self._streams.leads_there(stream)):
+            stream.close()
+        if self._breaker.is_open:
+            self._breaker.answered()
         return results
 
     async def _until_the_loop_ends(self) -> AsyncGenerator[None]:
@@ -224,15 +264,59 @@ class Awaiting:
             await self.close()
 
 
-async def _send(connection: Connection, wire: bytes, count: int) -> list[Any]:
-    await connection.send_packed_command([wire], check_health=False)
-    replies = []
-    for _ in range(count):
-        try:
-            replies.append(await connection.read_response())
-        except ResponseError as refusal:
-            replies.append(refusal)
-    return replies
+def _keys(one: Read | Look) -> int:
+    return len(one.asks if isinstance(one, Read) else one.keys)
+
+
+def _joined(ones: Sequence[Any]) -> Read | Look:
+    if isinstance(ones[0], Look):
+        return together(ones)
+    asks = tuple(ask for read in ones for ask in read.asks)
+    return Read(ones[0].epoch, max(read.seen for read in ones), asks)
+
+
+def _land_together(batch: list[Waiting], outcome: Results | BaseException) -> None:
+    """Land what came of a batch: to each read the answers to its own keys, to each look all of it."""
+    whole = outcome[0] if isinstance(outcome, list) else outcome
+    if len(batch) == 1 or not isinstance(whole, Answers):
+        for _, answer in batch:
+            _land(answer, outcome)
+        return
+    start = 0
+    for read, answer in batch:
+        end = start + _keys(read)
+        _land(answer, [Answers(whole.head, whole.found[start:end])])
+        start = end
+
+
+def _land(answer: asyncio.Future[Results], outcome: Results | BaseException) -> None:
+    if answer.done():
+        return  # its caller was cancelled
+    if isinstance(outcome, list):
+        refusal = next((result for result in outcome if isinstance(result, L2Refused)), None)
+        if refusal is None:
+            answer.set_result(outcome)
+        else:
+            answer.set_exception(refusal)
+    elif isinstance(outcome, Exception):
+        answer.set_exception(outcome)
+    else:
+        answer.cancel()
+
+
+def _end(land: Land, over: asyncio.Future[None], outcome: Results | BaseException) -> None:
+    land(outcome)
+    if not over.done():
+        over.set_result(None)
+
+
+def _is_broken(error: Exception) -> bool:
+    return isinstance(error, (BrokenConnection, OSError)) and not isinstance(error, RedisTimeout)
+
+
+def _caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
 
 
 async def join(step: Join) -> Any:
