@@ -153,7 +153,7 @@ def of_cachebox(name: str) -> Policy:
 def theine(trace: Sequence[int], size: int) -> Iterator[bool]:
     from theine import Cache
 
-    cache = Cache(size)
+    cache: Any = Cache(size)
     for key in trace:
         _, found = cache.get(key)
         yield found

@@ -1,0 +1,199 @@
+"""`python -m bench.report [JSON]`: draws what a run measured as one page that needs nothing else.
+
+It measures nothing: the same JSON gives the same page. Where none is named, the newest of build/bench.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from bench.charts import BY_HAND, TIMES, drawn, is_ours, multiple_of, png, result_of, svg
+from bench.results import Result, shown
+
+PAGE = Path(__file__).with_name("report.html")
+CSS = Path(__file__).with_name("report.css")
+# (question, how its title begins) -> the name of its PNG, for the README and the documents.
+PICTURES = {
+    ("hit", "hit, def, one int"): "hit",
+    ("hit", "hit, async def, one int"): "hit-async",
+    ("hit_rate", "Zipf 1.0, "): "hit-rate",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.report", description=__doc__)
+    parser.add_argument("json", nargs="?", type=Path, help="what `python -m bench` saved")
+    parser.add_argument("--out", type=Path, default=PAGE, help="the page; bench/report.html")
+    parser.add_argument("--png", type=Path, metavar="FOLDER", help="draw the chosen charts as PNG, too")
+    arguments = parser.parse_args()
+    source = arguments.json or newest()
+    found = json.loads(source.read_text())
+    arguments.out.write_text(page(found))
+    print(f"{arguments.out}: {arguments.out.stat().st_size // 1000} kB, from {source}")
+    if arguments.png is not None:
+        for path in pictures(found, arguments.png):
+            print(path)
+
+
+def newest() -> Path:
+    files = sorted(Path("build/bench").glob("*.json"))
+    if not files:
+        raise SystemExit("nothing to draw: `python -m bench` measures first")
+    return files[-1]
+
+
+def page(found: Mapping[str, Any]) -> str:
+    """The whole page as text."""
+    machine, questions = found["machine"], found["questions"]
+    links = "".join(f'<li><a href="#{name}">{escape(name)}</a></li>' for name in questions)
+    return "\n".join(
+        [
+            '<!doctype html><html lang="en"><head><meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>tiercache, measured</title><style>{CSS.read_text()}</style></head><body>",
+            *head(machine),
+            f'<nav aria-label="Questions"><ul>{links}</ul></nav><main>',
+            *at_a_glance(questions),
+            *(line for name, entry in questions.items() for line in section(name, entry)),
+            "</main>",
+            *foot(machine),
+            "</body></html>\n",
+        ]
+    )
+
+
+def head(machine: Mapping[str, Any]) -> Iterator[str]:
+    yield "<header><h1>tiercache, measured</h1>"
+    yield (
+        "<p>Every contender at its best documented setting, in turn, round by round, in one run. "
+        "<strong>Compare ratios, not times:</strong> <code>x</code> is the median of the ratios within a "
+        "round, so what slows the machine down slows both sides. Dots and bars are medians, their lines "
+        "reach from the 5th to the 95th percentile; the tables give the whole range.</p>"
+    )
+    if machine.get("quick"):
+        yield '<p class="failed">A quick run: a few rounds, to see that it works. Its figures are rough.</p>'
+    facts = {
+        "measured": machine["date"][:10],
+        "machine": machine["machine"],
+        "Python": machine["python"],
+        "server": machine["server"],
+        "load before / after": f"{machine['load before']} / {machine['load after']}",
+    }
+    yield f'<dl class="facts">{"".join(map(fact, facts, facts.values()))}</dl>'
+    versions = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
+    yield f'<p class="small">{escape(versions)}</p></header>'
+
+
+def fact(name: str, value: str) -> str:
+    return f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
+
+
+def at_a_glance(questions: Mapping[str, Any]) -> Iterator[str]:
+    """Ours and the nearest rival, wherever a table has multiples and both."""
+    rows = [
+        (name, result.title, *compared)
+        for name, entry in questions.items()
+        for result in map(result_of, entry["results"])
+        if (compared := ours_and_nearest(result))
+    ]
+    if not rows:
+        return
+    yield '<section id="glance"><h2>At a glance</h2>'
+    yield "<p>tiercache and the rival nearest to it, as multiples of what is named last. Less is better.</p>"
+    yield '<article><div class="scroll"><table><tr><th>what</th><th>tiercache</th><th>nearest rival</th>'
+    yield f"<th>its multiple</th><th>1 {TIMES}</th></tr>"
+    for name, title, ours, rival, theirs, base in rows:
+        cells = (f"{ours:g} {TIMES}", escape(rival), f"{theirs:g} {TIMES}" if theirs else "", escape(base))
+        link = f'<a href="#{name}">{escape(title)}</a>'
+        yield f"<tr><td>{link}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+    yield "</table></div></article></section>"
+
+
+def ours_and_nearest(result: Result) -> tuple[float, str, float, str] | None:
+    """Our multiple, the least rival and its multiple, and what they are multiples of."""
+    if "x" not in result.columns:
+        return None
+    column = result.columns.index("x")
+    multiples = {str(row[0]): multiple_of(row[column]) for row in result.rows}
+    base = next((name for name, multiple in multiples.items() if multiple == 1.0), None)
+    if base is None or is_ours(base) or "tiercache" not in multiples:
+        return None
+    rivals = {
+        name: some for name, some in multiples.items() if not is_ours(name) and not name.startswith(BY_HAND)
+    }
+    nearest = min(rivals, key=lambda name: rivals[name], default="")
+    return multiples["tiercache"], nearest, rivals.get(nearest, 0.0), base
+
+
+def section(name: str, entry: Mapping[str, Any]) -> Iterator[str]:
+    question, *paragraphs = [part.strip() for part in entry["question"].strip().split("\n\n")]
+    yield f'<section id="{name}"><h2>{escape(question)}</h2>'
+    for paragraph in paragraphs:
+        yield f'<p class="muted">{code(escape(paragraph))}</p>'
+    if entry["error"]:
+        yield f'<p class="failed">It did not run to its end: {escape(entry["error"])}</p>'
+    yield '<div class="grid">'
+    for stored in entry["results"]:
+        yield from card(result_of(stored))
+    yield f'</div><p class="small">{name}: {entry["seconds"]} s</p></section>'
+
+
+def code(text: str) -> str:
+    """Marks what stands between backquotes."""
+    parts = text.split("`")
+    return "".join(f"<code>{part}</code>" if place % 2 else part for place, part in enumerate(parts))
+
+
+def card(result: Result) -> Iterator[str]:
+    yield f"<article><h3>{escape(result.title)}</h3>"
+    if result.reading:
+        yield f'<p class="reading">{code(escape(result.reading))}</p>'
+    figure = drawn(result)
+    if figure is not None:
+        yield f'<figure role="img" aria-label="{escape(result.title)}">{svg(figure)}</figure>'
+    yield from table(result, folded=figure is not None)
+    if result.unable:
+        reasons = "".join(
+            f"<li><b>{escape(n)}</b>: {code(escape(why))}</li>" for n, why in result.unable.items()
+        )
+        yield f'<ul class="unable">{reasons}</ul>'
+    yield "</article>"
+
+
+def table(result: Result, *, folded: bool) -> Iterator[str]:
+    if not result.rows:
+        return
+    yield "<details><summary>the figures</summary>" if folded else ""
+    cells = "".join(f"<th>{escape(column)}</th>" for column in result.columns)
+    yield f'<div class="scroll"><table><tr>{cells}</tr>'
+    for row in result.rows:
+        ours = ' class="ours"' if is_ours(str(row[0])) else ""
+        cells = "".join(f"<td>{escape(shown(cell))}</td>" for cell in row)
+        yield f"<tr{ours}>{cells}</tr>"
+    yield "</table></div>"
+    yield "</details>" if folded else ""
+
+
+def foot(machine: Mapping[str, Any]) -> Iterator[str]:
+    yield "<footer><details><summary>how each contender was set</summary><ul>"
+    for name, setting in sorted(machine.get("settings", {}).items()):
+        yield f"<li><b>{escape(name)}</b>: <code>{escape(setting)}</code></li>"
+    yield "</ul></details><p>Made by <code>make bench</code>; every sample is in build/bench.</p></footer>"
+
+
+def pictures(found: Mapping[str, Any], folder: Path) -> Iterator[Path]:
+    for (name, start), file in PICTURES.items():
+        for stored in found["questions"].get(name, {"results": ()})["results"]:
+            if stored["title"].startswith(start) and (figure := drawn(result_of(stored))) is not None:
+                path = folder / f"bench-{file}.png"
+                png(figure, path, stored["title"])
+                yield path
+
+
+if __name__ == "__main__":
+    main()
