@@ -27,27 +27,30 @@ from tiercache import TierCache
 NODES = (2, 8, 32)
 PROCESSES = 4  # at most, for all nodes but the one that waits
 PAUSE = 0.05  # seconds between two reads of a node
-D = 2.0  # seconds, `max_staleness`: how long the warming up takes
 
 
 def measure(run: Run) -> list[Result]:
     rounds = run.rounds(200, 20)
-    rows = []
-    for nodes in NODES:
+    samples: dict[str, list[float]] = {}
+    for nodes in NODES[:1] if run.tiny else NODES:
+        run.step(f"{nodes} nodes")
         with run.server() as url:
-            rows += against(url, run.prefix, nodes, rounds)
+            samples |= against(url, run.prefix, nodes, rounds, d=0.5 if run.tiny else 2.0)
     columns = ("", "p50, ms", "p99, ms", "worst, ms")
-    return [Result(f"until nobody serves the old value, {rounds} rounds, in turn", columns, rows)]
+    rows = [(name, percentile(some, 50), percentile(some, 99), max(some)) for name, some in samples.items()]
+    title = f"until nobody serves the old value, {rounds} rounds, in turn"
+    return [Result(title, columns, rows, unit="ms", samples=samples, chart="spread", log=True)]
 
 
-def against(url: str, namespace: str, nodes: int, rounds: int) -> list[tuple[str | float, ...]]:
+def against(url: str, namespace: str, nodes: int, rounds: int, *, d: float) -> dict[str, list[float]]:
+    """Milliseconds of each invalidation, plain and with wait=True."""
     spawn = multiprocessing.get_context("spawn")
     processes = min(PROCESSES, nodes - 1)
     shares = [(nodes - 1) // processes + (i < (nodes - 1) % processes) for i in range(processes)]
     pipes, workers = [], []
     for share in shares:
         ours, theirs = spawn.Pipe()
-        worker = spawn.Process(target=read, args=(url, namespace, share, theirs), daemon=True)
+        worker = spawn.Process(target=read, args=(url, namespace, share, d, theirs), daemon=True)
         worker.start()
         theirs.close()
         pipes.append(ours)
@@ -55,7 +58,7 @@ def against(url: str, namespace: str, nodes: int, rounds: int) -> list[tuple[str
     for pipe in pipes:
         pipe.recv()
     times: dict[bool, list[float]] = {False: [], True: []}
-    cache = TierCache(url, namespace=namespace, max_staleness=D)
+    cache = TierCache(url, namespace=namespace, max_staleness=d)
     with cache.sync:
         warm(cache)
         for _ in range(rounds):
@@ -71,29 +74,21 @@ def against(url: str, namespace: str, nodes: int, rounds: int) -> list[tuple[str
     for worker in workers:
         worker.join()
     where = f"{nodes} nodes (1 + {' + '.join(map(str, shares))})"
-    return [
-        (
-            f"{where}, {'wait=True' if wait else 'plain'}",
-            percentile(some, 50),
-            percentile(some, 99),
-            max(some),
-        )
-        for wait, some in times.items()
-    ]
+    return {f"{where}, {'wait=True' if wait else 'plain'}": some for wait, some in times.items()}
 
 
 def warm(cache: TierCache) -> None:
     """Let the epoch settle, so that no barrier waits for leases of one before."""
-    end = time.monotonic() + 1.5 * D
+    end = time.monotonic() + 1.5 * cache.max_staleness
     while time.monotonic() < end:
         cache.sync.get("number")
         time.sleep(PAUSE)
     cache.sync.invalidate_tags("number", wait=True)
 
 
-def read(url: str, namespace: str, nodes: int, pipe: Connection) -> None:
+def read(url: str, namespace: str, nodes: int, d: float, pipe: Connection) -> None:
     """One process: read through each of its nodes until the pipe says something."""
-    caches = [TierCache(url, namespace=namespace, max_staleness=D, private=True) for _ in range(nodes)]
+    caches = [TierCache(url, namespace=namespace, max_staleness=d, private=True) for _ in range(nodes)]
     over = threading.Event()
 
     def go_on() -> None:

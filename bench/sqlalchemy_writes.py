@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Engine, String, create_engine
@@ -49,7 +50,11 @@ def measure(run: Run) -> list[Result]:
     with run.server() as url, databases() as urls:
         cache = TierCache(url, namespace=run.prefix)
         with cache.sync:
-            return [table for name, url in urls.items() for table in of_database(name, url, cache, rounds)]
+            return [
+                table
+                for name, url in urls.items()
+                for table in of_database(name, url, cache, rounds, run.calls(OBJECTS))
+            ]
 
 
 @contextmanager
@@ -67,16 +72,19 @@ def databases() -> Iterator[dict[str, str]]:
             server.close()
 
 
-def of_database(name: str, url: str, cache: TierCache, rounds: int) -> Iterator[Result]:
+def of_database(name: str, url: str, cache: TierCache, rounds: int, objects: int) -> Iterator[Result]:
     plain, installed, fenced = (create_engine(url) for _ in range(3))
     Base.metadata.create_all(plain)
     install(cache, installed)
     install(cache, fenced, write_safety="fence")
     engines = {"without": plain, "installed": installed}
     for what, flush in (("adds", add), ("changes", change)):
-        times = in_turn({label: timed(flush, engine) for label, engine in engines.items()}, rounds)
+        times = in_turn(
+            {label: timed(partial(flush, objects=objects), engine) for label, engine in engines.items()},
+            rounds,
+        )
         yield against(
-            f"{name}: a flush that {what} {OBJECTS:,} objects, {rounds} rounds", times, calls=1, unit="us"
+            f"{name}: a flush that {what} {objects:,} objects, {rounds} rounds", times, calls=1, unit="us"
         )
 
     def told() -> None:
@@ -130,13 +138,13 @@ def elapsed(act: Callable[[], None]) -> Callable[[], float]:
     return measured
 
 
-def add(session: Session) -> float:
-    session.add_all([User(name=f"n{number}", email="e@example.org") for number in range(OBJECTS)])
+def add(session: Session, objects: int) -> float:
+    session.add_all([User(name=f"n{number}", email="e@example.org") for number in range(objects)])
     return flushed(session)
 
 
-def change(session: Session) -> float:
-    session.add_all(users := [User(name=f"n{number}", email="e@example.org") for number in range(OBJECTS)])
+def change(session: Session, objects: int) -> float:
+    session.add_all(users := [User(name=f"n{number}", email="e@example.org") for number in range(objects)])
     session.flush()
     for user in users:
         user.name += "!"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from itertools import accumulate
 
@@ -19,8 +20,8 @@ def loop(keys: int, length: int) -> list[int]:
 
 def scan_and_zipf(keys: int, exponent: float, length: int, seed: int, *, scan: int) -> list[int]:
     """Zipf, and after every *scan* of its reads as many keys that are read once and never again."""
-    reads = iter(zipf(keys, exponent, length, seed))
-    once = iter(range(keys, keys + length))
+    reads = iter(zipf(keys, exponent, length + scan, seed))
+    once = itertools.count(keys)
     trace: list[int] = []
     while len(trace) < length:
         trace += [next(reads) for _ in range(scan)]

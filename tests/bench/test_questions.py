@@ -1,0 +1,77 @@
+"""Each question of the benchmark suite still runs: one round of a few calls, whose figures mean nothing."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+
+from bench.__main__ import QUESTIONS, ask
+from bench.contenders.facade import Contender
+from bench.results import Result, against, percentile
+from bench.runs import Run
+from bench.traces import scan_and_zipf, shifting, zipf
+
+pytest.importorskip("matplotlib")
+from bench import report
+
+
+@pytest.mark.filterwarnings("ignore")  # those of the rivals, where they are installed
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_the_question_is_answered_by_tables_that_can_be_drawn(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Run, "only", only_what_the_suite_needs)
+    results: list[Result] = importlib.import_module(f"bench.{name}").measure(Run(quick=True, tiny=True))
+    assert results
+    for result in results:
+        assert all(len(row) == len(result.columns) for row in result.rows), result.title
+        assert "".join(report.card(result))
+
+
+def only_what_the_suite_needs(run: Run, contenders: list[type[Contender]]) -> list[type[Contender]]:
+    """Rivals may be installed or not; here they are not."""
+    ours = {"tiercache", "redis", "orjson"}
+    run.absent |= {some.name: "a rival" for some in contenders if not ours.issuperset(some.packages)}
+    return [some for some in contenders if ours.issuperset(some.packages)]
+
+
+def test_a_run_keeps_the_samples_and_becomes_a_page() -> None:
+    found = ask(["hit_rate"], Run(quick=True, tiny=True))
+    page = report.page(found)
+    assert "Belady" in page
+    assert "<svg" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_a_question_that_fails_does_not_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(run: Run) -> list[Result]:
+        raise RuntimeError("no such luck")
+
+    monkeypatch.setattr("bench.hit.measure", fail)
+    found = ask(["hit", "hit_rate"], Run(quick=True, tiny=True))
+    assert found["questions"]["hit"]["error"] == "RuntimeError: no such luck"
+    assert found["questions"]["hit_rate"]["results"]
+    assert "no such luck" in report.page(found)
+
+
+def test_multiples_are_the_median_of_those_within_a_round() -> None:
+    result = against("t", {"a": [1.0, 2.0, 4.0], "b": [3.0, 4.0, 40.0]}, calls=1, unit="s")
+    assert [row[-1] for row in result.rows] == ["1.00 x", "3.00 x"]
+
+
+def test_a_percentile_is_one_of_the_values() -> None:
+    assert percentile([3.0, 1.0, 2.0], 50) == 2.0
+    assert percentile(range(1, 101), 99) == 99
+
+
+def test_every_contender_takes_each_place_in_turn() -> None:
+    orders = list(Run().turns("abc", 3))
+    assert [order[0] for order in orders] == ["a", "b", "c"]
+    assert all(sorted(order) == ["a", "b", "c"] for order in orders)
+
+
+def test_a_trace_is_decided_by_its_seed() -> None:
+    assert zipf(100, 1.0, 50, 1) == zipf(100, 1.0, 50, 1) != zipf(100, 1.0, 50, 2)
+    assert shifting(100, 1.0, 500, 1, hold=50) == shifting(100, 1.0, 500, 1, hold=50)
+    assert len(scan_and_zipf(100, 1.0, 55, 1, scan=10)) == 55
