@@ -23,7 +23,7 @@ from bench.runs import Run, silent
 from tiercache import embedded
 
 QUESTIONS = (
-    *("hit", "copies", "hit_rate", "audit", "l2", "stampede", "delay", "barrier", "fence"),
+    *("hit", "copies", "hit_rate", "audit", "l2", "stampede", "delay", "barrier", "fence", "faults"),
     *("sqlalchemy_entities", "sqlalchemy_writes"),
 )
 FOLDER = Path("build/bench")

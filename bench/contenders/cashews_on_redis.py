@@ -13,13 +13,16 @@ from typing import Any, ClassVar
 from bench.contenders.facade import Contender
 from bench.contenders.hand_redis import CONNECTIONS
 
+LOCK = 10  # seconds after which the lock of a load that died is free again
+
 
 class Cashews(Contender):
     name = "cashews"
     packages = ("cashews", "redis")
-    setting = f"redis://, max_connections={CONNECTIONS}, decorator with lock=True, pickle (its default)"
+    setting = f"redis://, max_connections={CONNECTIONS}, pickle, and within a process one load (its defaults)"
     is_async = True
     uses_redis = True
+    lock: ClassVar[bool] = False
     more: ClassVar[dict[str, Any]] = {}
 
     async def open(self) -> None:
@@ -39,7 +42,7 @@ class Cashews(Contender):
         argument = function.__code__.co_varnames[0]
         key = f"{self.key(function.__name__)}:{{{argument}}}"
         wrapped: Callable[..., Any] = self.cache(
-            ttl=self.place.ttl, key=key, tags=[self.tag(tag) for tag in tags], lock=True
+            ttl=self.place.ttl, key=key, tags=[self.tag(tag) for tag in tags], lock=self.lock
         )(function)
         return wrapped
 
@@ -60,11 +63,8 @@ class Cashews(Contender):
     async def load(self, key: str, loader: Callable[[], Any], tags: Iterable[str] = ()) -> Any:
         found = await self.read(key)
         if found is None:
-            async with self.cache.lock(f"lock:{self.key(key)}", expire=10, wait=True):
-                found = await self.read(key)
-                if found is None:
-                    found = await loader()
-                    await self.write(key, found, tags)
+            found = await loader()
+            await self.write(key, found, tags)
         return found
 
     async def drop(self, key: str) -> None:
@@ -84,9 +84,22 @@ class Cashews(Contender):
         )
 
 
+class CashewsLocked(Cashews):
+    name = "cashews, lock=True"
+    setting = f"redis://, max_connections={CONNECTIONS}, decorator with lock=True, pickle (its default)"
+    lock = True
+
+    async def load(self, key: str, loader: Callable[[], Any], tags: Iterable[str] = ()) -> Any:
+        found = await self.read(key)
+        if found is None:
+            async with self.cache.lock(f"lock:{self.key(key)}", expire=LOCK, wait=True):
+                found = await super().load(key, loader, tags)
+        return found
+
+
 class CashewsClientSide(Cashews):
     name = "cashews client_side"
-    setting = f"client_side=True as documented, max_connections={CONNECTIONS}, lock=True; RESP3 by redis-py 8"
+    setting = f"client_side=True as documented, max_connections={CONNECTIONS}; RESP3, as redis-py 8 has it"
 
     def settings(self) -> dict[str, Any]:
         from cashews.backends.memory import Memory
@@ -102,5 +115,5 @@ class CashewsClientSide(Cashews):
 
 class CashewsClientSideResp2(CashewsClientSide):
     name = "cashews client_side, protocol=2"
-    setting = f"client_side=True, max_connections={CONNECTIONS}, lock=True, protocol=2 so that it invalidates"
+    setting = f"client_side=True, max_connections={CONNECTIONS}, protocol=2 so that it invalidates"
     more: ClassVar[dict[str, Any]] = {"protocol": 2}

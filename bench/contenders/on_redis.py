@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from bench.contenders.aiocache_on_redis import Aiocache
-from bench.contenders.cashews_on_redis import Cashews, CashewsClientSide, CashewsClientSideResp2
+from bench.contenders.cashews_on_redis import (
+    Cashews,
+    CashewsClientSide,
+    CashewsClientSideResp2,
+    CashewsLocked,
+)
 from bench.contenders.coredis_tracking import Coredis
 from bench.contenders.dogpile_on_redis import Dogpile
 from bench.contenders.facade import Contender
@@ -17,7 +22,7 @@ from bench.contenders.yokedcache_on_redis import Yokedcache
 
 BLOCKING: tuple[type[Contender], ...] = (HandRedis, Tiercache, Dogpile, PyCachify, RedisPyClientSide)
 AWAITED: tuple[type[Contender], ...] = (
-    *(HandRedisAsync, HandBatched, TiercacheAsync, Cashews, Aiocache, PyCachifyAsync),
+    *(HandRedisAsync, HandBatched, TiercacheAsync, Cashews, CashewsLocked, Aiocache, PyCachifyAsync),
     *(Coredis, Glide, Yokedcache, FastapiCache),
 )
 CLIENT_SIDE: tuple[type[Contender], ...] = (CashewsClientSide, CashewsClientSideResp2)
