@@ -1,32 +1,28 @@
 """`cached`: a function's calls kept in both tiers.
 
-A hit is written by hand, once for each world: one look-up by the arguments as they came, the
-lease, the expiry. The lease is read before the entry and compared after it (R32). Everything
-else is a plan.
+A hit is answered by the path of `_hits`; everything else is a plan.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-import time
 from collections.abc import Callable, Coroutine, Iterable
 from math import inf
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
-from uuid import UUID
 
 from tiercache._attached import in_session
 from tiercache._core import reads, writes
-from tiercache._core.coherence import Coherence
 from tiercache._core.flights import running_load
 from tiercache._core.keys import CallKeys
-from tiercache._core.l1 import L1, Entry, kind_of
+from tiercache._core.l1 import Entry, kind_of
 from tiercache._core.plan import Call, Plan
 from tiercache._core.sources import is_writing
 from tiercache._core.tags import TagTemplates
 from tiercache._core.tiers import Counts, Want
 from tiercache._core.writes import Written
 from tiercache._errors import SettingError, TierCacheError
+from tiercache._hits import UNFILED, Spelling
 from tiercache._nearest import nearest
 from tiercache._report import CacheInfo
 from tiercache._settings import lifetime
@@ -42,10 +38,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
-
-# Arguments of these types and no others may stand for their call as they are: equal values of one of
-# them have one key. (0.0 and -0.0 are equal, and so are two datetimes in two zones, with two keys.)
-PLAIN_TYPES = frozenset({int, str, bytes, bool, type(None), UUID})
 
 
 class Function:
@@ -82,6 +74,8 @@ class Function:
         self.l1, self.l2, self.share = l1, l2, share
         # What a callable makes of a call may change from one call to the next, with a context variable say.
         self.by_arguments = l1 and not callable(key)
+        self.spelling = Spelling(function, self.keys.ignored)
+        self.filed: Callable[..., Any]  # a call's key in the table
         self.table: dict[Any, Entry] = {}  # of the cache bound to; the hit path holds it, too
         self._owner, self.counts = owner, Counts()
         self._cache: TierCache | None = None
@@ -117,7 +111,7 @@ class Function:
         arguments = self.keys.bind(args, kwargs)
         settings, auditor = cache._settings, cache._node.auditor
         ttl = settings.ttl if isinstance(self.ttl, Unset) else self.ttl
-        plain = self.by_arguments and not kwargs and all(type(a) in PLAIN_TYPES for a in args)
+        at = self.filed(*args, **kwargs) if self.by_arguments else UNFILED
         want = Want(
             self.keys.key(arguments),
             self.counts,
@@ -132,22 +126,22 @@ class Function:
             audit=None if auditor is None else auditor.observer_of_call(self, arguments, now),
             renew=renew,
             caller=self,
-            table=self.table,
-            arguments=args if plain else None,
+            table=None if at is UNFILED else self.table,
+            arguments=at,
         )
         return reads.read(cache._node.tiers, want, blocking=self.blocking)
 
     def behind_a_load(self, node: Node, args: Args, kwargs: Kwargs) -> Entry | None:
         """The entry the hit path would have found, were it not closed; None within a load or transaction."""
-        if kwargs or running_load() is not None or is_writing():
+        if running_load() is not None or is_writing():
             return None
         until = node.tiers.core.lease
-        try:
-            entry = self.table[args]
-        except (KeyError, TypeError):
+        at = self.filed(*args, **kwargs)
+        entry = self.table.get(at)
+        if entry is None:
             return None
         now = node.clock()
-        if now < until and now < entry.deadline and entry.kind == kind_of(args):
+        if now < until and now < entry.deadline and entry.kind == kind_of(at):
             entry.stamp = now
             self.counts.l1_hits += 1
             return entry
@@ -202,36 +196,14 @@ def decorated(
 
 
 def _blocking(made: Function) -> Any:
-    core, clock, counts, table = _UNBOUND, time.monotonic, made.counts, made.table
-
     def past_l1(args: Args, kwargs: Kwargs, now: float | None = None, **how: bool) -> Any:
-        nonlocal core, clock, counts, table
         node = made.node()
-        core, clock, counts, table = node.tiers.core, node.hit_clock, made.counts, made.table
+        bind(node.tiers.core, node.hit_clock, made.counts, made.table)
         entry = None if how or now == inf else made.behind_a_load(node, args, kwargs)
         return entry.take() if entry is not None else node.run(made.read(args, kwargs, now=now, **how))
 
-    @functools.wraps(made.function)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        until = core.open_until
-        try:
-            entry = table[args]
-        except (KeyError, TypeError):  # TypeError: an argument that cannot be hashed
-            return past_l1(args, kwargs)
-        now = clock()
-        if (
-            now < until
-            and now < entry.deadline
-            and (entry.kind is type(args[0]) if len(args) == 1 else entry.kind == tuple(map(type, args)))
-            and not kwargs
-        ):
-            entry.stamp = now
-            counts.l1_hits += 1
-            restore = entry.restore
-            return entry.value if restore is None else restore(entry.value)
-        return past_l1(args, kwargs, now)
-
-    made_wrapper: Any = wrapper
+    wrapper, bind, made.filed = made.spelling.compiled(past_l1, blocking=True)
+    made_wrapper: Any = functools.update_wrapper(wrapper, made.function)
     made_wrapper.invalidate = lambda *args, **kwargs: made.node().run(made.invalidate(args, kwargs))
     made_wrapper.invalidate_all = lambda: made.node().run(made.invalidate_all())
     made_wrapper.refresh = lambda *args, **kwargs: past_l1(args, kwargs, renew=True)
@@ -239,46 +211,20 @@ def _blocking(made: Function) -> Any:
 
 
 def _awaited(made: Function) -> Any:
-    core, clock, counts, table = _UNBOUND, time.monotonic, made.counts, made.table
-
     async def past_l1(args: Args, kwargs: Kwargs, now: float | None = None, **how: bool) -> Any:
-        nonlocal core, clock, counts, table
         node = made.node()
-        core, clock, counts, table = node.tiers.core, node.hit_clock, made.counts, made.table
+        bind(node.tiers.core, node.hit_clock, made.counts, made.table)
         entry = None if how or now == inf else made.behind_a_load(node, args, kwargs)
         if entry is not None:
             return entry.take()
         return await node.run_async(made.read(args, kwargs, now=now, **how))
 
-    @functools.wraps(made.function)
-    async def wrapper(*args: Any, **kwargs: Any) -> Any:
-        until = core.open_until
-        try:
-            entry = table[args]
-        except (KeyError, TypeError):  # TypeError: an argument that cannot be hashed
-            return await past_l1(args, kwargs)
-        now = clock()
-        if (
-            now < until
-            and now < entry.deadline
-            and (entry.kind is type(args[0]) if len(args) == 1 else entry.kind == tuple(map(type, args)))
-            and not kwargs
-        ):
-            entry.stamp = now
-            counts.l1_hits += 1
-            restore = entry.restore
-            return entry.value if restore is None else restore(entry.value)
-        return await past_l1(args, kwargs, now)
-
-    made_wrapper: Any = wrapper
+    wrapper, bind, made.filed = made.spelling.compiled(past_l1, blocking=False)
+    made_wrapper: Any = functools.update_wrapper(wrapper, made.function)
     made_wrapper.invalidate = lambda *args, **kwargs: made.node().run_async(made.invalidate(args, kwargs))
     made_wrapper.invalidate_all = lambda: made.node().run_async(made.invalidate_all())
     made_wrapper.refresh = lambda *args, **kwargs: past_l1(args, kwargs, renew=True)
     return made_wrapper
-
-
-# In place of a core before the first call: nothing is served under its lease.
-_UNBOUND = Coherence(L1(1), max_staleness=1.0, node="")
 
 
 @overload

@@ -68,7 +68,7 @@ class Entry:
         self.stamp = 0.0  # instant of the last hit
         # The call it is filed under as well: 1, True and 1.0 are one key to a dict, so their types count.
         self.table: dict[Any, Entry] | None = None
-        self.arguments: tuple[Any, ...] = ()
+        self.arguments: Any = None
         self.kind: Any = None  # kind_of(arguments)
 
     def take(self) -> Any:
@@ -106,7 +106,7 @@ class L1:
             self._evict()
         self._tidy()
 
-    def alias(self, entry: Entry, table: dict[Any, Entry], arguments: tuple[Any, ...]) -> None:
+    def alias(self, entry: Entry, table: dict[Any, Entry], arguments: Any) -> None:
         """File *entry* under a call's arguments as they came, too, for as long as it lives.
 
         One call an entry: arguments that do not count (`ignore`) would make it many.
@@ -186,9 +186,9 @@ class L1:
             self.drop(oldest.key)
 
 
-def kind_of(arguments: tuple[Any, ...]) -> Any:
-    """What tells calls apart whose arguments are equal: the type of the one, or the types of all."""
-    return type(arguments[0]) if len(arguments) == 1 else tuple(map(type, arguments))
+def kind_of(arguments: Any) -> Any:
+    """What tells calls apart whose arguments are equal: the type of the one, or the types of a tuple's."""
+    return tuple(map(type, arguments)) if type(arguments) is tuple else type(arguments)
 
 
 def deps_of(key: str, tags: tuple[str, ...]) -> tuple[str, ...]:

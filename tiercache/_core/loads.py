@@ -67,7 +67,7 @@ def ask_l2(tiers: Tiers, asks: tuple[KeyAsk, ...], *, blocking: bool) -> Plan[As
 
 def file_alias(tiers: Tiers, want: Want, entry: Entry) -> None:
     """Let the next call with the same arguments find *entry* without a key being made."""
-    if want.caller is None or want.table is None or want.arguments is None:
+    if want.caller is None or want.table is None:
         return
     with tiers.core.lock:
         # 1. A load begins.  2. The function goes to another cache, and its table is emptied.  3. The load

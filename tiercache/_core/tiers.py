@@ -155,6 +155,8 @@ class Want:
     share: bool = False  # hand out the one object to everybody
     audit: Callable[[Want, Entry, str], None] | None = None  # told what a hit gave, and of which tier
     renew: bool = False  # load, whatever is stored
-    table: dict[Any, Entry] | None = None  # of `caller` at the call; it may have got another since
+    table: dict[Any, Entry] | None = (
+        None  # of `caller` at the call, if it may file it; it may have got another since
+    )
     caller: Filed | None = None  # the function whose call this is
-    arguments: tuple[Any, ...] | None = None  # of the call, where they may stand for it as they are
+    arguments: Any = None  # the key in `table`

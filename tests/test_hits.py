@@ -1,0 +1,253 @@
+"""The hit path: which calls it answers, and what it leaves to the plan of a read."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from collections.abc import Callable
+from math import inf
+from typing import Any
+
+import pytest
+
+from tiercache._core.coherence import Coherence
+from tiercache._core.l1 import L1, Entry
+from tiercache._core.tiers import Counts
+from tiercache._hits import UNFILED, Spelling
+
+Call = tuple[tuple[Any, ...], dict[str, Any]]
+PAST = "past the hit path"
+
+
+class Path:
+    """The hit path of *function*, bound to an L1 with a lease until 100, at 1 o'clock."""
+
+    def __init__(self, function: Callable[..., Any], *, blocking: bool, ignore: tuple[str, ...] = ()) -> None:
+        self.l1, self.table, self.counts, self.now = L1(100), dict[Any, Entry](), Counts(), 1.0
+        self.core = Coherence(self.l1, max_staleness=1.0, node="n")
+        self.core.open_until = 100.0
+        self.asked: list[tuple[Any, ...]] = []
+        self.blocking = blocking
+
+        def past(*call: Any) -> Any:
+            self.asked.append(call)
+            return PAST
+
+        async def past_later(*call: Any) -> Any:
+            return past(*call)
+
+        spelling = Spelling(function, ignore)
+        self.hit, bind, self.filed = spelling.compiled(past if blocking else past_later, blocking=blocking)
+        bind(self.core, lambda: self.now, self.counts, self.table)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        answer = self.hit(*args, **kwargs)
+        return answer if self.blocking else asyncio.run(answer)
+
+    def keep(
+        self, value: Any, *args: Any, deadline: float = 50.0, restore: Any = None, **kwargs: Any
+    ) -> Entry:
+        """File *value* as a load of this call would."""
+        at = self.filed(*args, **kwargs)
+        assert at is not UNFILED
+        entry = Entry(f"key of {at!r} {type(at)}", value, restore, deadline=deadline)
+        self.l1.put(entry, 0.0)
+        self.l1.alias(entry, self.table, at)
+        return entry
+
+
+@pytest.fixture(params=[True, False], ids=["sync", "async"])
+def path_of(request: pytest.FixtureRequest) -> Callable[..., Path]:
+    return functools.partial(Path, blocking=request.param)
+
+
+def test_a_hit_gives_the_value_counts_and_stamps(path_of: Callable[..., Path]) -> None:
+    def function(a: int) -> None: ...
+
+    path = path_of(function)
+    entry = path.keep("one", 1)
+    path.now = 7.0
+
+    assert [path(1), path(2)] == ["one", PAST]
+    assert (path.counts.l1_hits, entry.stamp, path.asked) == (1, 7.0, [((2,), {})])
+
+
+def test_a_value_that_must_be_copied_is(path_of: Callable[..., Path]) -> None:
+    path = path_of(lambda: None)
+    held = path.keep([1], restore=list.copy).value
+
+    assert path() == [1]
+    assert path() is not held
+
+
+@pytest.mark.parametrize("lapse", ["lease", "deadline", "dropped", "audited"])
+def test_what_may_not_be_served_is_asked_for_at_the_instant_it_was_looked_at(
+    path_of: Callable[..., Path], lapse: str
+) -> None:
+    path = path_of(lambda a: None)
+    entry = path.keep("one", 1)
+    match lapse:
+        case "lease":
+            path.core.open_until = path.now
+        case "deadline":
+            path.now = entry.deadline
+        case "dropped":
+            path.l1.drop(entry.key)
+            path.table[1] = entry  # as who had found it before
+        case "audited":
+            path.now = inf
+
+    assert path(1) == PAST
+    assert (path.asked, path.counts.l1_hits) == ([((1,), {}, path.now)], 0)
+
+
+def test_the_lease_is_read_before_the_entry_and_compared_after_it(path_of: Callable[..., Path]) -> None:
+    """1. The lease is over.  2. The entry is found.  3. A sync drops it and renews the lease (R32)."""
+    path = path_of(lambda a: None)
+    entry = path.keep("one", 1)
+    path.core.open_until = path.now
+
+    class Renewing:
+        def __hash__(self) -> int:
+            return hash(1)
+
+        def __eq__(self, other: object) -> bool:
+            path.core.open_until = 100.0
+            return True
+
+    entry.kind = Renewing
+    assert path(Renewing()) == PAST
+
+
+def test_calls_of_equal_arguments_of_two_types_are_two(path_of: Callable[..., Path]) -> None:
+    def function(a: object, *, flag: object = 0) -> None: ...
+
+    path = path_of(function)
+    path.keep("int", 1)
+
+    assert [path(1), path(True), path(1.0)] == ["int", PAST, PAST]
+    assert [path(1, flag=False), path(1, flag=0.0), path(1, flag=0)] == [PAST, PAST, "int"]
+    path.keep("bool", True, flag=False)
+    assert [path(1), path(True, flag=False)] == [PAST, "bool"]
+
+
+def test_a_call_is_found_however_it_is_spelled(path_of: Callable[..., Path]) -> None:
+    def function(a: int, b: str = "x", *, flag: bool = False) -> None: ...
+
+    path = path_of(function)
+    path.keep("plain", 1)
+    path.keep("all", 1, "y", flag=True)
+
+    assert {path(1), path(1, "x"), path(a=1), path(b="x", a=1), path(1, flag=False)} == {"plain"}
+    assert {path(1, "y", flag=True), path(flag=True, b="y", a=1), path(1, flag=True, b="y")} == {"all"}
+    assert len(path.table) == 2
+
+
+def test_every_kind_of_parameter_reaches_the_function_as_it_was_given(path_of: Callable[..., Path]) -> None:
+    def function(a: int, /, b: int, c: int = 3, *rest: int, d: int, e: int = 5, **more: int) -> None: ...
+
+    path = path_of(function)
+
+    assert path(1, 2, d=4) == PAST
+    assert path(1, 2, 3, 4, d=4, z=9, a=8) == PAST
+    assert path.asked == [((1, 2, 3), {"d": 4, "e": 5}), ((1, 2, 3, 4), {"d": 4, "e": 5, "z": 9, "a": 8})]
+
+
+def test_variable_arguments_count_by_number_type_and_value(path_of: Callable[..., Path]) -> None:
+    def function(a: int, *rest: int, **more: int) -> None: ...
+
+    path = path_of(function)
+    path.keep("two", 1, 2)
+
+    assert [path(1, 2), path(1), path(1, 2, 3), path(1, True), path(1, 2.0)] == ["two", *[PAST] * 4]
+    assert path(1, 2, b=3) == PAST, "keywords of any name are for the plan to sort"
+    assert path.filed(1, 2, b=3) is UNFILED
+
+
+def test_what_is_ignored_does_not_tell_calls_apart(path_of: Callable[..., Path]) -> None:
+    def function(session: object, a: int) -> None: ...
+
+    path = path_of(function, ignore=("session",))
+    path.keep("one", object(), 1)
+
+    assert [path(object(), 1), path([], 1), path(a=1, session=None)] == ["one"] * 3
+    assert len(path.table) == 1
+
+
+def test_a_default_of_any_type_stands_for_itself_alone(path_of: Callable[..., Path]) -> None:
+    default = object()
+
+    def function(a: int, b: object = default, c: float = 0.0) -> None: ...
+
+    path = path_of(function)
+    path.keep("left out", 1)
+
+    assert [path(1), path(1, default)] == ["left out"] * 2
+    assert [path(1, object()), path(1, c=-0.0), path(1, None)] == [PAST] * 3
+    assert path.filed(1, c=-0.0) is UNFILED
+
+
+@pytest.mark.parametrize("argument", [1.5, (1,), [1], object(), {}])
+def test_an_argument_whose_value_is_not_its_key_is_never_filed(
+    path_of: Callable[..., Path], argument: object
+) -> None:
+    path = path_of(lambda a: None)
+
+    assert path.filed(argument) is UNFILED
+    assert path(argument) == PAST
+
+
+def test_none_is_an_argument_like_another(path_of: Callable[..., Path]) -> None:
+    path = path_of(lambda a: None)
+    path.keep("none", None)
+
+    assert [path(None), path(0)] == ["none", PAST]
+
+
+def test_an_error_of_an_arguments_own_hash_is_raised(path_of: Callable[..., Path]) -> None:
+    class Broken:
+        def __hash__(self) -> int:
+            raise ValueError("no hash")
+
+    path = path_of(lambda a: None)
+
+    with pytest.raises(ValueError, match="no hash"):
+        path(Broken())
+
+
+def test_a_call_that_does_not_fit_is_an_error_of_the_call(path_of: Callable[..., Path]) -> None:
+    path = path_of(lambda a, *, b: None)
+
+    for args, kwargs in (((), {}), ((1,), {}), ((1, 2), {}), ((1,), {"b": 2, "c": 3})):
+        with pytest.raises(TypeError):
+            path(*args, **kwargs)
+
+
+def test_what_is_no_plain_function_is_called_as_the_caller_spelled_it(path_of: Callable[..., Path]) -> None:
+    def function(a: int, b: int) -> None: ...
+
+    @functools.wraps(function)
+    def around(*args: Any, **kwargs: Any) -> None: ...
+
+    for other in (around, functools.partial(function, b=2)):
+        path = path_of(other)
+        path.keep("one", 1)
+        assert [path(1), path(a=1), path(1, b=2)] == ["one", PAST, PAST]
+        assert [call[:2] for call in path.asked] == [((), {"a": 1}), ((1,), {"b": 2})]
+
+
+def test_parameters_may_be_called_as_the_paths_own_names(path_of: Callable[..., Path]) -> None:
+    def function(type: int, _entry: int, _now: int = 3) -> None: ...
+
+    path = path_of(function)
+    path.keep("one", 1, 2)
+
+    assert [path(1, 2), path(1, 3)] == ["one", PAST]
+
+
+def test_a_path_of_a_coroutine_function_is_one() -> None:
+    def function(a: int) -> None: ...
+
+    assert inspect.iscoroutinefunction(Path(function, blocking=False).hit)
+    assert not inspect.iscoroutinefunction(Path(function, blocking=True).hit)

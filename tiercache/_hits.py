@@ -1,0 +1,154 @@
+"""The hit path: what a cached function does before anything else.
+
+One look-up by the arguments, the lease, the expiry. The lease is read before the entry and
+compared after it (R32). A hit path has the parameters of the function it stands for, so the
+interpreter binds the call: however that is spelled, an argument is found in one place, and a
+call under one key of the table. For that it is compiled at decoration, from `_PURE`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from inspect import Parameter, signature
+from types import FunctionType
+from typing import Any
+from uuid import UUID
+
+from tiercache._core.coherence import Coherence
+from tiercache._core.l1 import L1
+
+Past = Callable[..., Any]  # (args, kwargs), or (args, kwargs, now) where the clock was asked
+Bind = Callable[..., None]  # (core, clock, counts, table) of the cache that calls go to from now on
+
+# Arguments of these types and no others may stand for their call as they are: equal values of one of
+# them have one key. (0.0 and -0.0 are equal, and so are two datetimes in two zones, with two keys.)
+PLAIN_TYPES = frozenset({int, str, bytes, bool, type(None), UUID})
+UNFILED = object()  # in place of the table's key of a call that has none
+
+_UNBOUND = Coherence(L1(1), max_staleness=1.0, node="")  # before the first call: there is no lease
+
+# 1, True and 1.0 are one key to a dict, so the types count. A TypeError says that an argument has no hash.
+_PURE = """
+def make(_past, _core, _clock, _counts, _table):
+    {kind} hit({parameters}):
+        _until = _core.open_until
+        try:
+            _entry = _table[{key}]
+        except _MISSES:
+            return {wait}_past({args}, {kwargs})
+        _now = _clock()
+        if _now < _until and _now < _entry.deadline{same}:
+            _entry.stamp = _now
+            _counts.l1_hits += 1
+            _restore = _entry.restore
+            return _entry.value if _restore is None else _restore(_entry.value)
+        return {wait}_past({args}, {kwargs}, _now)
+
+    def bind(*_bound):
+        nonlocal _core, _clock, _counts, _table
+        _core, _clock, _counts, _table = _bound
+
+    return hit, bind
+
+def filed({parameters}):
+    return {key} if {fits} else _UNFILED
+"""
+_GLOBALS = {
+    "_PLAIN": PLAIN_TYPES,
+    "_MISSES": (KeyError, TypeError),
+    "_UNFILED": UNFILED,
+    "_type": type,
+    "_map": map,
+    "_tuple": tuple,
+}
+_LOCALS = {*_GLOBALS, "_past", "_core", "_clock", "_counts", "_table", "_until", "_entry", "_now", "_restore"}
+_ANYTHING = [Parameter("args", Parameter.VAR_POSITIONAL), Parameter("kwargs", Parameter.VAR_KEYWORD)]
+
+
+class Spelling:
+    """How the calls of one function are spelled, and under what its table has them."""
+
+    def __init__(self, function: Callable[..., Any], ignored: Iterable[str]) -> None:
+        parameters = list(signature(function).parameters.values())
+        # What wraps another function says of itself what is true of that one: calls pass as they come.
+        if (
+            type(function) is not FunctionType
+            or {"__wrapped__", "__signature__"} & vars(function).keys()
+            or any(each.name in _LOCALS or each.name.startswith("_default_") for each in parameters)
+        ):
+            parameters, ignored = _ANYTHING, ()
+        self.text = _text_of(parameters, frozenset(ignored))
+        self.name = getattr(function, "__qualname__", "")
+        by_place = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+        given = [each for each in parameters if each.default is not Parameter.empty]
+        self.defaults = tuple(each.default for each in given if each.kind in by_place)
+        self.by_name = {each.name: each.default for each in given if each.kind not in by_place}
+        self.names = _GLOBALS | {f"_default_{each.name}": each.default for each in given}
+
+    def compiled(self, past: Past, *, blocking: bool) -> tuple[Callable[..., Any], Bind, Callable[..., Any]]:
+        """The hit path that goes to *past* for what it cannot answer; what binds it; and the key of a call.
+
+        That is `UNFILED` for a call that may be found by its key only. Compiling takes half a millisecond.
+        """
+        world = {"kind": "def", "wait": ""} if blocking else {"kind": "async def", "wait": "await "}
+        names: dict[str, Any] = dict(self.names)
+        exec(compile(_PURE.format_map({**self.text, **world}), f"<hit path of {self.name}>", "exec"), names)
+        filed = names["filed"]
+        hit, bind = names["make"](past, _UNBOUND, time.monotonic, None, {})
+        for made in (hit, filed):
+            made.__defaults__, made.__kwdefaults__ = self.defaults, self.by_name
+        return hit, bind, filed
+
+
+def _text_of(parameters: list[Parameter], ignored: frozenset[str]) -> dict[str, str]:
+    """The parts of the text that are of this function alone."""
+    named = [each for each in parameters if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
+    rest = [each.name for each in parameters if each.kind is each.VAR_POSITIONAL]
+    more = [each.name for each in parameters if each.kind is each.VAR_KEYWORD]
+    counted = [each for each in named if each.name not in ignored]
+    # A default of another type stands for itself, and is the same object in every call that leaves it out.
+    fixed = [
+        each.name
+        for each in counted
+        if type(each.default) not in PLAIN_TYPES and each.default is not each.empty
+    ]
+    held = [each.name for each in counted if each.name not in fixed]
+    plain = [f"_type({name}) in _PLAIN" for name in held]
+    fits = [f"{name} is _default_{name}" for name in fixed] + [f"not {name}" for name in more]
+    if rest and rest[0] not in ignored:
+        key = f"({', '.join(held)}, *{rest[0]})" if held else rest[0]
+        same = [f"_entry.kind == _tuple(_map(_type, {key}))"]
+        plain.append(f"_PLAIN.issuperset(_map(_type, {rest[0]}))")
+    elif len(held) == 1:
+        key, same = held[0], [f"_entry.kind is _type({held[0]})"]
+    else:
+        key = f"({', '.join(held)})"
+        same = [f"_entry.kind[{at}] is _type({name})" for at, name in enumerate(held)]
+    by_name = [f"{each.name!r}: {each.name}" for each in named if each.kind is each.KEYWORD_ONLY]
+    by_place = [f"{each.name}, " for each in named if each.kind is not each.KEYWORD_ONLY]
+    return {
+        "parameters": _declared(parameters),
+        "args": "(" + "".join([*by_place, *(f"*{name}, " for name in rest)]) + ")",
+        "kwargs": "{" + ", ".join([*by_name, *(f"**{name}" for name in more)]) + "}",
+        "key": key,
+        "same": "".join(f" and {condition}" for condition in [*same, *fits]),
+        "fits": " and ".join([*fits, *plain]) or "True",
+    }
+
+
+def _declared(parameters: list[Parameter]) -> str:
+    """The *parameters* as a `def` has them, with some default each where they have one."""
+    parts: list[str] = []
+    kind: Any = None
+    for each in parameters:
+        if kind is each.POSITIONAL_ONLY and each.kind is not kind:
+            parts.append("/")
+        if each.kind is each.KEYWORD_ONLY and kind not in (each.KEYWORD_ONLY, each.VAR_POSITIONAL):
+            parts.append("*")
+        kind = each.kind
+        stars = {each.VAR_POSITIONAL: "*", each.VAR_KEYWORD: "**"}.get(kind, "")
+        parts.append(stars + each.name + ("" if each.default is each.empty else "=None"))
+    if kind is Parameter.POSITIONAL_ONLY:
+        parts.append("/")
+    return ", ".join(parts)
