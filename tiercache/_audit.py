@@ -14,7 +14,6 @@ Nothing here raises in the caller, and the thread ends with the node.
 
 from __future__ import annotations
 
-import asyncio
 import heapq
 import logging
 import random
@@ -26,7 +25,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from math import inf
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tiercache._audit_calls import (
     Ending,
@@ -44,6 +43,9 @@ from tiercache._core.l1 import Entry
 from tiercache._core.plan import Call, Join, Plan, Step
 from tiercache._core.tiers import Tiers, Want
 from tiercache._settings import Settings
+
+if TYPE_CHECKING:
+    import asyncio
 
 log = logging.getLogger("tiercache")
 
@@ -147,7 +149,9 @@ class Auditor:
             if is_lent(want.call, ignored):
                 self._count(name, "unrepeatable")
                 return
-            loop = None if is_blocking else asyncio.get_running_loop()
+            from asyncio import get_running_loop
+
+            loop = None if is_blocking else get_running_loop()
             served = Served(want, want.call, entry, tier, self._tiers.core.stand(self._tiers.clock()))
             self._enlist(_Audit(name, served, loop, is_same_call))
         except Exception:  # also for want of a thread

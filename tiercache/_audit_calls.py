@@ -9,19 +9,20 @@ to be shared (locks, loggers, engines, clients).
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from contextvars import Context
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tiercache._core.audits import Outcome
 from tiercache._core.key_text import is_uncounted
 from tiercache._core.plan import Call
-from tiercache._transport import awaiting, blocking
+
+if TYPE_CHECKING:
+    import asyncio
 
 MAX_LOOKED_AT = 200  # objects reached from the arguments of one call
 MAX_DEPTH = 4
@@ -126,10 +127,11 @@ def _content(cell: Any) -> Any:
 
 def start_on_thread(step: Call, loaded: Future[Any]) -> Callable[[], None]:
     """Load on a new thread, which nobody can stop."""
+    from tiercache._transport.blocking import call
 
     def work() -> None:
         try:
-            _land(loaded, blocking.call(step))
+            _land(loaded, call(step))
         except BaseException as error:
             _land(loaded, error=_harmless(error))
 
@@ -140,14 +142,18 @@ def start_on_thread(step: Call, loaded: Future[Any]) -> Callable[[], None]:
 
 def start_on_loop(loop: asyncio.AbstractEventLoop, step: Call, loaded: Future[Any]) -> Callable[[], None]:
     """Load in a task of *loop*; returns what cancels it, so that another load may begin."""
+    from asyncio import CancelledError
+
+    from tiercache._transport.awaiting import call
+
     tasks: list[asyncio.Task[None]] = []
 
     async def work() -> None:
         if not loaded.set_running_or_notify_cancel():
             return  # given up before the loop came to it
         try:
-            result = await awaiting.call(step)
-        except asyncio.CancelledError:
+            result = await call(step)
+        except CancelledError:
             _land(loaded, error=NoVerdict("dropped", "its loop ended"))
             raise
         except BaseException as error:

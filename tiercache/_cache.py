@@ -9,9 +9,7 @@ import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any, ParamSpec, TypeVar, Unpack, overload
 
-import anyio.to_thread
-
-from tiercache import _decorator, _registry, _report
+from tiercache import _decorator, _registry, _report, _transports
 from tiercache._core.collect import Collected
 from tiercache._core.tags import check_tags
 from tiercache._core.writes import Token, Written
@@ -20,7 +18,6 @@ from tiercache._invalidating import FENCE_TTL, Invalidating, OnOutage
 from tiercache._node import wind_up_all
 from tiercache._settings import Duration, SettingArguments, Settings
 from tiercache._sync import SyncCache
-from tiercache._transport.address import Address
 from tiercache._typing import AsyncCached, Decorator, SyncCached
 from tiercache._verbs import UNSET, OnError, Tags, TagsOfKey, Ttl, Unset, Verbs, by_stored
 from tiercache._warm import Progress, WarmCall, Warmed, warm
@@ -52,14 +49,15 @@ class TierCache:
         clock: Callable[[], float] = time.monotonic,
         **settings: Unpack[SettingArguments],
     ) -> None:
+        _transports.load()
         given: dict[str, object] = dict(settings)
         nobody_said = False
         if client is not None:
             if url is not None:
                 raise SettingError("give a url or client=, not both")
-            address: Address | None = Address.of_client(client, Settings.of(given).timeout)
+            address = _transports.address_of_client(client, Settings.of(given).timeout)
         elif url is not None:
-            address = address_of(url, Settings.of(given).timeout)
+            address = _transports.address_of(url, Settings.of(given).timeout)
         else:
             from tiercache import _default
 
@@ -320,7 +318,9 @@ class TierCache:
         """
         if self.sync.give_back():
             await self._node.close_loop()
-            await anyio.to_thread.run_sync(self._node.close)
+            from anyio import to_thread
+
+            await to_thread.run_sync(self._node.close)
 
     async def __aenter__(self) -> TierCache:
         return self
@@ -336,14 +336,3 @@ class TierCache:
         l2 = self._node.address is not None
         node = self._node
         return Verbs(node.tiers, self._settings, self._counts, l2=l2, blocking=blocking, auditor=node.auditor)
-
-
-def address_of(url: str, timeout: float) -> Address | None:
-    """Where *url* points; None is memory://."""
-    if not isinstance(url, str):
-        raise SettingError(f"url must be text such as 'redis://127.0.0.1:6379/0', not {url!r}")
-    if url == "memory://":
-        return None
-    if url.partition(":")[0] == "memory":
-        raise SettingError(f"write 'memory://' without more, not {url!r}; a namespace= keeps stores apart")
-    return Address.of_url(url, timeout)

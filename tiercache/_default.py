@@ -11,13 +11,15 @@ import os
 import threading
 import warnings
 from collections.abc import Sequence
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
-from tiercache import _registry
-from tiercache._cache import TierCache, address_of
+from tiercache import _registry, _transports
+from tiercache._cache import TierCache
 from tiercache._node import Node
 from tiercache._settings import SettingArguments, Settings
-from tiercache._transport.address import Address
+
+if TYPE_CHECKING:
+    from tiercache._transport.address import Address
 
 _lock = threading.RLock()
 _default: TierCache | None = None  # under `_lock`
@@ -43,6 +45,7 @@ def configure(
 def default_cache() -> TierCache:
     """The default cache, made now if nobody did."""
     global _default
+    _transports.load()
     with _lock:
         if _default is None or _default._released:
             _default = TierCache()
@@ -58,7 +61,7 @@ def whereabouts() -> tuple[Address | None, dict[str, object], bool]:
         return node.address, {name: getattr(settings, name) for name in Settings.OF_HANDLE}, node.fallback
     url, given = Settings.from_environment(os.environ)
     if url is not None:
-        return address_of(url, Settings.of(given).timeout), given, False
+        return _transports.address_of(url, Settings.of(given).timeout), given, False
     nodes = _registry.live()
     if len(nodes) == 1:
         return nodes[0].address, {"namespace": nodes[0].settings.namespace}, nodes[0].fallback

@@ -6,8 +6,6 @@ from math import inf
 from types import TracebackType
 from typing import Literal
 
-import anyio
-
 from tiercache._core import barriers, fences
 from tiercache._core.plan import Plan
 from tiercache._core.writes import Written, deps_named, invalidate
@@ -119,7 +117,9 @@ class Invalidating(_Block):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with anyio.CancelScope(shield=True):
+        from anyio import CancelScope
+
+        with CancelScope(shield=True):
             await self._node.run_async(self._end())
         if error is None:
             await self._node.run_async(self._reach())

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """ "; did you mean 'x'?" for the likeliest of *known*, or nothing where none is near."""
+    from difflib import get_close_matches  # only where there is a mistake to tell of
+
     close = get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""

@@ -7,7 +7,6 @@ name of its own; nothing of the parent is waited for or spoken to.
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import logging
 import os
@@ -18,9 +17,9 @@ import warnings
 import weakref
 from collections.abc import Callable
 from math import inf
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from tiercache import shapes
+from tiercache import _transports, shapes
 from tiercache._audit import Auditor
 from tiercache._core import flights
 from tiercache._core.barriers import Forget
@@ -35,12 +34,16 @@ from tiercache._core.tiers import Counts, Tiers
 from tiercache._core.values import Values
 from tiercache._errors import L2Unavailable, TierCacheError
 from tiercache._settings import Settings
-from tiercache._transport.address import Address
-from tiercache._transport.awaiting import Awaiting
-from tiercache._transport.blocking import Blocking
 from tiercache._transport.breaker import Breaker
-from tiercache._transport.listener import Listener
-from tiercache._transport.memory import Memory
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from tiercache._transport.address import Address
+    from tiercache._transport.awaiting import Awaiting
+    from tiercache._transport.blocking import Blocking
+    from tiercache._transport.listener import Listener
+    from tiercache._transport.memory import Memory
 
 log = logging.getLogger("tiercache")
 T = TypeVar("T")
@@ -82,19 +85,31 @@ class Node:
         self._forked = False  # memory:// in a child that has not been used yet
         self._lock = threading.Lock()
         self._listener: Listener | None = None
-        self._memory = Memory() if address is None else None
+        self._memory: Memory | None = None
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Awaiting] = (
             weakref.WeakKeyDictionary()
         )
-        self._blocking = self._prober = None
-        if address is not None:
-            self._blocking = Blocking(address, self.names, self.breaker, clock, pool_size=settings.pool_size)
-            patience = min(settings.timeout, settings.max_staleness / 3)
-            self._prober = Blocking(
-                address.with_timeout(patience), self.names, self.breaker, clock, pool_size=1, prober=True
-            )
+        self._blocking: Blocking | None = None
+        self._prober: Blocking | None = None
+        self._open()
         self.auditor = Auditor.of(settings, self.tiers, self._perform)
         _nodes.add(self)
+
+    def _open(self) -> None:
+        """Get ready to perform steps; nothing is connected."""
+        from asyncio import get_running_loop
+
+        from tiercache._transport.blocking import Blocking
+        from tiercache._transport.memory import Memory
+
+        self._running_loop = get_running_loop
+        if self.address is None:
+            self._memory = Memory()
+            return
+        settings, shared = self.settings, (self.names, self.breaker, self.clock)
+        self._blocking = Blocking(self.address, *shared, pool_size=settings.pool_size)
+        patient = self.address.with_timeout(min(settings.timeout, settings.max_staleness / 3))
+        self._prober = Blocking(patient, *shared, pool_size=1, prober=True)
 
     @property
     def hit_clock(self) -> Clock:
@@ -165,7 +180,7 @@ class Node:
 
     async def close_loop(self) -> None:
         """Close the connections of the running loop, which no other thread may."""
-        awaiting = self._loops.pop(asyncio.get_running_loop(), None)
+        awaiting = self._loops.pop(self._running_loop(), None)
         if awaiting is not None:
             await awaiting.close()
 
@@ -194,14 +209,18 @@ class Node:
                     self._listen()
 
     def _listen(self) -> None:
+        from tiercache._transport.listener import Listener
+
         assert self.address is not None
         assert self._prober is not None
         self._listener = Listener(self.tiers, self.address, self.names, self._prober.perform, self.served)
 
     def _awaiting(self) -> Awaiting:
-        loop = asyncio.get_running_loop()
+        loop = self._running_loop()
         awaiting = self._loops.get(loop)
         if awaiting is None:
+            from tiercache._transport.awaiting import Awaiting
+
             assert self.address is not None
             with self._lock:
                 for ended in [other for other in self._loops if other.is_closed()]:
@@ -265,7 +284,7 @@ class Node:
             if io is not None:
                 io.forget(self.breaker)
         if self._memory is not None:
-            self._memory = Memory()
+            self._memory = type(self._memory)()
             self._forked = True
 
 
@@ -286,6 +305,7 @@ _never_closed: list[Any] = []
 
 
 def _before_fork() -> None:
+    _transports.finish_loading()
     _fork_lock.acquire()
     _forking[:] = list(_nodes)
     for node in _forking:

@@ -10,13 +10,16 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from tiercache._errors import SettingError
 from tiercache._node import Clock, Node
 from tiercache._settings import Settings
-from tiercache._transport.address import Address, Identity
 
-Name = tuple[Identity | None, str]
+if TYPE_CHECKING:
+    from tiercache._transport.address import Address, Identity
+
+    Name = tuple[Identity | None, str]
 
 _lock = threading.Lock()
 _shared: dict[Name, tuple[Node, int]] = {}  # under `_lock`: the node and how many handles it has

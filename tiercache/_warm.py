@@ -13,10 +13,10 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import anyio
-import anyio.to_thread
+if TYPE_CHECKING:
+    import anyio
 
 WarmCall: TypeAlias = Callable[[], object] | tuple[Any, ...] | Awaitable[object]
 Progress: TypeAlias = Callable[[int, int], object]
@@ -66,6 +66,8 @@ class _Tally:
 async def warm(calls: Iterable[WarmCall], concurrency: int, progress: Progress | None) -> Warmed:
     todo = _checked(calls, concurrency, blocking=False)
     tally, waiting = _Tally(len(todo), progress), iter(enumerate(todo))
+    import anyio
+
     threads = anyio.CapacityLimiter(concurrency)
 
     refused: list[Exception] = []  # by `progress`, which may so end it; as it is, in no group
@@ -96,6 +98,8 @@ async def warm(calls: Iterable[WarmCall], concurrency: int, progress: Progress |
 
 async def _perform(call: WarmCall, threads: anyio.CapacityLimiter) -> Exception | None:
     """What *call* raised, to be told in the summary."""
+    from anyio import to_thread
+
     try:
         if inspect.isawaitable(call):
             await call
@@ -104,7 +108,7 @@ async def _perform(call: WarmCall, threads: anyio.CapacityLimiter) -> Exception 
         if inspect.iscoroutinefunction(_unwrapped(function)):
             await function(*args)
             return None
-        made = await anyio.to_thread.run_sync(function, *args, limiter=threads)
+        made = await to_thread.run_sync(function, *args, limiter=threads)
         if inspect.isawaitable(made):  # lambda: get_user(7)
             await made
     except Exception as error:  # of the user's call

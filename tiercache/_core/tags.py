@@ -7,7 +7,6 @@ is found when it is built, not at the first call.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import re
 import reprlib
@@ -221,7 +220,9 @@ class Chooser:
 
 def nearest(name: str, names: Collection[str]) -> str:
     """The end of an error message: the name that was probably meant, or all there are."""
-    close = difflib.get_close_matches(name, names, n=1)
+    from difflib import get_close_matches  # only where there is a mistake to tell of
+
+    close = get_close_matches(name, names, n=1)
     if close:
         return f"did you mean {close[0]!r}?"
     return f"there are {', '.join(map(repr, names))}" if names else "there are none"

@@ -1,0 +1,111 @@
+"""What `import tiercache` loads, and when the rest comes: by the modules that are there, not by a clock."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import cast
+
+import pytest
+
+from tests.servers import RedisServer
+
+HEAVY = {"redis", "asyncio", "anyio", "ssl", "socket", "sqlalchemy", "multiprocessing", "http"}
+
+
+def loaded(program: str, *args: str) -> set[str]:
+    """Top-level names of what is loaded once *program* ran in a fresh interpreter."""
+    program += (
+        "\nimport json, sys; print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+    )
+    ran = subprocess.run([sys.executable, "-c", program, *args], check=True, capture_output=True, text=True)
+    return set(cast(list[str], json.loads(ran.stdout)))
+
+
+def test_importing_it_loads_neither_redis_nor_a_loop() -> None:
+    assert loaded("import tiercache") & HEAVY == set()
+
+
+def test_decorating_functions_loads_no_more() -> None:
+    program = """
+from tiercache import cached
+
+@cached(ttl="10m", tags=["user:{user_id}"])
+def get_user(user_id: int) -> str: ...
+
+@cached
+async def count_users() -> int: ...
+"""
+    assert loaded(program) & HEAVY == set()
+
+
+def test_making_a_cache_loads_all_that_using_and_closing_it_takes(redis_server: RedisServer) -> None:
+    """So that nothing is imported for the first time in a forked child, or while a lock is held."""
+    program = """
+import asyncio, sys
+from tiercache import TierCache
+
+cache = TierCache(sys.argv[1], private=True)
+before = set(sys.modules)
+
+@cache.cached(tags=["t"])
+def blocking(n): return n
+
+@cache.cached(tags=["t"])
+async def awaited(n): return n
+
+async def use():
+    await awaited(1)
+    async with cache.invalidating(tags=["t"]):
+        pass
+    await cache.warm([(blocking, 2)])
+    await cache.close()
+
+blocking(1)
+asyncio.run(use())
+late = {name for name in set(sys.modules) - before if name.startswith(("tiercache", "redis", "anyio.to"))}
+assert late == set(), late
+"""
+    loaded(program, redis_server.url())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_fork_waits_for_a_thread_that_loads() -> None:
+    """1. A thread imports.  2. The process forks.  3. The child imports the same, and waits for ever."""
+    program = """
+import os, sys, threading, time
+from importlib.abc import MetaPathFinder
+from tiercache import TierCache
+
+begun, child_is_made = threading.Event(), threading.Event()
+
+class Slow(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "tiercache._transport.listener":
+            begun.set()
+            child_is_made.wait(1)  # longer than a fork that does not wait takes
+
+sys.meta_path.insert(0, Slow())
+thread = threading.Thread(target=TierCache, args=("memory://",))
+thread.start()
+begun.wait()
+child = os.fork()
+if child == 0:
+    TierCache("memory://")
+    os._exit(0)
+child_is_made.set()
+thread.join()
+deadline = time.monotonic() + 20
+while time.monotonic() < deadline:
+    done, status = os.waitpid(child, os.WNOHANG)
+    if done:
+        assert status == 0, status
+        break
+    time.sleep(0.01)
+else:
+    os.kill(child, 9)
+    raise SystemExit("the child waits for an import of its parent's")
+"""
+    loaded(program)

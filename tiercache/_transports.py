@@ -1,0 +1,59 @@
+"""What a node does its I/O with, loaded when the first cache is made and not with `tiercache`.
+
+redis-py, asyncio and anyio are most of what importing everything costs, and a program that has
+only decorated its functions needs none of them yet. Whoever makes a cache loads them all, before
+any lock is taken and before the first connection, so that no later step is the first to import:
+a child forked amid an import waits for a thread it does not have.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tiercache._errors import SettingError
+
+if TYPE_CHECKING:
+    from tiercache._transport.address import Address
+
+_begun = False
+
+
+def load() -> None:
+    """Import all that the I/O of a node takes; nothing the second time. Not to be called under a lock."""
+    global _begun
+    _begun = True
+    import asyncio  # noqa: F401
+
+    import anyio.to_thread  # noqa: F401
+
+    # Each by itself: what tests of the layers read are statements.
+    import tiercache._transport.address
+    import tiercache._transport.awaiting
+    import tiercache._transport.blocking
+    import tiercache._transport.listener
+    import tiercache._transport.memory  # noqa: F401
+
+
+def finish_loading() -> None:
+    """Before a fork: wait for a thread that is in `load`, if there is one; not to be called under a lock."""
+    if _begun:
+        load()
+
+
+def address_of(url: str, timeout: float) -> Address | None:
+    """Where *url* points; None is memory://."""
+    if not isinstance(url, str):
+        raise SettingError(f"url must be text such as 'redis://127.0.0.1:6379/0', not {url!r}")
+    if url == "memory://":
+        return None
+    if url.partition(":")[0] == "memory":
+        raise SettingError(f"write 'memory://' without more, not {url!r}; a namespace= keeps stores apart")
+    from tiercache._transport.address import Address
+
+    return Address.of_url(url, timeout)
+
+
+def address_of_client(client: Any, timeout: float) -> Address | None:
+    from tiercache._transport.address import Address
+
+    return Address.of_client(client, timeout)
