@@ -1,4 +1,4 @@
-"""The command line: `tiercache demo` and `tiercache server`."""
+"""The command line: `tiercache demo`, `tiercache server`, `tiercache bench stampede`."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     from tiercache.cli import server
     from tiercache.cli.demo import command
+    from tiercache.cli.stampede import command as stampede
 
     parser = argparse.ArgumentParser(
         "tiercache", description="A two-tier cache whose reads are never staler than promised."
@@ -50,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command.add(commands)
     server.add(commands)
+    stampede.add(commands)
     return parser
 
 

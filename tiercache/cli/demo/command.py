@@ -24,14 +24,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--seconds", type=_within(3, 3600, float), default=15.0, help="how long; 3 at least (%(default)g)"
+        "--seconds", type=within(3, 3600, float), default=15.0, help="how long; 3 at least (%(default)g)"
     )
     parser.add_argument(
-        "--workers", type=_within(2, 32, int), default=4, help="how many; 2 at least (%(default)s)"
+        "--workers", type=within(2, 32, int), default=4, help="how many; 2 at least (%(default)s)"
     )
     parser.add_argument(
         "--max-staleness",
-        type=_within(0.2, 60, float),
+        type=within(0.2, 60, float),
         default=2.0,
         metavar="SECONDS",
         help="the promise; 0.2 at least (%(default)g)",
@@ -47,7 +47,9 @@ def _run(args: argparse.Namespace) -> int:
         return 2
 
 
-def _within(least: float, most: float, kind: Callable[[str], float]) -> Callable[[str], float]:
+def within(least: float, most: float, kind: Callable[[str], float]) -> Callable[[str], float]:
+    """Reads a number of that kind between the two, for argparse."""
+
     def parse(text: str) -> float:
         try:
             number = kind(text)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from tiercache.cli.demo.messages import Assignment
 
@@ -40,19 +40,7 @@ class Crew:
         self._threads: list[threading.Thread] = []
 
     def start(self, target: Target, assignment: Assignment) -> None:
-        spawn = get_context("spawn")
-        ours, theirs = spawn.Pipe()
-        process = spawn.Process(
-            target=_play, args=(target, assignment, theirs), name=assignment.name, daemon=True
-        )
-        resource_tracker.ensure_running()  # it would let SIGINT through again when it is started
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited
-        try:
-            process.start()
-            self._processes[assignment.name], self._connections[assignment.name] = process, ours
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        theirs.close()
+        self._processes[assignment.name], self._connections[assignment.name] = spawned(target, assignment)
 
     def await_ready(self) -> None:
         """Return when every process has said that it is ready."""
@@ -106,7 +94,34 @@ class Crew:
             self.heard.put((name, EOFError(str(end))))
 
 
-def _play(target: Target, assignment: Assignment, connection: Connection) -> None:
+class Named(Protocol):
+    """What a process is told when it is started, its name among it."""
+
+    @property
+    def name(self) -> str: ...
+
+
+N = TypeVar("N", bound=Named)
+
+
+def spawned(target: Callable[[N, Connection], None], assignment: N) -> tuple[Any, Connection]:
+    """A process that plays *target*, deaf to Ctrl-C, and our end of its connection."""
+    spawn = get_context("spawn")
+    ours, theirs = spawn.Pipe()
+    process = spawn.Process(
+        target=_play, args=(target, assignment, theirs), name=assignment.name, daemon=True
+    )
+    resource_tracker.ensure_running()  # it would let SIGINT through again when it is started
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    theirs.close()
+    return process, ours
+
+
+def _play(target: Callable[[N, Connection], None], assignment: N, connection: Connection) -> None:
     """What runs in a process of the crew."""
     try:
         target(assignment, connection)

@@ -1,0 +1,144 @@
+"""`tiercache bench stampede` as a whole, on real servers with real processes, in tiny numbers."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests.servers import RedisServer, eventually
+from tests.test_cli import command, refusal
+from tests.test_demo import still_running
+from tiercache.cli import main
+from tiercache.cli.stampede import run as stampede
+from tiercache.cli.stampede.orders import World
+from tiercache.cli.stampede.run import Options, Progress
+from tiercache.cli.stampede.scenarios import SCENARIOS, Setup
+from tiercache.cli.stampede.subjects import Loader, Tiercache, Verbs
+
+TIMEOUT = 60.0
+TINY = ("--processes", "2", "--callers", "6", "--keys", "5", "--load", "0.05", "--quick")
+WORLDS = ["tasks", "threads", "both"]
+
+
+def rows(output: str) -> list[list[str]]:
+    """The lines of the table, each as its cells."""
+    return [line.split() for line in output.splitlines() if re.match(r" +(tasks|threads|both)  ", line)]
+
+
+def test_a_cold_key_is_loaded_once_whoever_asks(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "samples.json"
+    status = main(["bench", "stampede", *TINY, "--scenario", "cold", "--json", str(file)])
+    output = capsys.readouterr().out
+
+    assert status == 0
+    assert output.endswith("No answer was wrong, none is missing.\n")
+    assert [row[0] for row in rows(output)] == WORLDS
+    assert [row[1] for row in rows(output)] == ["1", "1", "1"]
+    assert [row[3] for row in rows(output)] == ["12", "12", "12"], "all waited"
+    played = json.loads(file.read_text())["played"]
+    assert [len(one["rounds"][0]["over"]) for one in played] == [12, 12, 12]
+
+
+def test_on_a_server_of_the_users_nothing_is_touched_and_nothing_is_left(
+    own_redis: RedisServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with redis.Redis.from_url(own_redis.url()) as client:
+        client.set("theirs", "precious")
+        scenarios = ("restart", "tag", "failure", "give-up")
+        status = main(["bench", "stampede", *TINY, "--redis", own_redis.url(), "--scenario", *scenarios])
+        output = capsys.readouterr().out
+
+        assert status == 0, output
+        assert client.keys() == [b"theirs"]
+        assert client.get("theirs") == b"precious"
+    assert "not restarted" in output
+    table = output[output.index("restart: ") : output.index("failure: ")]
+    assert [row[1] for row in rows(table)] == ["5", "5", "5"], "one for each key that was forgotten"
+
+
+class Forgetful(Tiercache):
+    """A cache that gives everybody the answer to another question."""
+
+    def verbs(self, world: World) -> Verbs:
+        verbs = super().verbs(world)
+        load = verbs.load
+        verbs.load = lambda key, loader: load("the one key", loader)  # type: ignore[method-assign]
+        return verbs
+
+
+class Refusing(Tiercache):
+    """A cache that gives an error."""
+
+    def verbs(self, world: World) -> Verbs:
+        verbs = super().verbs(world)
+
+        def load(key: str, loader: Loader) -> object:
+            if key.startswith("p"):
+                return Tiercache.verbs(self, world).load(key, loader)
+            raise KeyError(key)
+
+        verbs.load = load  # type: ignore[method-assign]
+        return verbs
+
+
+@pytest.mark.parametrize(
+    ("cache", "told"), [(Forgetful, r"\d+ answers were WRONG"), (Refusing, "are MISSING")]
+)
+def test_a_cache_that_answers_wrongly_or_not_at_all_is_found_out(
+    cache: type[Tiercache], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stampede, "Tiercache", cache)
+    output = io.StringIO()
+    cold = tuple(scenario for scenario in SCENARIOS if scenario.name == "cold")
+    setup = Setup(processes=2, callers=4, load=0.05)
+    status = stampede.run(Options(setup, scenarios=cold, is_quick=True), output, Progress(io.StringIO()))
+
+    assert status == 1
+    assert re.search(told, output.getvalue())
+
+
+def test_ctrl_c_ends_it_without_noise_and_leaves_no_process(tmp_path: Path) -> None:
+    with command("bench", "stampede", *TINY, "--scenario", "killed", tmp=tmp_path) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert eventually(lambda: len(still_running(tmp_path)) > 3)
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=TIMEOUT)
+
+        assert process.returncode == 130
+        assert errors == "interrupted\n"
+        assert eventually(lambda: not still_running(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--processes", "0"], "a whole number from 1 to 64, not '0'"),
+        (["--callers", "many"], "a whole number from 1 to 1000, not 'many'"),
+        (["--keys", "1.5"], "a whole number from 1 to 100000, not '1.5'"),
+        (["--load", "10"], "a number from 0.01 to 5, not '10'"),
+        (["--scenario", "warm"], "invalid choice: 'warm'"),
+    ],
+    ids=str,
+)
+def test_a_wrong_call_is_told_what_to_write_instead(
+    arguments: Sequence[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert told in refusal(capsys, ["bench", "stampede", *arguments])
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [("redis://127.0.0.1:1/0", "does not answer"), ("localhost:6379", "redis://"), ("memory://", "redis://")],
+)
+def test_a_server_that_is_none_is_named(url: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "stampede", "--quick", "--redis", url]) == 2
+    assert told in capsys.readouterr().err

@@ -1,0 +1,121 @@
+"""The server of a run: one of its own, or the user's, where nothing is touched but the run's own keys."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import redis
+
+from tiercache import L2Unavailable, embedded
+from tiercache._transport.address import Address
+from tiercache.cli.stampede.orders import Place
+
+# What a connection says before it serves, what is loaded once a server, and what waits beside the calls.
+APART = {
+    "hello",
+    "auth",
+    "select",
+    "ping",
+    "info",
+    "client|setinfo",
+    "client|setname",
+    "client|id",
+    "client|tracking",
+    "config|resetstat",
+    "command",
+    "command|docs",
+    "subscribe",
+    "unsubscribe",
+    "psubscribe",
+    "script|load",
+    "script|exists",
+    "function|load",
+    "role",
+}
+SCRIPTS = ("eval", "evalsha", "fcall")
+PATIENCE = 5.0  # seconds for one answer of the server
+AT_ONCE = 500  # keys looked through, and dropped, in one round trip
+
+
+class Stage:
+    """The user's server at *url*."""
+
+    is_own = False
+
+    def __init__(self, url: str) -> None:
+        self.url, self.shown = url, str(Address.of_url(url, PATIENCE))
+        self._client = redis.Redis.from_url(url, socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE)
+        try:
+            info: Any = self._client.info("server")
+        except redis.RedisError as error:
+            raise L2Unavailable(f"the server at {self.shown} does not answer: {error}") from error
+        self.version: str = info.get("valkey_version") or info["redis_version"]
+
+    def commands(self) -> dict[str, int] | None:
+        """How often the server ran each command, of whomever; None where this user may not ask."""
+        try:
+            stats: Any = self._client.info("commandstats")
+        except redis.RedisError:
+            return None
+        return {name.removeprefix("cmdstat_"): entry["calls"] for name, entry in stats.items()}
+
+    def forget_all(self, place: Place) -> None:
+        """Let what *place* holds be gone as after a restart, and return when all know of it."""
+        self.clear(place.namespace)
+        time.sleep(place.max_staleness / 2)  # all sync within a third of it
+
+    def clear(self, namespace: str) -> None:
+        """Drop the keys that have *namespace* in their names; no other is touched."""
+        for keys in _batches(self._client, f"*{namespace}*"):
+            self._client.delete(*keys)
+
+    def close(self) -> None:
+        self._client.close()
+
+
+class OwnStage(Stage):
+    """A server for this run alone, which ends with it."""
+
+    is_own = True
+    AWAKE = 1.0  # seconds until everybody has noticed that it is back
+
+    def __init__(self) -> None:
+        self._server = embedded.start()
+        super().__init__(self._server.url)
+
+    def forget_all(self, place: Place) -> None:
+        """Kill the server, and start another in its place."""
+        port = self._server.port
+        self._server.close()
+        self._server = embedded.start(port=port)
+        time.sleep(self.AWAKE)
+
+    def close(self) -> None:
+        super().close()
+        self._server.close()
+
+
+def requests(before: Mapping[str, int], after: Mapping[str, int], *, scripted: bool) -> int:
+    """The requests between two looks; connecting, loading scripts and looking apart.
+
+    *scripted*: a script call is one, and what the script does inside is none, so only they count. An EVAL
+    comes after an EVALSHA of the same script that the server did not know. Otherwise every command counts,
+    those of a script too, for the server does not tell them apart.
+    """
+    ran = {name: calls - before.get(name, 0) for name, calls in after.items()}
+    scripts = sum(ran.get(name, 0) for name in SCRIPTS) - ran.get("eval", 0)
+    if scripted:
+        return scripts
+    return scripts + sum(calls for name, calls in ran.items() if name not in APART and name not in SCRIPTS)
+
+
+def _batches(client: Any, pattern: str) -> Any:
+    cursor = 0
+    while True:
+        cursor, keys = client.scan(cursor, match=pattern, count=AT_ONCE)
+        if keys:
+            yield keys
+        if not cursor:
+            return

@@ -1,0 +1,75 @@
+"""The life of a process of callers: it does what it is told, in order, until it is told no more."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+
+from tiercache.cli.stampede.orders import Close, Open, Order, Ready
+from tiercache.cli.stampede.part import Part
+from tiercache.cli.stampede.subjects import MakeSubject, Subject, Unfit
+
+WARMING = 16  # keys read at once at the beginning, for as many connections
+PATIENCE = 10.0  # seconds they may take
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What a process is told when it is started."""
+
+    name: str
+    make: MakeSubject
+
+
+def serve(assignment: Assignment, conductor: Connection) -> None:
+    logging.getLogger("tiercache").addHandler(
+        logging.NullHandler()
+    )  # that Redis goes away is part of the play
+    asyncio.run(_serve(assignment, conductor))
+
+
+async def _serve(assignment: Assignment, conductor: Connection) -> None:
+    lock = threading.Lock()
+    subject: Subject | None = None
+
+    def tell(news: object) -> None:
+        with lock:
+            conductor.send(news)
+
+    while True:
+        match await asyncio.to_thread(conductor.recv):
+            case Open() as opening:
+                try:
+                    subject = await _opened(assignment, opening)
+                except Unfit as reason:
+                    tell(Ready(str(reason)))
+                else:
+                    tell(Ready())
+            case Order() as order:
+                assert subject is not None
+                tell(await Part(order, subject, tell).play())
+            case Close():
+                if subject is not None:
+                    await subject.close()
+                subject = None
+                tell(Ready())
+
+
+async def _opened(assignment: Assignment, opening: Open) -> Subject:
+    subject = assignment.make(opening.place, opening.world)
+    await subject.open()
+    keys = tuple(f"{assignment.name}:{i}" for i in range(WARMING))
+    now = time.monotonic()
+    share = await Part(
+        Order(opening.world, WARMING, keys, instant=now, load=0.0, deadline=now + PATIENCE),
+        subject,
+        lambda _: None,
+    ).play()
+    for call in share.calls:
+        if call.error:
+            raise Unfit(call.error)
+    return subject
