@@ -18,6 +18,7 @@ CONSTANTS Threads,      \* of "p1", "p2" of node p; "n" reads inside a load of n
           SyncsArrive,  \* whether the sync before a load gets through
           Split,        \* whether a read of L1 takes the lease in one step and the entry in another
           Ticks,        \* whether time passes
+          Looks,        \* whether the tag of the key is among those that a Look asks for: a set; empty, none looks
           Evicts,       \* whether entries may be evicted, in Redis and in L1
           Cold,         \* whether the nodes begin without an epoch
           Filled        \* whether Redis begins with an entry under each key
@@ -47,7 +48,7 @@ Join0 == [st |-> Stand0, young |-> FALSE, will |-> FALSE, covered |-> FALSE]
 Landing0 == [token |-> NONE, head |-> NONE, st |-> Stand0, iv |-> 0]
 Read0 == [pc |-> "idle", k |-> "i", lease |-> 0, v |-> NONE, iv |-> 0, token |-> NONE, head |-> NONE, st |-> Stand0,
           store |-> NONE, age |-> 0, on |-> "", part |-> "", j |-> Join0, l |-> Landing0, around |-> FALSE,
-          m1 |-> 0, m2 |-> 0, m6 |-> 0, m8 |-> 0]
+          looked |-> FALSE, versions |-> NoVersions, entry |-> NoEntry, m1 |-> 0, m2 |-> 0, m6 |-> 0, m8 |-> 0]
 Sync0 == [pc |-> "idle", age |-> 0, ep |-> 0, gen |-> 0, applied |-> 0, rep |-> 0, head |-> 0, flush |-> FALSE,
           ver |-> [d \in Deps |-> 0], iv |-> [k \in Keys |-> 0], deps |-> {}]
 Write0 == [pc |-> "idle", kind |-> "", v |-> 0, ep |-> 0, n |-> 0, place |-> 0, token |-> 0, st |-> Stand0]
@@ -133,6 +134,8 @@ LookAt(t, g) ==
            /\ \/ /\ q.lease > 0 \/ ~On("l2_lease")
                  /\ q.pending = {} \/ ~On("pending_first")
                  /\ read' = [read EXCEPT ![t] = [asking EXCEPT !.pc = "sent"]] /\ UNCHANGED bad
+              \/ /\ Looks # {} /\ ~g.looked /\ q.lease > 0 /\ q.pending = {}
+                 /\ read' = [read EXCEPT ![t] = [asking EXCEPT !.pc = "looks"]] /\ UNCHANGED bad
               \/ /\ Joins \/ q.lease = 0
                  /\ Away(t, asking)
 
@@ -194,6 +197,47 @@ ReadRuns(t) ==
                                            ELSE [g EXCEPT !.pc = "got", !.token = srv.head]]
               /\ UNCHANGED bad
       /\ NotMet /\ UNCHANGED <<late, db, ages, server, node, sync, write, used>>
+
+\* looks.Look: first the versions, then the entry, then where the server stands now, each at its own instant
+LookVersions(t) ==
+  LET g == read[t] IN
+  /\ g.pc = "looks"
+  /\ \E tag \in Looks :
+       read' = [read EXCEPT ![t] =
+         IF On("look_versions_first") THEN [g EXCEPT !.pc = "half", !.versions = VersionsAt(srv, tag), !.iv = srv.iv[g.k]]
+         ELSE [g EXCEPT !.pc = "half", !.versions.ver = IF tag THEN 0 ELSE NONE, !.entry = ent[g.k]]]
+  /\ NotMet /\ UNCHANGED <<late, db, ages, server, node, sync, write, used, bad>>
+
+\* Looked.good, which is the client's, and as well done here: nothing that it looks at changes on the way
+LookEntry(t) ==
+  LET g == read[t]
+      l == IF On("look_versions_first") THEN g.versions ELSE VersionsAt(srv, g.versions.ver # NONE)
+      e == IF On("look_versions_first") THEN ent[g.k] ELSE g.entry
+      iv == IF On("look_versions_first") THEN g.iv ELSE srv.iv[g.k]
+      unsure == [g EXCEPT !.pc = "looked", !.versions = NoVersions, !.entry = NoEntry, !.iv = 0]
+  IN  /\ g.pc = "half"
+      /\ read' = [read EXCEPT ![t] = IF ~LookRefuses(l, g.st) /\ LookValid(l, e)
+                                     THEN [unsure EXCEPT !.pc = "whole", !.v = e.val, !.head = l.head, !.iv = iv] ELSE unsure]
+      /\ NotMet /\ UNCHANGED <<late, db, ages, server, node, sync, write, used, bad>>
+
+LookAgain(t) ==
+  LET g == read[t] IN
+  /\ g.pc = "whole"
+  /\ read' = [read EXCEPT ![t] = IF LookStands(srv, g.st.ep, g.head) THEN [g EXCEPT !.pc = "looked"]
+                                 ELSE [g EXCEPT !.pc = "looked", !.v = NONE, !.head = NONE, !.iv = 0]]
+  /\ NotMet /\ UNCHANGED <<late, db, ages, server, node, sync, write, used, bad>>
+
+\* loads.look_in_l2: who is not sure goes on as if it had not looked, and asks the script
+LookAnswered(t) ==
+  LET g == read[t] p == NodeOf(t) q == node[p] m == Meet(q, g.st, g.head, g.k) good == g.v # NONE /\ Current(q, g.st) IN
+  /\ g.pc = "looked"
+  /\ node' = [node EXCEPT ![p] = IF ~good THEN q ELSE IF Withheld(q, g.k) THEN m ELSE Keep(m, g)]
+  /\ IF good /\ ~Withheld(q, g.k)
+     THEN Finish(t, g, g.v, Landing0) /\ Meets(t, g, g.iv) /\ UNCHANGED <<told, ret>>
+     ELSE /\ read' = [read EXCEPT ![t] = [g EXCEPT !.pc = "look", !.looked = TRUE, !.lease = q.lease, !.v = NONE, !.head = NONE,
+                                                   !.iv = 0, !.st = Stand0]]
+          /\ UNCHANGED bad /\ NotMet
+  /\ UNCHANGED <<late, db, ages, server, sync, write, used>>
 
 \* The answer of L2 is here: loads.take_hit, or a load begins. A load reads the truth as soon as it may, which is the worst.
 ReadAnswered(t) ==
@@ -440,6 +484,7 @@ Crash(p) ==
 
 Step(t) == \/ Look(t) \/ SyncAndRead(t) \/ ReadRuns(t) \/ ReadAnswered(t) \/ CatchUp(t) \/ FillRuns(t) \/ FillAnswered(t)
            \/ AwayLands(t) \/ Take(t) \/ SetWithTokenRuns(t) \/ SetWithTokenAnswered(t)
+           \/ LookVersions(t) \/ LookEntry(t) \/ LookAgain(t) \/ LookAnswered(t)
 Next ==
   \/ Tick
   \/ \E t \in Threads : Step(t) \/ InvokeNested(t) \/ \E k \in Keys : Invoke(t, k)

@@ -162,6 +162,21 @@ Valid(s, e) ==
   /\ (s.ver["t"] <= e.token \/ ~On("valid_version"))
   /\ (s.floor <= e.token \/ ~On("valid_floor"))
 
+\* looks.py: what a Look is told of the state, and the same two rules at the client. `ver`: of the entry's tag, NONE where it
+\* was not asked for.
+NoVersions == [ep |-> 0, head |-> 0, floor |-> 0, ver |-> 0]
+VersionsAt(s, tag) == [ep |-> s.ep, head |-> s.head, floor |-> s.floor, ver |-> IF tag THEN s.ver["t"] ELSE NONE]
+LookRefuses(l, st) == l.ep # st.ep \/ (l.head < st.seen /\ On("look_seen"))
+LookValid(l, e) ==
+  /\ e.val # NONE
+  /\ (e.ep = l.ep \/ ~On("look_epoch"))
+  /\ (l.ver # NONE \/ ~On("look_tags"))
+  /\ (l.ver = NONE \/ l.ver <= e.token \/ ~On("look_version"))
+  /\ (l.floor <= e.token \/ ~On("look_floor"))
+  /\ (e.token <= l.head \/ ~On("look_token"))
+\* A server that has been replaced meanwhile by an older copy has lost records, and entries are back that they took away.
+LookStands(s, ep, head) == (s.ep = ep /\ s.head >= head) \/ ~On("look_stands")
+
 \* rule.lua: judge. May a value that was loaded with this token stand?
 Judge(s, ep, token, k) ==
   /\ s.ep = ep

@@ -25,12 +25,14 @@ SMALL = {
     "SyncsArrive": "TRUE",
     "Split": "TRUE",
     "Ticks": "TRUE",
+    "Looks": "{}",
     "Evicts": "FALSE",
     "Cold": "FALSE",
     "Filled": "TRUE",
 }
 OWN = {"Own": "TRUE"}
 TWO = {"Threads": '{"p1", "p2"}'}
+NODES = {"Threads": '{"p1", "q1"}', "Split": "FALSE"}
 FAILOVER = {"MaxFailovers": "1"}
 FAILS = {"MaxFails": "1"}
 STILL = {"Ticks": "FALSE"}
@@ -38,6 +40,7 @@ EMPTY = {"Filled": "FALSE"}
 FORGED = {"Hints": '{{}, {"t"}}', "MaxForged": "1"}
 NESTED = {"Keys": '{"i", "o"}', "Threads": '{"p1", "n"}', "Nested": '"known"', "SyncsArrive": "FALSE"}
 NESTED_JOINS = {**NESTED, "Threads": '{"p1", "p2", "n"}', "Joins": "TRUE", "Split": "FALSE"}
+LOOKS = {"Looks": "{TRUE, FALSE}"}
 JOINS = {**TWO, "Joins": "TRUE", "Split": "FALSE"}
 
 
@@ -157,8 +160,29 @@ NEEDED = (
     needed("join_away_seen", "G8", JOINS, STILL),
     needed("join_away_young", "G1", JOINS),
 )
+LOOKED = (
+    holds("looks", LOOKS),
+    holds("looks, own writes, failover", LOOKS, OWN, FAILOVER, STILL),
+    holds("looks, failover, delete", LOOKS, FAILOVER, writes("delete", "invalidate")),
+    holds("looks, lost state", LOOKS, OWN, STILL, {"MaxForgets": "1"}),
+    holds("looks, set, delete and clear", LOOKS, OWN, STILL, writes("set", "delete", "clear")),
+    holds("looks, two threads", LOOKS, TWO, STILL, {"Split": "FALSE"}),
+    holds("looks, joins", LOOKS, JOINS, STILL),
+    holds("looks, Redis away", LOOKS, OWN, FAILS, STILL),
+    holds("looks, nested reads", LOOKS, NESTED, STILL),
+    holds("looks, two nodes, failover, delete", LOOKS, NODES, FAILOVER, STILL, writes("delete"), long=True),
+    holds("looks, joins, leases that end", LOOKS, JOINS, long=True),
+    needed("look_versions_first", "G6", LOOKS, STILL, writes("delete")),
+    needed("look_tags", "G3inL1", LOOKS, STILL),
+    needed("look_version", "G3inL1", LOOKS, STILL),
+    needed("look_floor", "G3inL1", LOOKS, STILL, writes("clear")),
+    needed("look_epoch", "G3inL1", LOOKS, STILL, {"MaxForgets": "1"}),
+    needed("look_seen", "G8", LOOKS, OWN, FAILOVER, STILL),
+    needed("look_stands", "G3inL1", LOOKS, FAILOVER, STILL, writes("delete")),
+)
 SPARE = (
+    spare("look_token", LOOKS, STILL, FAILOVER, writes("set", "delete", "invalidate")),
     spare("older", TWO, STILL, EMPTY, {"Split": "FALSE"}),
     spare("join_away_nested", EMPTY, NESTED_JOINS, STILL, long=True),
 )
-CONFIGURATIONS = (*HOLDS, *NEEDED, *SPARE)
+CONFIGURATIONS = (*HOLDS, *NEEDED, *LOOKED, *SPARE)

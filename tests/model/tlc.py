@@ -84,6 +84,8 @@ def run(
             *options,
             # A short run is over before the second compiler has paid for itself: half the CPU.
             *(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"] if workers == 1 else ["-XX:+UseParallelGC"]),
+            # TLC unpacks its standard modules there, and finds half of one where two runs share a folder.
+            f"-Djava.io.tmpdir={scratch}",
             *("-cp", str(jar()), "tlc2.TLC"),
             *("-tool", "-deadlock", "-nowarning", "-fp", "0", "-workers", str(workers)),
             *("-metadir", scratch, "-config", str(Path(scratch) / "model.cfg")),
