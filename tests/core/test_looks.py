@@ -29,13 +29,19 @@ def entry(
 
 
 def looked(
-    raw: bytes | None, versions: tuple[bytes | None, ...] = (None, None), *, seen: int = 0, **state: Any
+    raw: bytes | None,
+    versions: tuple[bytes | None, ...] = (None, None),
+    *,
+    seen: int = 0,
+    after: tuple[int | None, int | None] | None = None,
+    **state: Any,
 ) -> Looked:
-    """What a look for KEY and TAGS finds in a server that has the *state*."""
+    """What a look for KEY and TAGS finds in a server with the *state*; *after*: epoch and head at its end."""
     numbers = {"epoch": EPOCH, "head": HEAD, "floor": FLOOR} | state
     scores = [None if n is None else b"-%d" % n for n in numbers.values()]
+    still = scores[:2] if after is None else [None if n is None else b"-%d" % n for n in after]
     time = [b"%d" % (NOW_MS // 1000), b"%d" % (NOW_MS % 1000 * 1000)]
-    return Look(EPOCH, seen, (KEY,), TAGS).parse([[*scores, *versions], [raw], time])
+    return Look(EPOCH, seen, (KEY,), TAGS).parse([[*scores, *versions], [raw], time, still])
 
 
 def test_an_entry_whose_tags_had_no_record_after_its_token_is_good() -> None:
@@ -84,13 +90,37 @@ def test_a_server_with_another_history_says_nothing_of_any_entry(state: dict[str
 
 
 @pytest.mark.parametrize(
+    "after",
+    [
+        pytest.param((EPOCH, HEAD - 1), id="an older copy has taken its place"),
+        pytest.param((1, HEAD + 5), id="it began another epoch"),
+        pytest.param((None, None), id="its state was evicted"),
+    ],
+)
+def test_a_server_that_fell_behind_during_a_look_says_nothing_of_any_entry(
+    after: tuple[int | None, int | None],
+) -> None:
+    assert looked(entry(), after=after).good(KEY) is None
+
+
+def test_records_made_during_a_look_do_not_make_it_void() -> None:
+    found = looked(entry(), after=(EPOCH, HEAD + 1))
+
+    assert found.head == HEAD
+    assert found.good(KEY) is not None
+
+
+STILL = [b"-1", b"-1"]
+
+
+@pytest.mark.parametrize(
     "raw",
     [
-        pytest.param([[b"-1"] * 5, [None]], id="two replies"),
-        pytest.param([[b"-1"] * 4, [None], [b"1", b"1"]], id="a score too few"),
-        pytest.param([[b"-1"] * 5, [], [b"1", b"1"]], id="an entry too few"),
-        pytest.param([b"-1-1-1-1-1", [None], [b"1", b"1"]], id="a string"),
-        pytest.param([[b"-inf"] * 5, [None], [b"1", b"1"]], id="no number"),
+        pytest.param([[b"-1"] * 5, [None], [b"1", b"1"]], id="three replies"),
+        pytest.param([[b"-1"] * 4, [None], [b"1", b"1"], STILL], id="a score too few"),
+        pytest.param([[b"-1"] * 5, [], [b"1", b"1"], STILL], id="an entry too few"),
+        pytest.param([b"-1-1-1-1-1", [None], [b"1", b"1"], STILL], id="a string"),
+        pytest.param([[b"-inf"] * 5, [None], [b"1", b"1"], STILL], id="no number"),
     ],
 )
 def test_replies_of_another_form_are_an_error_of_a_kind_that_a_transport_expects(raw: list[Any]) -> None:
@@ -101,7 +131,7 @@ def test_replies_of_another_form_are_an_error_of_a_kind_that_a_transport_expects
 def test_the_versions_are_asked_for_before_the_entries() -> None:
     verbs = [command[0] for command in Look(EPOCH, 0, (KEY,), TAGS).plain(Names("shop", 0))]
 
-    assert verbs.index("ZMSCORE") < verbs.index("MGET")
+    assert verbs == ["ZMSCORE", "MGET", "TIME", "ZMSCORE"]
 
 
 def test_looks_that_go_together_ask_once_for_each_key_and_tag_under_the_strictest_head() -> None:

@@ -19,11 +19,11 @@ from tiercache._core.looks import Look, Looked
 def look(domain: Domain, *tags: str, between: Callable[[], object] = lambda: None) -> Looked:
     """A look for the key "a", with something *between* its two halves."""
     asked = Look(domain.epoch, 0, ("a",), tags)
-    versions, entries, time = asked.plain(domain.names)
+    versions, entries, time, still = asked.plain(domain.names)
     replies = [domain.client.execute_command(*versions)]
     between()
-    replies += [domain.client.execute_command(*entries)]
-    return asked.parse([*replies, list(domain.client.execute_command(*time))])
+    replies += [domain.client.execute_command(*entries), list(domain.client.execute_command(*time))]
+    return asked.parse([*replies, domain.client.execute_command(*still)])
 
 
 @pytest.fixture
@@ -65,6 +65,17 @@ def test_what_is_invalid_before_a_look_ends_is_not_good_as_of_then(filled: Domai
     found = look(filled, "x", between=lambda: ACTS[act](filled))
 
     assert found.head == before < filled.head()
+
+
+def test_a_look_at_a_server_that_an_older_copy_replaces_is_left_to_the_script(filled: Domain) -> None:
+    copy = {key: filled.client.dump(key) for key in filled.client.scan_iter(filled.names.state[:-1] + "*")}
+    filled.invalidate(keys=("a",))
+
+    def replace() -> None:
+        for key, dumped in copy.items():
+            filled.client.restore(key, 0, dumped, replace=True)
+
+    assert look(filled, "x", between=replace).good("a") is None
 
 
 def test_a_load_that_lands_amid_a_look_is_left_to_the_script(filled: Domain) -> None:

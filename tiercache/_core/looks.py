@@ -5,12 +5,18 @@ One round trip, on one connection, in this order::
     ZMSCORE state      epoch, head, floor, and the versions of the tags that the reader declares
     MGET entries
     TIME               an entry says itself when it ends, by the clock of the server
+    ZMSCORE state      epoch and head, once more
 
 Versions first. What is found under a key after that survived every record on the *key* up to that
 head, for such a record takes the entry away or replaces it; and its tags are judged by the versions
 of that head. The other way about:  1. MGET: v1.  2. W deletes the key, record 7.  3. ZMSCORE: head
 7, and no tag of v1 has a version above its token. It would count as good as of 7. (model: LookVersions,
 LookEntry)
+
+The last command, since no step of the server holds the others together: what is at the other end may be
+replaced by an older copy between two of them, by a resync after a failover or by a proxy. A deleted entry
+is back then.  1. ZMSCORE: head 7.  2. The copy, of head 5.  3. MGET: v1. Within an epoch the states of all
+copies are beginnings of one history: who has come to 7 again has all its records. (model: LookStands)
 
 A look can only say "good as of this head" or nothing at all. It locks nothing and gives no leave to
 load: whoever learns nothing from it asks the script. It costs the server a fifth of the script, and
@@ -33,7 +39,7 @@ _HEADER = ("\1e", "\1s", "\1f")  # epoch, head and floor, negative
 class Looked:
     """What was found: the state at one instant, and after that the entries, as they are stored."""
 
-    head: int | None  # None: no state, another epoch, or a head below one met before: sync first
+    head: int | None  # None: no state, another epoch, or a head below one met before, or at first: sync first
     epoch: int = 0
     floor: int = 0
     versions: dict[str, int] | None = None  # of the tags asked for; 0: no record, or none since the floor
@@ -71,16 +77,17 @@ class Look:
             ("ZMSCORE", names.state, *_HEADER, *map(tag_dep, self.tags)),
             ("MGET", *map(names.entry, self.keys)),
             ("TIME",),
+            ("ZMSCORE", names.state, *_HEADER[:2]),
         ]
 
     def parse(self, raw: list[Any]) -> Looked:
-        scores, entries, now = map(fields_of, raw)
+        scores, entries, now, still = map(fields_of, raw)
         if len(scores) != len(_HEADER) + len(self.tags) or len(entries) != len(self.keys):
             raise ValueError(f"a look for {len(self.keys)} keys was answered with {len(entries)}")
-        if None in scores[:3]:
+        if None in (*scores[:3], *still):
             return Looked(None)
-        epoch, head, floor = (-int(float(score)) for score in scores[:3])
-        if epoch != self.epoch or head < self.seen:
+        epoch, head, floor, epoch_after, head_after = (-int(float(score)) for score in (*scores[:3], *still))
+        if not (epoch == epoch_after == self.epoch and self.seen <= head <= head_after):
             return Looked(None)
         seconds, micros = now
         return Looked(
