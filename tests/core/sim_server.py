@@ -13,7 +13,7 @@ from itertools import count
 from math import inf
 from typing import Any
 
-from tests.core.sim_state import HEADER, UP_TO_ITS_END, Domain, Lock, State, Table, node_of
+from tests.core.sim_state import HEADER, NAMES, UP_TO_ITS_END, Domain, Lock, State, Table, node_of
 from tiercache._core.barriers import Ack, Barrier, Behind, Forget, Question
 from tiercache._core.commands import (
     LOCK_MS,
@@ -37,6 +37,7 @@ from tiercache._core.commands import (
     Wait,
 )
 from tiercache._core.fences import Fence, Unfence
+from tiercache._core.looks import Look
 from tiercache._core.records import EVERYTHING, Hint, key_dep, tag_dep
 
 __all__ = ["HEADER", "Domain", "SimServer", "State", "Table"]
@@ -67,11 +68,16 @@ class SimServer:
     def flush(self) -> None:
         self.domain = Domain()
 
-    def perform(self, command: Command[Any], *, blind: bool = False) -> Any:
-        """The reply to *command*; of a *blind* user, who may not read the tenure."""
-        for key in [k for k, end in self.domain.ends.items() if end <= self._now_ms()]:
-            self.domain.unlink(key)
+    def plain(self, command: tuple[Any, ...]) -> list[Any]:
+        """The raw reply to one command as it is sent, at this instant."""
+        return self.domain.plain(command, self._now_ms())
+
+    def perform(self, command: Command[Any] | Look, *, blind: bool = False) -> Any:
+        """The reply to *command*; of a *blind* user, who may not read the tenure. Of a look, all in one."""
+        self.domain.expire(self._now_ms())
         match command:
+            case Look():
+                return command.parse([self.plain(part) for part in command.plain(NAMES)])
             case Sync():
                 return self._sync(command, blind)
             case Read():
@@ -134,7 +140,7 @@ class SimServer:
         state.head += 1
         state.note(state.head, [dep for dep in deps if dep.startswith("t:")], cap)
         keys.note(state.head, [dep for dep in deps if dep.startswith("k:")], key_cap)
-        self._announce(state, deps)
+        self.hints.append(Hint(state.epoch, state.head, deps))
         return Recorded(state.epoch, state.head)
 
     def _lift(self, fence: tuple[str, tuple[str, ...]]) -> tuple[str, ...] | None:
@@ -195,9 +201,6 @@ class SimServer:
             if command.left_out == str(-state.left_out):
                 state.left_out = 0
         return 1
-
-    def _announce(self, state: State, deps: tuple[str, ...]) -> None:
-        self.hints.append(Hint(state.epoch, state.head, deps))
 
     def _sync(self, command: Sync, blind: bool) -> Synced:
         state, keys = self._open(blind)
@@ -324,7 +327,7 @@ class SimServer:
         for table in (state, keys):
             table.versions.clear()
             table.floor = state.head
-        self._announce(state, (EVERYTHING,))
+        self.hints.append(Hint(state.epoch, state.head, (EVERYTHING,)))
         return Recorded(state.epoch, state.head)
 
     def _touch(self, epoch: int, key: str, ttl_ms: int) -> bool:

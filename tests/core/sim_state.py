@@ -6,9 +6,12 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import inf
+from typing import Any
 
 from tiercache._core.commands import REPLAY_LIMIT
+from tiercache._core.scripts import Names
 
+NAMES = Names("sim", 0)  # of the keys of the one domain that there is
 HEADER = re.compile(rb"1\|(\d+)\|(\d+)\|\d+\|[0-9a-fA-F]+\|[0-9a-fA-F]+\|(\d+)\|")
 UP_TO_ITS_END = re.compile(rb"(1\|(\d+)\|\d+\|)\d+(?=\|)")
 NODE = re.compile("[0-9a-fA-F]*")
@@ -46,6 +49,17 @@ class State(Table):
     left_out: int = 0
     settled: bool = False
 
+    def scores(self) -> dict[str, int]:
+        """Its members whose scores are whole numbers; below them is the register."""
+        specials = {
+            "\1e": self.epoch,
+            "\1s": self.head,
+            "\1f": self.floor,
+            "\1r": self.tenure,
+            "\1q": self.fences,
+        }
+        return self.versions | {name: -number for name, number in specials.items()}
+
     def behind(self, number: int, waiter: str) -> list[tuple[str, float]]:
         """Who on the register has not applied record *number*, as far as they said."""
         return [(m, score) for m, score in self.register.items() if score > -number and waiter not in m]
@@ -70,6 +84,25 @@ class Domain:
     members: dict[str, float] = field(default_factory=dict)
     fences: dict[tuple[str, tuple[str, ...]], float] = field(default_factory=dict)  # when it runs out, in ms
     fenced: dict[str, int] = field(default_factory=dict)  # dependency -> live fences on it
+
+    def plain(self, command: tuple[Any, ...], now_ms: float) -> list[Any]:
+        """The raw reply to one of the commands that are no script."""
+        self.expire(now_ms)
+        match command:
+            case "ZMSCORE", NAMES.state, *members:
+                scores = {} if self.state is None else self.state.scores()
+                return [b"%d" % scores[m] if m in scores else None for m in members]
+            case "MGET", *names:
+                entries = {NAMES.entry(key): raw for key, raw in self.entries.items()}
+                return [entries.get(name) for name in names]
+            case ("TIME",):
+                seconds, micros = divmod(int(now_ms * 1000), 1_000_000)
+                return [b"%d" % seconds, b"%d" % micros]
+        raise TypeError(f"there is no answer to {command!r}")
+
+    def expire(self, now_ms: float) -> None:
+        for key in [k for k, end in self.ends.items() if end <= now_ms]:
+            self.unlink(key)
 
     def unlink(self, key: str) -> None:
         self.entries.pop(key, None)

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from tests.core.sim_server import HEADER, SimServer
 from tests.core.sim_server import Domain as SimDomain
+from tests.core.sim_state import NAMES
 from tests.redis.conftest import client_of
 from tests.redis.domain import Domain
 from tests.servers import RedisServer
@@ -42,6 +43,7 @@ from tiercache._core.commands import (
     member_of,
 )
 from tiercache._core.fences import Fence, Unfence
+from tiercache._core.looks import Look
 from tiercache._core.records import check_of, parse_hint
 from tiercache._core.writes import deps_named
 
@@ -85,6 +87,7 @@ ACTS = st.tuples(
     st.one_of(
         st.tuples(st.just("sync"), back, lag, st.sampled_from(NODES), st.booleans()),
         st.tuples(st.just("read"), back, lag, st.lists(asks, min_size=1, max_size=3).map(tuple)),
+        st.tuples(st.just("look"), few_keys.filter(bool), tags),
         st.tuples(st.just("fill"), back, lag, owners, keys, tags, payloads),
         st.tuples(st.just("set"), st.booleans(), back, lag, keys, tags, payloads, caps),
         st.tuples(st.just("invalidate"), some, caps, caps, st.sampled_from(["", "", "f1", "f2"])),
@@ -133,6 +136,31 @@ class Twins:
             if known[0] < 0:
                 self.epochs.append((here.epoch, there.epoch))
         assert self.told(here, 0) == self.told(there, 1), f"in reply to {ours}"
+
+    def look(self, keys: tuple[str, ...], tags: tuple[str, ...]) -> None:
+        """Have both answer each command of a look for *keys*."""
+        look = Look(0, 0, keys, tags)
+        for here, there in zip(look.plain(NAMES), look.plain(self.real.names), strict=True):
+            ours = self.sim.plain(here)
+            theirs = list(self.real.client.execute_command(*there))
+            assert self.plain(here[0], ours, 0) == self.plain(here[0], theirs, 1), f"in reply to {here}"
+
+    def plain(self, verb: str, reply: list[Any], side: int) -> list[Any]:
+        """The raw *reply* to a command that is no script, with its epochs as numbers."""
+        match verb:
+            case "ZMSCORE":
+                epoch, *rest = (None if score is None else int(float(score)) for score in reply)
+                return [epoch and self.place(-epoch, side), *rest]
+            case "MGET":
+                return [raw and self._found(raw, side) for raw in reply]
+        return [0 <= int(part) < bound for part, bound in zip(reply, (2**40, 1_000_000), strict=True)]
+
+    def _found(self, raw: bytes, side: int) -> tuple[bytes | int, ...] | bytes:
+        if HEADER.match(raw):
+            return self.stored(raw, side)
+        for pair in self.epochs[1:]:
+            raw = raw.replace(b"%d" % pair[side], b"EPOCH")
+        return raw
 
     def _sides(self, here: Any, there: Any) -> list[tuple[list[int], int]]:
         return [([e[0] for e in self.epochs], here.epoch), ([e[1] for e in self.epochs], there.epoch)]
@@ -275,6 +303,8 @@ def play(twins: Twins, act: tuple[Any, ...], *, blind: bool) -> None:
             twins.ask(lambda epoch: Sync(epoch, behind(lag), node, 5_000, settled), back, blind=blind)
         case "read", back, lag, asked:
             twins.ask(lambda epoch: Read(epoch, behind(lag), asked), back)
+        case "look", asked_keys, named:
+            twins.look(asked_keys, named)
         case "fill", back, lag, owner, key, named, payload:
             check = check_of(key, named, payload)
             twins.ask(
