@@ -70,7 +70,7 @@ class Look:
     keys: tuple[str, ...]
     tags: tuple[str, ...]
 
-    repeatable: ClassVar = True
+    REPLIES: ClassVar = 4
 
     def plain(self, names: Names) -> list[tuple[Any, ...]]:
         return [

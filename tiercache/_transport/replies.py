@@ -94,13 +94,13 @@ class Request:
         return [self._result(*each) for each in zip(self.commands, self._gathered(raw), strict=True)]
 
     def _gathered(self, raw: Sequence[Any]) -> Iterator[Any]:
-        """One reply a command: that to a look has three within, or is the first error among them."""
+        """One reply a command: that to a look has several within, or is the first error among them."""
         rest = iter(zip(raw, self._parts, strict=True))
         for command in self.commands:
             reply, parts = next(rest)
             if isinstance(command, Look):
-                three = [reply, next(rest)[0], next(rest)[0]]
-                reply = next((each for each in three if isinstance(each, ResponseError)), three)
+                several = [reply, *(next(rest)[0] for _ in range(Look.REPLIES - 1))]
+                reply = next((each for each in several if isinstance(each, ResponseError)), several)
             elif parts is None:  # it was that to what went ahead
                 reply, _ = next(rest)
             yield reply
