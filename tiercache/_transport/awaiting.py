@@ -17,21 +17,20 @@ from typing import Any
 from redis.exceptions import ConnectionError as BrokenConnection
 from redis.exceptions import TimeoutError as RedisTimeout
 
-from tiercache._core.commands import MAX_READ, Answers, Command, Read
+from tiercache._core.commands import Command, Read
 from tiercache._core.flights import current_load
-from tiercache._core.looks import Look, together
+from tiercache._core.looks import Look
 from tiercache._core.plan import TIMED_OUT, Ask, Call, Join, Step, Tell
 from tiercache._core.scripts import Names
-from tiercache._errors import L2Refused, L2Unavailable
+from tiercache._errors import L2Unavailable
 from tiercache._transport.address import Address
 from tiercache._transport.blocking import FAILURES
 from tiercache._transport.breaker import Breaker
 from tiercache._transport.replies import Request, circuit_open, unreachable
 from tiercache._transport.stream import Replies, Stream, Streams
+from tiercache._transport.turns import Results, Turn, joined, land, land_together
 
-Results = list[Any]
 Land = Callable[[Results | BaseException], None]
-Waiting = tuple[Read | Look, "asyncio.Future[Results]"]
 
 
 class Awaiting:
@@ -48,16 +47,16 @@ class Awaiting:
     ) -> None:
         self._address, self._names, self._breaker, self._clock = address, names, breaker, clock
         self._streams = Streams(pool_size, address)
-        self._gathered: list[Waiting] = []  # this turn's reads and looks
+        self._turn = Turn()
         self._tasks: set[asyncio.Future[Any]] = set()  # and exchanges that are none
         self._reads: set[asyncio.Future[Any]] = set()  # each done when its read is over
         self._guard: AsyncGenerator[None] | None = None
 
     async def perform(self, step: Step) -> Any:
         match step:
-            case Ask((Read() | Look() as one,)):
-                return await self._gather(one)
             case Ask(commands):
+                if len(commands) == 1 and isinstance(commands[0], (Look, Read)):
+                    return await self._gather(commands[0])
                 return await self._ask(commands)
             case Call():
                 return await call(step)
@@ -85,46 +84,24 @@ class Awaiting:
 
     def _gather(self, one: Read | Look) -> asyncio.Future[Results]:
         loop = asyncio.get_running_loop()
-        if not self._gathered:
-            loop.call_soon(self._flush)
         answer: asyncio.Future[Results] = loop.create_future()
-        self._gathered.append((one, answer))
+        if self._turn.add(one, answer):
+            loop.call_soon(self._flush)
         return answer
 
     def _flush(self) -> None:
-        gathered, self._gathered = self._gathered, []
-        if len(gathered) == 1:
-            self._send_together(gathered)
-            return
-        kinds: dict[tuple[type, int], list[Waiting]] = {}
-        for each in gathered:
-            kinds.setdefault((type(each[0]), each[0].epoch), []).append(each)
-        for waiting in kinds.values():
-            batch: list[Waiting] = []
-            size = 0
-            for one in waiting:
-                keys = _keys(one[0])
-                if batch and size + keys > MAX_READ:
-                    self._send_together(batch)
-                    batch, size = [], 0
-                batch.append(one)
-                size += keys
-            self._send_together(batch)
-
-    def _send_together(self, batch: list[Waiting]) -> None:
-        """Send what is of one kind and epoch as one; the strictest of the heads holds for all."""
-        over = asyncio.get_running_loop().create_future()
-        self._reads.add(over)
-        over.add_done_callback(self._reads.discard)
-        whole = batch[0][0] if len(batch) == 1 else _joined([one for one, _ in batch])
-        self._send((whole,), partial(_land_together, batch), over)
+        loop = asyncio.get_running_loop()
+        for batch in self._turn.end():
+            over = loop.create_future()
+            self._reads.add(over)
+            self._send((joined(batch),), partial(land_together, batch), over)
 
     # ---- any round trip
 
     def _ask(self, commands: Sequence[Command[Any] | Look]) -> asyncio.Future[Results]:
         """What the commands come to; they run to their end if nobody waits any more, too."""
         answer: asyncio.Future[Results] = asyncio.get_running_loop().create_future()
-        self._send(commands, partial(_land, answer), asyncio.get_running_loop().create_future())
+        self._send(commands, partial(land, answer), asyncio.get_running_loop().create_future())
         return answer
 
     async def _tell(self, commands: tuple[Command[Any], ...]) -> None:
@@ -140,7 +117,6 @@ class Awaiting:
     def _send(self, commands: Sequence[Command[Any] | Look], land: Land, over: asyncio.Future[None]) -> None:
         """Have *land* called with the results or the error, and end *over*."""
         self._tasks.add(over)
-        over.add_done_callback(self._tasks.discard)
         breaker = self._breaker
         was_open = breaker.is_open
         try:
@@ -149,7 +125,7 @@ class Awaiting:
             request = Request(commands, self._names)
             data = request.wire()
         except Exception as error:
-            _end(land, over, error)
+            self._end(land, over, error)
             return
         stream = self._streams.at_once()
         if stream is None:
@@ -175,7 +151,7 @@ class Awaiting:
                 return
             self._streams.give(stream)
             self._breaker.failed(self._clock(), outcome)
-            _end(land, over, _caused(unreachable(outcome), outcome))
+            self._end(land, over, _caused(unreachable(outcome), outcome))
         elif request.unknown(outcome):
             self._start(self._slowly(self._held(stream, request, outcome), land, over))
         else:
@@ -184,7 +160,14 @@ class Awaiting:
             except Exception as error:
                 results = error
             self._streams.give(stream)
-            _end(land, over, results)
+            self._end(land, over, results)
+
+    def _end(self, land: Land, over: asyncio.Future[None], outcome: Results | BaseException) -> None:
+        self._tasks.discard(over)
+        self._reads.discard(over)
+        if not over.done():
+            over.set_result(None)
+        land(outcome)
 
     # ---- what is out of the ordinary
 
@@ -196,9 +179,9 @@ class Awaiting:
         except Exception as error:
             outcome = error
         except BaseException as error:
-            _end(land, over, error)
+            self._end(land, over, error)
             raise
-        _end(land, over, outcome)
+        self._end(land, over, outcome)
 
     async def _queued(self, request: Request, was_open: bool) -> Results:
         stream = await self._streams.take()
@@ -262,52 +245,6 @@ class Awaiting:
             yield
         finally:
             await self.close()
-
-
-def _keys(one: Read | Look) -> int:
-    return len(one.asks if isinstance(one, Read) else one.keys)
-
-
-def _joined(ones: Sequence[Any]) -> Read | Look:
-    if isinstance(ones[0], Look):
-        return together(ones)
-    asks = tuple(ask for read in ones for ask in read.asks)
-    return Read(ones[0].epoch, max(read.seen for read in ones), asks)
-
-
-def _land_together(batch: list[Waiting], outcome: Results | BaseException) -> None:
-    """Land what came of a batch: to each read the answers to its own keys, to each look all of it."""
-    whole = outcome[0] if isinstance(outcome, list) else outcome
-    if len(batch) == 1 or not isinstance(whole, Answers):
-        for _, answer in batch:
-            _land(answer, outcome)
-        return
-    start = 0
-    for read, answer in batch:
-        end = start + _keys(read)
-        _land(answer, [Answers(whole.head, whole.found[start:end])])
-        start = end
-
-
-def _land(answer: asyncio.Future[Results], outcome: Results | BaseException) -> None:
-    if answer.done():
-        return  # its caller was cancelled
-    if isinstance(outcome, list):
-        refusal = next((result for result in outcome if isinstance(result, L2Refused)), None)
-        if refusal is None:
-            answer.set_result(outcome)
-        else:
-            answer.set_exception(refusal)
-    elif isinstance(outcome, Exception):
-        answer.set_exception(outcome)
-    else:
-        answer.cancel()
-
-
-def _end(land: Land, over: asyncio.Future[None], outcome: Results | BaseException) -> None:
-    land(outcome)
-    if not over.done():
-        over.set_result(None)
 
 
 def _is_broken(error: Exception) -> bool:
