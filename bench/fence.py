@@ -26,14 +26,14 @@ def measure(run: Run) -> list[Result]:
         cache = TierCache(url, namespace=run.prefix)
         with cache.sync:
             cache.sync.get("warm")
-            return [blocking(cache, rounds), asyncio.run(awaiting(cache, rounds))]
+            return [blocking(cache, run, rounds), asyncio.run(awaiting(cache, run, rounds))]
 
 
 def write() -> None:
     """The commit, which takes no time here."""
 
 
-def blocking(cache: TierCache, rounds: int) -> Result:
+def blocking(cache: TierCache, run: Run, rounds: int) -> Result:
     def invalidated() -> None:
         write()
         cache.sync.invalidate_tags("t")
@@ -53,16 +53,18 @@ def blocking(cache: TierCache, rounds: int) -> Result:
         "nothing": write,
     }
     times: dict[str, list[float]] = {name: [] for name in candidates}
-    for _ in range(rounds):
-        for name, act in candidates.items():
+    calls = run.calls(CALLS)
+    for order in run.turns(candidates, rounds):
+        for name in order:
+            act = candidates[name]
             begun = time.perf_counter()
-            for _ in range(CALLS):
+            for _ in range(calls):
                 act()
             times[name].append(time.perf_counter() - begun)
-    return against(f"a write, def, {rounds} rounds of {CALLS}", times, calls=CALLS, unit="us")
+    return against(f"a write, def, {rounds} rounds of {CALLS}", times, calls=calls, unit="us")
 
 
-async def awaiting(cache: TierCache, rounds: int) -> Result:
+async def awaiting(cache: TierCache, run: Run, rounds: int) -> Result:
     async def invalidated() -> None:
         write()
         await cache.invalidate_tags("t")
@@ -85,10 +87,12 @@ async def awaiting(cache: TierCache, rounds: int) -> Result:
         "nothing": nothing,
     }
     times: dict[str, list[float]] = {name: [] for name in candidates}
-    for _ in range(rounds):
-        for name, act in candidates.items():
+    calls = run.calls(CALLS)
+    for order in run.turns(candidates, rounds):
+        for name in order:
+            act = candidates[name]
             begun = time.perf_counter()
-            for _ in range(CALLS):
+            for _ in range(calls):
                 await act()
             times[name].append(time.perf_counter() - begun)
-    return against(f"a write, async def, {rounds} rounds of {CALLS}", times, calls=CALLS, unit="us")
+    return against(f"a write, async def, {rounds} rounds of {CALLS}", times, calls=calls, unit="us")

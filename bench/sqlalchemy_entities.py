@@ -74,12 +74,13 @@ def measure(run: Run) -> list[Result]:
         with cache.sync:
             flat = select(User).order_by(User.id)
             tables = [
-                compared(f"{ENTITIES} entities of 10 columns", (engine, installed), cache, flat, rounds),
+                compared(f"{ENTITIES} entities of 10 columns", (engine, installed), cache, flat, run, rounds),
                 compared(
                     f"the same, with {MEMBERS} entities of 5 columns each in a relationship",
                     (engine, installed),
                     cache,
                     flat.options(selectinload(User.posts)),
+                    run,
                     rounds,
                 ),
             ]
@@ -89,7 +90,7 @@ def measure(run: Run) -> list[Result]:
 
 
 def compared(
-    title: str, engines: tuple[Engine, Engine], cache: TierCache, query: Select[Any], rounds: int
+    title: str, engines: tuple[Engine, Engine], cache: TierCache, query: Select[Any], run: Run, rounds: int
 ) -> Result:
     engine, installed = engines
     name = f"users {'with posts' if 'relationship' in title else 'alone'}"
@@ -114,8 +115,9 @@ def compared(
         "from_cache, L1": lambda db: list(db.scalars(query.options(from_cache(ttl=300)))),
     }
     times: dict[str, list[float]] = {candidate: [] for candidate in candidates}
-    for _ in range(rounds):
-        for candidate, call in candidates.items():
+    for order in run.turns(candidates, rounds, title):
+        for candidate in order:
+            call = candidates[candidate]
             on = installed if candidate.startswith("from_cache") else engine
             times[candidate].append(timed(on, call))
     return against(title, times, calls=1, unit="us")

@@ -51,9 +51,7 @@ def measure(run: Run) -> list[Result]:
         cache = TierCache(url, namespace=run.prefix)
         with cache.sync:
             return [
-                table
-                for name, url in urls.items()
-                for table in of_database(name, url, cache, rounds, run.calls(OBJECTS))
+                table for name, url in urls.items() for table in of_database(name, url, cache, run, rounds)
             ]
 
 
@@ -72,7 +70,8 @@ def databases() -> Iterator[dict[str, str]]:
             server.close()
 
 
-def of_database(name: str, url: str, cache: TierCache, rounds: int, objects: int) -> Iterator[Result]:
+def of_database(name: str, url: str, cache: TierCache, run: Run, rounds: int) -> Iterator[Result]:
+    objects = run.calls(OBJECTS)
     plain, installed, fenced = (create_engine(url) for _ in range(3))
     Base.metadata.create_all(plain)
     install(cache, installed)
@@ -80,6 +79,7 @@ def of_database(name: str, url: str, cache: TierCache, rounds: int, objects: int
     engines = {"without": plain, "installed": installed}
     for what, flush in (("adds", add), ("changes", change)):
         times = in_turn(
+            run,
             {label: timed(partial(flush, objects=objects), engine) for label, engine in engines.items()},
             rounds,
         )
@@ -98,7 +98,7 @@ def of_database(name: str, url: str, cache: TierCache, rounds: int, objects: int
     with Session(plain) as session:
         session.add_all([User(id=number, name="", email="") for number in range(1, 10)])
         session.commit()
-    times = in_turn(candidates, rounds)
+    times = in_turn(run, candidates, rounds)
     yield against(
         f"{name}: one object changed and committed, {rounds} rounds of {COMMITS}",
         times,
@@ -109,13 +109,12 @@ def of_database(name: str, url: str, cache: TierCache, rounds: int, objects: int
         engine.dispose()
 
 
-def in_turn(candidates: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+def in_turn(run: Run, candidates: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
     for act in candidates.values():
         act()  # what is compiled, and connected, once
     times: dict[str, list[float]] = {label: [] for label in candidates}
-    for number in range(rounds):
-        labels = list(candidates)
-        for label in labels if number % 2 else labels[::-1]:  # who comes after whom costs something, too
+    for order in run.turns(candidates, rounds):
+        for label in order:
             gc.collect()
             times[label].append(candidates[label]())
     return times
