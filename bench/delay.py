@@ -1,118 +1,221 @@
-"""How long after an invalidation in one process does another return the new value?
+"""How long after a write in one process does another return the new value?
 
-Workload: the writer changes a number that both processes see and invalidates its tag; the reader,
-another process, reads the number through a decorated function over and over. The delay runs from
-the beginning of the invalidation to the end of the first read that returned the new number: the
-record in Redis, the message, the eviction and the reload are all in it.
+Workload: a writer process and a reader process of each contender, which has a tier in the process. The writer
+writes the next number, by the contender's own verb or, in lines of their own, by an invalidation after which
+the reader loads the number; the reader reads it over and over. The delay runs from the beginning of the write
+to the end of the first read that returned the new number: what Redis does, the message, the eviction and the
+read of what is new are all in it.
 
-How to read it: the first line is the floor, one message on a raw redis-py subscription, from
-before the PUBLISH to after its receipt, in the same two processes and in turn with the rest. A
-reader that sleeps 0.2 ms between its reads leaves the interpreter to the listener; a spinning one
-holds it, and the listener gets it only when the switch interval of 5 ms is over.
+How to read it: the first line is the floor, one message on a raw redis-py subscription, from before the
+PUBLISH to after its receipt, in turn with the rest; `x` is the multiple of it, a median over the rounds. A
+reader that sleeps 0.2 ms between its reads leaves the interpreter to a listener; a spinning one holds it
+(an awaited one gives way to its loop after each read). asyncio rounds such a sleep up to a millisecond.
 """
 
 from __future__ import annotations
 
-import multiprocessing
+import asyncio
 import random
 import time
-from collections.abc import Callable
-from multiprocessing.connection import Connection
+from collections.abc import Callable, Iterator
 from statistics import median
 from typing import Any
 
 import redis
 
+from bench.contenders.facade import Contender, Unable
+from bench.contenders.on_redis import (
+    AWAITED,
+    BLOCKING,
+    CLIENT_SIDE,
+    Coredis,
+    Glide,
+    HandRedis,
+    RedisPyClientSide,
+    Tiercache,
+    TiercacheAsync,
+)
+from bench.nodes import Failed, Here, Node, context
+from bench.opened import answered, placed
 from bench.results import Result, percentile
 from bench.runs import Run
-from tiercache import TierCache
+from bench.servers import described, newest
 
-PAUSE = 0.0002  # seconds the sleeping reader sleeps
-MESSAGES = 40  # a candidate and a round
-NAMES = {
-    "raw": "raw pub/sub, one way",
-    "sleep": f"tiercache, reader sleeping {PAUSE * 1000:g} ms",
-    "spin": "tiercache, reader spinning",
-}
+PAUSE = 0.0002  # seconds that the sleeping reader sleeps
+MESSAGES = 25  # a contender and a round
+GIVEN_UP = 1.0  # seconds after which the old value counts as served for good
+RAW = "raw pub/sub, one way"
+TIERED = (Tiercache, TiercacheAsync, RedisPyClientSide, Coredis, Glide, *CLIENT_SIDE)
+INVALIDATED = (Tiercache, TiercacheAsync)
+
+
+class Pair:
+    """A writer and a reader of one contender, and one way to write."""
+
+    def __init__(self, server: Any, run: Run, url: str, kind: type[Contender], how: str) -> None:
+        self.name = RAW if how == "raw" else kind.name if how == "write" else f"{kind.name}, {how}"
+        self.how = how
+        self.number = 0
+        truth = server.Array("q", [0], lock=False)
+        place = placed(run, url, kind)
+        self.writer, self.reader = (Node(server, kind, place, truth) for _ in range(2))
+
+    def opened(self) -> None:
+        self.writer.opened()
+        self.reader.opened()
+
+    def close(self) -> None:
+        self.writer.close()
+        self.reader.close()
+
+    def one_round(self, pause: float, messages: int) -> list[float]:
+        """Delays in microseconds; Unable where the reader does not get to see a number."""
+        if self.how != "raw":
+            self.writer.do(write, self.how, self.number)
+        ticket = self.reader.begin(READERS[self.how], self.number, messages, pause)
+        self.reader.heard()
+        delays = []
+        for _ in range(messages):
+            time.sleep(random.uniform(0.001, 0.003))  # so that nothing falls into step
+            self.number += 1
+            begun = self.writer.do(write, self.how, self.number)
+            seen = self.reader.heard()
+            if seen is None:
+                raise Unable(f"the old value was still served {GIVEN_UP:g} s after the write")
+            delays.append((seen - begun) * 1e6)
+        self.reader.result(ticket)
+        return delays
 
 
 def measure(run: Run) -> list[Result]:
-    rounds = run.rounds(15, 2)
-    spawn = multiprocessing.get_context("spawn")
-    number = spawn.Value("q", 0)
-    ours, theirs = spawn.Pipe()
-    delays: dict[str, list[list[float]]] = {how: [] for how in NAMES}
-    with run.server() as url:
-        reader = spawn.Process(target=read, args=(url, run.prefix, number, theirs), daemon=True)
-        reader.start()
-        theirs.close()
-        cache = TierCache(url, namespace=run.prefix)
-        with cache.sync, redis.Redis.from_url(url) as client:
-            acts: dict[str, Callable[[], object]] = {
-                "raw": lambda: client.publish("bench", b"x"),
-                "sleep": lambda: cache.sync.invalidate_tags("number"),
-                "spin": lambda: cache.sync.invalidate_tags("number"),
-            }
-            for _ in range(rounds):
-                for how, act in acts.items():
-                    delays[how].append(one_round(ours, number, how, act))
-        ours.send(None)
-        reader.join()
-    return [_table(delays, rounds)]
+    with newest(run) as url:
+        pairs: list[Pair] = []
+        unable = {
+            kind.name: "no tier in the process: each read asks Redis, and there is nothing to be told"
+            for kind in (*BLOCKING, *AWAITED)
+            if kind not in TIERED
+        }
+        try:
+            for how, kind in ways(run, unable):
+                pairs.append(Pair(context(), run, url, kind, how))
+            return compared(run, pairs, unable, described(url))
+        finally:
+            for pair in pairs:
+                pair.close()
 
 
-def one_round(pipe: Connection, number: Any, how: str, act: Callable[[], object]) -> list[float]:
-    """Delays in seconds; the reader says when it is ready, and when it saw each number."""
-    pipe.send(how)
-    pipe.recv()
-    delays = []
-    for _ in range(MESSAGES):
-        time.sleep(random.uniform(0.001, 0.003))  # so that nothing falls into step
-        number.value += 1
-        begun = time.monotonic()
-        act()
-        delays.append(pipe.recv() - begun)
-    return delays
+def ways(run: Run, unable: dict[str, str]) -> Iterator[tuple[str, type[Contender]]]:
+    yield "raw", HandRedis
+    for kind in run.only(TIERED):
+        yield "write", kind
+        if kind in INVALIDATED:
+            yield "by invalidation", kind
+    unable.update({kind.name: run.absent[kind.name] for kind in TIERED if kind.name in run.absent})
 
 
-def read(url: str, namespace: str, number: Any, pipe: Connection) -> None:
-    """The other process: tells the instant, on the clock they share, at which it has each new number."""
-    cache = TierCache(url, namespace=namespace)
+def compared(run: Run, pairs: list[Pair], unable: dict[str, str], server: str) -> list[Result]:
+    delays: dict[float, dict[str, list[list[float]]]] = {PAUSE: {}, 0.0: {}}
+    for pair in pairs:
+        try:
+            pair.opened()
+            pair.one_round(PAUSE, 3)
+        except (Unable, Failed) as error:
+            unable[pair.name] = str(error)
+    able = [pair for pair in pairs if pair.name not in unable]
+    for order in run.turns(able, run.rounds(12, 2)):
+        for pair in order:
+            for pause, some in delays.items():
+                rounds = some.setdefault(pair.name, [])
+                rounds.append(pair.one_round(pause, run.calls(MESSAGES)))
+    names = {PAUSE: f"reader sleeping {PAUSE * 1000:g} ms", 0.0: "reader spinning"}
+    return [
+        table(f"write here to new value there, {names[pause]}", some, unable, f"On {server}.")
+        for pause, some in delays.items()
+    ]
 
-    @cache.cached(tags=["number"])
-    def current() -> int:
-        value: int = number.value
-        return value
 
+def table(title: str, delays: dict[str, list[list[float]]], unable: dict[str, str], reading: str) -> Result:
+    floor = [median(some) for some in delays[RAW]]
+    rows = []
+    for name, rounds in delays.items():
+        whole = [delay for some in rounds for delay in some]
+        ratio = median(median(some) / least for some, least in zip(rounds, floor, strict=True))
+        rows.append((name, percentile(whole, 50), percentile(whole, 99), f"{ratio:.2f} x"))
+    samples = {name: [delay for some in rounds for delay in some] for name, rounds in delays.items()}
+    columns = ("", "p50, us", "p99, us", "x")
+    return Result(title, columns, rows, reading, unit="us", samples=samples, unable=unable, log=True)
+
+
+# ---- acts, in the other processes
+
+
+async def write(here: Here, how: str, number: int) -> float:
+    """The instant, on the clock that the processes share, at which it began."""
+    here.truth[0] = number
+    begun = time.monotonic()
+    if how == "raw":
+        here.contender.client.publish("bench", b"x")
+    elif how == "write":
+        await answered(here.contender.write("number", number))
+    else:
+        await answered(here.contender.drop_tag("number"))
+    return begun
+
+
+def hear(here: Here, number: int, messages: int, pause: float) -> None:
     with (
-        cache.sync,
-        redis.Redis.from_url(url) as client,
+        redis.Redis.from_url(here.contender.place.url) as client,
         client.pubsub(ignore_subscribe_messages=True) as heard,
     ):
         heard.subscribe("bench")
-        while heard.get_message(timeout=0.1) is not None:
+        while heard.get_message(timeout=0.05) is not None:
             pass
-        while how := pipe.recv():
-            last = current.refresh()  # the raw rounds change the number and invalidate nothing
-            pipe.send("ready")
-            for _ in range(MESSAGES):
-                if how == "raw":
-                    while heard.get_message(ignore_subscribe_messages=True, timeout=1) is None:
-                        pass
-                else:
-                    while current() == last:
-                        if how == "sleep":
-                            time.sleep(PAUSE)
-                    last += 1
-                pipe.send(time.monotonic())
+        here.tell("ready")
+        for _ in range(messages):
+            while heard.get_message(ignore_subscribe_messages=True, timeout=1) is None:
+                pass
+            here.tell(time.monotonic())
 
 
-def _table(delays: dict[str, list[list[float]]], rounds: int) -> Result:
-    floor = [median(some) for some in delays["raw"]]
-    rows = []
-    for how, name in NAMES.items():
-        whole = [delay * 1e6 for some in delays[how] for delay in some]
-        ratio = median(median(some) / least for some, least in zip(delays[how], floor, strict=True))
-        rows.append((name, percentile(whole, 50), percentile(whole, 99), f"{ratio:.2f} x"))
-    title = f"invalidation here to new value there, {rounds} rounds of {MESSAGES}"
-    return Result(title, ("", "p50, us", "p99, us", "x"), rows)
+async def read(here: Here, number: int, messages: int, pause: float) -> None:
+    """Say when each of the next numbers is there; None, and no more, where one does not come."""
+    await follow(here, lambda: here.contender.read("number"), number, messages, pause)
+
+
+async def load(here: Here, number: int, messages: int, pause: float) -> None:
+    async def later() -> int:
+        return int(here.truth[0])
+
+    loader = later if here.contender.is_async else lambda: int(here.truth[0])
+    await follow(here, lambda: here.contender.load("loaded", loader, ["number"]), number, messages, pause)
+
+
+async def follow(here: Here, ask: Callable[[], Any], number: int, messages: int, pause: float) -> None:
+    if not here.contender.is_async:
+        await asyncio.to_thread(follow_blocking, here, ask, number, messages, pause)
+        return
+    await ask()
+    here.tell("ready")
+    for expected in range(number + 1, number + 1 + messages):
+        deadline = time.monotonic() + GIVEN_UP
+        while await ask() != expected:
+            if time.monotonic() > deadline:
+                return here.tell(None)
+            await asyncio.sleep(pause)
+        here.tell(time.monotonic())
+
+
+def follow_blocking(here: Here, ask: Callable[[], Any], number: int, messages: int, pause: float) -> None:
+    ask()
+    here.tell("ready")
+    for expected in range(number + 1, number + 1 + messages):
+        deadline = time.monotonic() + GIVEN_UP
+        while ask() != expected:
+            if time.monotonic() > deadline:
+                return here.tell(None)
+            if pause:
+                time.sleep(pause)
+        here.tell(time.monotonic())
+
+
+READERS: dict[str, Callable[..., Any]] = {"raw": hear, "write": read, "by invalidation": load}

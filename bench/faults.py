@@ -33,7 +33,7 @@ from typing import Any
 import redis
 
 from bench.contenders.facade import Contender, Place, Unable
-from bench.contenders.on_redis import AWAITED, BLOCKING, CLIENT_SIDE, HandBatched
+from bench.contenders.on_redis import AWAITED, BLOCKING, CLIENT_SIDE, CashewsLocked, HandBatched
 from bench.nodes import Failed, Here, Node, context
 from bench.opened import placed
 from bench.results import Result
@@ -44,6 +44,7 @@ FROZEN = 2.0  # seconds
 PAUSE = 0.02  # seconds between two reads
 SETTLED = 0.5  # seconds after which two processes that disagree do so for good
 STEP = 0.004  # seconds between the writes in the same instant
+ALIKE = (HandBatched, CashewsLocked)  # differ from another contender in how they load, not in what they hear
 FAULTS = ("slow load", "killed subscription", "frozen server")
 NOT_ASKED = "not asked"  # a server that the user named is not stopped
 
@@ -76,7 +77,7 @@ class Trio:
 
 
 def measure(run: Run) -> list[Result]:
-    asked = [*BLOCKING, *(kind for kind in AWAITED if kind is not HandBatched), *CLIENT_SIDE]
+    asked = [*BLOCKING, *(kind for kind in AWAITED if kind not in ALIKE), *CLIENT_SIDE]
     kinds = run.only(asked)
     unable = {kind.name: why for kind in asked if (why := run.absent.get(kind.name))}
     server = context()
@@ -196,15 +197,13 @@ def frozen(run: Run, client: redis.Redis, trios: list[Trio], cap: float) -> list
         os.kill(pid, signal.SIGCONT)
     since = time.monotonic()
     watches = [[node.begin(watch, 2, since, since + cap) for node in (trio.a, trio.c)] for trio in trios]
-    seen = []
-    for trio, ticket, (a, c) in zip(trios, changes, watches, strict=True):
+    for trio, ticket, tickets in zip(trios, changes, watches, strict=True):
         try:
             trio.b.result(ticket)
         except Failed as error:
             trio.refused = str(error).partition(":")[0]
-        b = trio.b.begin(watch, 2, since, time.monotonic() + cap)
-        seen.append([trio.a.result(a), trio.b.result(b), trio.c.result(c)])
-    return seen
+        tickets.insert(1, trio.b.begin(watch, 2, since, time.monotonic() + cap))
+    return results(trios, watches)
 
 
 def in_one_instant(run: Run, trio: Trio, rounds: int) -> bool:
@@ -241,6 +240,10 @@ def warm(trios: list[Trio], number: int) -> None:
 def watched(trios: list[Trio], number: int, cap: float) -> list[list[Seen]]:
     since = time.monotonic()
     tickets = [[node.begin(watch, number, since, since + cap) for node in trio.nodes] for trio in trios]
+    return results(trios, tickets)
+
+
+def results(trios: list[Trio], tickets: list[list[int]]) -> list[list[Seen]]:
     return [
         [node.result(ticket) for node, ticket in zip(trio.nodes, some, strict=True)]
         for trio, some in zip(trios, tickets, strict=True)

@@ -117,9 +117,12 @@ class Node:
         return self.result(self.begin(act, *args))
 
     def heard(self) -> Any:
-        """The next thing that an act told."""
+        """The next thing that an act told; Unable or Failed where one raised before."""
         while not self._told:
             self._receive()
+            for ticket, (good, _) in list(self._results.items()):
+                if not good:
+                    self.result(ticket)
         return self._told.pop(0)
 
     def open_gate(self) -> None:
