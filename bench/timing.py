@@ -47,7 +47,7 @@ class Plan:
     def of(cls, run: Run, whole: int) -> Plan:
         if run.tiny:
             return cls(1, 0.0, 2)
-        return cls(run.rounds(whole, 5), 0.004 if run.quick else 0.015)
+        return cls(run.rounds(whole, 5), 0.002 if run.quick else 0.015)
 
     def calls(self, seconds: float) -> int:
         """How many calls fit, where the warm-up took so many *seconds*."""

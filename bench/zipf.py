@@ -23,7 +23,7 @@ def measured(classes: tuple[type[Contender], ...]) -> tuple[type[Contender], ...
 
 def traces(run: Run, rounds: int) -> list[list[int]]:
     """One to warm up, and one a round, the same for every contender."""
-    calls = run.calls(5_000 if run.quick else 20_000, tiny=20)
+    calls = run.calls(2_500 if run.quick else 20_000, tiny=20)
     whole = zipf(KEYS, 1.0, (rounds + 1) * calls, run.seed)
     return [whole[start : start + calls] for start in range(0, len(whole), calls)]
 

@@ -71,7 +71,7 @@ def test_a_hit_of_two_arguments_and_a_keyword_executes_few_instructions(cache: T
         return f"label {number}"
 
     label(7, "en", short=True)
-    assert instructions(lambda: label(7, "en", short=True)) <= 2500
+    assert instructions(lambda: label(7, "en", short=True)) <= 150
 
 
 def test_a_hit_whose_value_is_copied_executes_few_instructions(cache: TierCache) -> None:
