@@ -28,6 +28,7 @@ from tests.simulation.requests import Requests
 from tests.simulation.schedule import PROCESSES, Schedule
 from tiercache._core.commands import Read
 from tiercache._core.flights import Landing
+from tiercache._core.looks import Look
 from tiercache._core.plan import Ask, Call, Join, Plan, Tell
 from tiercache._core.reads import MISS
 from tiercache._errors import LoadTimeout, TierCacheError
@@ -128,7 +129,7 @@ class Engine:
         if op.stamp == stamp and not op.busy and not op.hand.is_done:
             self.say(op, f"meets {error!r}")
             step = op.hand.step
-            if not (isinstance(step, Ask) and not any(isinstance(c, Read) for c in step.commands)):
+            if not (isinstance(step, Ask) and not any(isinstance(c, (Read, Look)) for c in step.commands)):
                 op.vouch = {}  # else it goes on with the leave that it had
             self.move(op, lambda: op.hand.throw(error))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tests.simulation import figures_of_looks as looks
 from tests.simulation import figures_of_readers as readers
 from tests.simulation import figures_of_servers as servers
 from tests.simulation.figure import Figure
@@ -45,6 +46,16 @@ FIGURES: dict[str, tuple[Callable[[Figure], None], ...]] = {
         servers.a_barrier_forgets_who_came_back,
         servers.an_acknowledgement_between_two_records,
         readers.a_hint_that_is_forged,
+    ),
+    "looks": (
+        looks.something_written_before,
+        looks.something_written_amid,
+        looks.a_server_replaced_amid,
+        looks.a_server_that_lost_records,
+        looks.an_entry_of_an_epoch_before,
+        servers.a_read_that_runs_after_the_failover,
+        readers.pending_and_asked_for_again,
+        readers.a_reply_older_than_one_before,
     ),
     "trimmed": (servers.a_key_whose_version_is_gone,),
 }

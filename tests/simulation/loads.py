@@ -33,6 +33,9 @@ class Loads:
         keys = tuple(args[0]) if isinstance(args[0], list) else (args[-1],)
         op.found, op.part = {key: world.history.load(key) for key in keys}, None
         self._count(op, keys)
+        step = op.hand.step
+        if world.setting.names_tags and keys == ("b",) and isinstance(step, Call) and step.load is not None:
+            step.load.found.depend("y")
         seconds = self._takes(op)
         if world.trace is not None:
             world.say(op, f"loads {' '.join(keys)} for {seconds:.3f} s: {op.found}")

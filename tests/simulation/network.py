@@ -8,6 +8,7 @@ from typing import Any
 from tests.core.sim_server import Domain, SimServer
 from tests.simulation.checker import NOTHING, History, Versions
 from tiercache._core.commands import Answers, Command, Fill, Filled, Hit, Read
+from tiercache._core.looks import Look, Looked
 
 
 class Codec:
@@ -49,6 +50,17 @@ class Host:
                 if sim.holds(key):
                     self._check(key, sim.domain.entries[key])
         return reply, self.held
+
+    def plain(self, command: tuple[Any, ...]) -> tuple[list[Any], Versions]:
+        """The raw reply to *command*, which is no script, and what the records held then make due."""
+        return self.sim.plain(command), self.held
+
+    def found(self, look: Look, looked: Looked, held: Versions) -> None:
+        """G3, for what *looked* calls good as of the instant at which the server had the versions."""
+        for key in look.keys:
+            good = looked.good(key)
+            if good is not None:
+                self.history.demand("G3", "a look", key, int(good[0].payload), held)
 
     @property
     def held(self) -> Versions:

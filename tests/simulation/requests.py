@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tests.core.sim_state import NAMES
 from tests.simulation.checker import Versions
 from tests.simulation.network import Host
 from tests.simulation.operation import Operation
@@ -23,6 +26,7 @@ from tiercache._core.commands import (
     Set,
 )
 from tiercache._core.fences import Fence
+from tiercache._core.looks import Look, Looked
 from tiercache._core.plan import Ask
 from tiercache._errors import L2Refused, L2Unavailable
 
@@ -30,8 +34,23 @@ if TYPE_CHECKING:
     from tests.simulation.engine import Engine
 
 WELL: Mishap = ("well",)
-ON_THE_WAY = ("lost", "late", "refused", "unanswered", "slow reply")
+ON_THE_WAY = ("lost", "late", "refused", "unanswered", "slow reply", "split")
 Reply = tuple[Any, Versions]  # and what the server held when it gave it
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """A command that is no script: one of those that a look is made of."""
+
+    parts: tuple[Any, ...]
+
+
+Asked = Command[Any] | Look
+Sent = Command[Any] | Plain
+
+
+def _on_the_wire(command: Asked) -> Sequence[Sent]:
+    return [Plain(parts) for parts in command.plain(NAMES)] if isinstance(command, Look) else [command]
 
 
 class Requests:
@@ -41,7 +60,7 @@ class Requests:
         self.world = world
         self.stalled_until = self.down_until = 0.0
 
-    def ask(self, op: Operation, commands: tuple[Command[Any], ...]) -> None:
+    def ask(self, op: Operation, commands: tuple[Asked, ...]) -> None:
         world, process, stamp = self.world, op.process, op.stamp
         if not process.breaker.admits(process.clock(), prober=op.is_prober):
             world.to(op, world.now, world.throw, op, stamp, L2Unavailable("the circuit is open"))
@@ -53,7 +72,7 @@ class Requests:
         world.to(op, world.now + patience, self._fail, op, stamp, "timed out")
         self._send(op, commands, fate, stamp)
 
-    def tell(self, op: Operation, commands: tuple[Command[Any], ...]) -> None:
+    def tell(self, op: Operation, commands: tuple[Asked, ...]) -> None:
         """As `ask`, and nobody waits."""
         if op.process.breaker.admits(op.process.clock(), prober=False):
             self.world.say(op, f"tells {told(commands)}")
@@ -78,7 +97,11 @@ class Requests:
             self.world.throw(op, stamp, L2Unavailable(why))
 
     def _send(
-        self, op: Operation, commands: tuple[Command[Any], ...], fate: Mishap, stamp: int | None
+        self,
+        op: Operation,
+        commands: tuple[Asked, ...],
+        fate: Mishap,
+        stamp: int | None,
     ) -> None:
         world, process = self.world, op.process
         arrives = world.now + self._latency(op)
@@ -96,12 +119,13 @@ class Requests:
             arrives += fate[2]
         is_behind = world.demoted is not None and world.now < process.reads_old_until
         host = world.demoted if is_behind and world.demoted is not None else world.primary
-        world.at(arrives, self._execute, op, commands, fate, stamp, host, [])
+        sent = tuple(part for command in commands for part in _on_the_wire(command))
+        world.at(arrives, self._execute, op, sent, fate, stamp, host, [])
 
     def _execute(
         self,
         op: Operation,
-        commands: tuple[Command[Any], ...],
+        commands: tuple[Sent, ...],
         fate: Mishap,
         stamp: int | None,
         host: Host,
@@ -115,16 +139,18 @@ class Requests:
         if world.now < self.down_until:
             return
         command = commands[len(replies)]
-        if host.read_only and not isinstance(command, Read):
+        if host.read_only and not isinstance(command, (Read, Plain)):
             if stamp is not None:
                 world.to(op, world.now, world.throw, op, stamp, L2Refused("READONLY"))
             return
-        replies.append(host.perform(command))
+        replies.append(host.plain(command.parts) if isinstance(command, Plain) else host.perform(command))
         if world.trace is not None:
             world.say("server", f"{told((command,))} of {op}: {said(replies[-1][0])}")
         world.listeners.publish(op, host)
         if len(replies) < len(commands):
             between = op.dice.choice((0.0, 0.0, 0.01))
+            if fate[0] == "split" and fate[3] == len(replies):
+                between = fate[2]
             world.at(world.now + between, self._execute, op, commands, fate, stamp, host, replies)
         elif stamp is not None and fate[0] != "unanswered" and world.now >= op.process.silent_data:
             arrives = world.now + self._latency(op) + (fate[2] if fate[0] == "slow reply" else 0.0)
@@ -135,6 +161,7 @@ class Requests:
             return
         world, process, hand = self.world, op.process, op.hand
         process.breaker.answered()
+        replies = self._parsed(hand.commands, replies)
         own: list[tuple[int, Versions]] = []
         for command, (reply, held) in zip(hand.commands, replies, strict=True):
             match command, reply:
@@ -142,6 +169,8 @@ class Requests:
                     for ask, answer in zip(asks, found, strict=True):
                         if isinstance(answer, Hit) or answer == "lead":
                             op.vouch[ask.key] = held
+                case Look(keys=keys), Looked():
+                    op.vouch |= {key: held for key in keys if reply.good(key)}
                 case Fill(key=key), Filled("ok" | "full"):
                     op.vouch[key] = held
                 case ((Invalidate() | Clear() | Set() | Fence()), Recorded(epoch, number, "ok" | "full")):
@@ -153,6 +182,17 @@ class Requests:
             process.knowledge.add(epoch, due)
             world.check_l1(process)
 
+    def _parsed(self, commands: tuple[Asked, ...], replies: list[Reply]) -> list[Reply]:
+        """*replies*, those to a look as one: of the instant at which it asked for versions."""
+        look = commands[0]
+        if not isinstance(look, Look):
+            return replies
+        looked = look.parse([raw for raw, _ in replies])
+        first = [verb for verb, *_ in look.plain(NAMES)].index("ZMSCORE")
+        held = replies[first][1]
+        self.world.primary.found(look, looked, held)
+        return [(looked, held)]
+
     def cut(self, ops: list[Operation]) -> None:
         """Their connections break: whether what they asked has run, or will, nobody can tell."""
         for op in ops:
@@ -160,16 +200,20 @@ class Requests:
                 self.world.to(op, self.world.now, self._fail, op, op.stamp, "connection reset")
 
 
-def told(commands: tuple[Command[Any], ...]) -> str:
+def told(commands: Sequence[Asked | Sent]) -> str:
     """*commands*, as the timeline shows them."""
     return ", ".join(_short(command) for command in commands)
 
 
-def _short(command: Command[Any]) -> str:
+def _short(command: Asked | Sent) -> str:
     name = type(command).__name__.lower()
     match command:
         case Read(epoch, seen, asks):
             return f"read({' '.join(f'{x.mode} {x.key}' for x in asks)}; seen {seen} of {epoch})"
+        case Look(epoch, seen, keys, tags):
+            return f"look({' '.join(keys)}; tags {' '.join(tags)}; seen {seen} of {epoch})"
+        case Plain((verb, *_)):
+            return str(verb)
         case Fill(epoch, token, key=key, payload=payload):
             return f"fill({key} = #{payload.decode()}; token {token} of {epoch})"
         case Set(key=key, payload=payload):
@@ -180,7 +224,7 @@ def _short(command: Command[Any]) -> str:
     return f"{name}({', '.join(fields)})"
 
 
-def vars_of(command: Command[Any]) -> list[Any]:
+def vars_of(command: Asked | Sent) -> list[Any]:
     names = getattr(type(command), "__slots__", ())
     return [getattr(command, name) for name in names]
 

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from tests.simulation.mutations import Mutation
 from tests.simulation.off_elsewhere import OF_BARRIERS, OF_FENCES, OF_THE_SERVER
 from tests.simulation.off_in_loads import OF_LOADS
+from tests.simulation.off_in_looks import OF_LOOKS
 from tests.simulation.off_in_the_core import OF_THE_CORE
 from tests.simulation.schedule import Schedule, schedule_of
 from tests.simulation.shrink import broken, shrunk
 
 Found = tuple[int, str] | None  # how many seeds it took, and the promise that broke
-MUTATIONS = (*OF_THE_CORE, *OF_LOADS, *OF_FENCES, *OF_BARRIERS, *OF_THE_SERVER)
+MUTATIONS = (*OF_THE_CORE, *OF_LOADS, *OF_LOOKS, *OF_FENCES, *OF_BARRIERS, *OF_THE_SERVER)
 BATCH = 50  # seeds a job takes at a time
 
 

@@ -59,6 +59,8 @@ class Setting:
     key_cap: int = 10_000
     l1_size: int = 10
     rough_syncs: float = 0.0  # how many of the listeners' syncs meet with something
+    looks: float = 0.0  # how often the last answer of L2, of whatever key, was such that a look is tried
+    names_tags: bool = False  # the source of "b" says that it depends on "y", and its function does not
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,9 +177,8 @@ class _Drawing:
             return Schedule(self.seed, self.setting_of_figures(), self.figures())
         draw = self.draw
         setting = self.setting()
-        operations = draw.randint(35, 75)
         faults = 0 if self.calm else draw.choice([2, 5, 9, 14, 20])
-        kinds = self.kinds(OPERATIONS, operations) + self.kinds(FAULTS, faults)
+        kinds = self.kinds(OPERATIONS, draw.randint(35, 75)) + self.kinds(FAULTS, faults)
         draw.shuffle(kinds)
         acts, at = [], 0.0
         for kind in kinds:
@@ -203,6 +204,8 @@ class _Drawing:
             key_cap=draw.choice([1, 2, 10_000] if self.theme == "small" else [10_000, 10_000, 1]),
             l1_size=1 if self.theme == "failover" else draw.choice([1, 2, 10]),
             rough_syncs=0.0 if self.calm else draw.choice([0.0, 0.0, 0.2, 0.5]),
+            looks=1.0 if self.theme == "looks" else draw.choice([0.0, 0.3, 1.0]),
+            names_tags=draw.random() < 0.3,
         )
 
     def figures(self) -> tuple[Act, ...]:
@@ -332,18 +335,16 @@ def mishap_on_the_way(draw: Random) -> Mishap:
     return draw.choice(
         [
             ("lost", turn),
-            ("unanswered", turn),
-            ("unanswered", turn),
+            *[("unanswered", turn)] * 2,
             ("late", turn, round(draw.uniform(0.5, 5.0), 3)),
-            ("slow reply", turn, round(draw.uniform(0.1, 0.95), 3)),
-            ("slow reply", turn, round(draw.uniform(0.1, 0.95), 3)),
+            *[("slow reply", turn, round(draw.uniform(0.1, 0.95), 3))] * 2,
             ("refused", turn),
+            ("split", turn, round(draw.uniform(0.05, 0.9), 3), draw.randint(1, 3)),
         ]
     )
 
 
 def simpler(setting: Setting) -> list[Setting]:
     """*setting* with one thing less to wonder about, in the order in which they are tried."""
-    plain = Setting()
-    made = [replace(setting, **{x.name: getattr(plain, x.name)}) for x in fields(setting)]
+    made = (replace(setting, **{x.name: getattr(Setting(), x.name)}) for x in fields(setting))
     return [other for other in made if other != setting]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import count
 from random import Random
 from types import SimpleNamespace
@@ -108,7 +109,7 @@ class World(Faults):
 
     def do_read(self, op: Operation, key: str, by_hand: bool) -> None:
         """*by_hand*: first as the hit path of a decorated function does it."""
-        self._read(op, self._want(op.process, key), by_hand=by_hand)
+        self._read(op, self._want_loaded(op, key), by_hand=by_hand)
 
     def do_poll(self, op: Operation, key: str, by_hand: bool, every: float, times: int) -> None:
         """The same read again and again, as a busy process does it; each begins whether or not others end."""
@@ -121,14 +122,14 @@ class World(Faults):
     def _poll(self, first: Operation, key: str, by_hand: bool, stops: dict[int, float], dice: Random) -> None:
         op = self._operation(first.process, first.what, dice)
         op.stops = stops
-        self._read(op, self._want(op.process, key), by_hand=by_hand)
+        self._read(op, self._want_loaded(op, key), by_hand=by_hand)
 
     def do_get(self, op: Operation, key: str) -> None:
         self._read(op, self._want(op.process, key, call=None))
 
     def do_refresh(self, op: Operation, key: str) -> None:
         op.is_renewal = True
-        self._read(op, self._want(op.process, key, renew=True))
+        self._read(op, self._want_loaded(op, key, renew=True))
 
     def do_get_many(self, op: Operation) -> None:
         tiers = op.process.tiers
@@ -155,11 +156,18 @@ class World(Faults):
             op = outer.nested = self._operation(outer.process, f"reads a for #{outer.number}", outer.dice)
             op.inside = outer
             op.is_known_inside = outer.dice.random() < 0.7
-            self._read(op, self._want(op.process, "a"), by_hand=outer.dice.random() < 0.5)
+            self._read(op, self._want_loaded(op, "a"), by_hand=outer.dice.random() < 0.5)
 
     def _want(self, process: Process, key: str, **options: Any) -> Want:
         call = options.pop("call", self._calls[key])
         return Want(key, process.counts, call=call, tags=TAGS[key], l2=key != "p", **options)
+
+    def _want_loaded(self, op: Operation, key: str, **options: Any) -> Want:
+        """As a function asks whose last call was answered by L2, and whose source may name tags (`Loads`)."""
+        want = self._want(op.process, key, **options)
+        if op.dice.random() < self.setting.looks:
+            want.counts.looks = True
+        return replace(want, tags=("x",)) if key == "b" and self.setting.names_tags else want
 
     def _read(self, op: Operation, want: Want, *, by_hand: bool = False) -> None:
         plan = reads.read(op.process.tiers, want, blocking=False)
