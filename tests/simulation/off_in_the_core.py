@@ -210,7 +210,7 @@ OF_THE_CORE = (
     Mutation(
         "L2 answers for what waits to be invalidated",
         loads,
-        "take_hit",
+        "take_stored",
         "tiers.core.withheld(deps) or",
         "",
         also=Mutation("... and is asked first", loads, "ask_l2", "or core.pending or", "or"),
