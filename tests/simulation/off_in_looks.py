@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.simulation.mutations import Mutation
-from tiercache._core import loads, looks
+from tiercache._core import l2_hits, looks
 
 _VERSIONS = '        ("ZMSCORE", names.state, *_HEADER, *map(tag_dep, self.tags)),\n'
 _ENTRIES = '        ("MGET", *map(names.entry, self.keys)),\n'
@@ -78,7 +78,7 @@ OF_LOOKS = (
     # ---- when it is asked, and when its answer counts
     Mutation(
         "no lease for a look",
-        loads,
+        l2_hits,
         "look_in_l2",
         "or stand.lease <= stand.at",
         "",
@@ -86,11 +86,11 @@ OF_LOOKS = (
     ),
     Mutation(
         "a look is made before what waits to be invalidated is sent",
-        loads,
+        l2_hits,
         "look_in_l2",
         "core.pending or",
         "",
-        also=Mutation("... and counts", loads, "take_stored", "tiers.core.withheld(deps) or", ""),
+        also=Mutation("... and counts", l2_hits, "take_stored", "core.withheld(deps) or", ""),
         theme="looks",
     ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.simulation import process
 from tests.simulation.mutations import Mutation
-from tiercache._core import coherence, loads, syncs
+from tiercache._core import coherence, l2_hits, loads, syncs
 
 OF_THE_CORE = (
     # ---- L1: what may be served
@@ -209,9 +209,9 @@ OF_THE_CORE = (
     ),
     Mutation(
         "L2 answers for what waits to be invalidated",
-        loads,
+        l2_hits,
         "take_stored",
-        "tiers.core.withheld(deps) or",
+        "core.withheld(deps) or",
         "",
         also=Mutation("... and is asked first", loads, "ask_l2", "or core.pending or", "or"),
         theme="late",

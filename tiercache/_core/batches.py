@@ -10,6 +10,7 @@ from typing import Any
 from tiercache._core.coherence import Stand
 from tiercache._core.commands import MAX_READ, Answer, Fill, Hit, KeyAsk, Mode, Unlock
 from tiercache._core.flights import Flight, Landing, Load, audit_around, running_load
+from tiercache._core.l2_hits import keep, landing_of_hit, take, take_hit
 from tiercache._core.large import Large
 from tiercache._core.loads import (
     ask_l2,
@@ -18,11 +19,9 @@ from tiercache._core.loads import (
     keep_local,
     landing_in_private,
     landing_of,
-    look_in_l2,
     packed,
     proven,
     take_fill,
-    take_hit,
     unfilled,
 )
 from tiercache._core.plan import Ask, Call, Plan, Tell
@@ -85,12 +84,14 @@ def get_many(tiers: Tiers, wants: Sequence[Want], *, blocking: bool) -> Plan[dic
     asked = [want for want in missing if want.l2]
     found = yield from _ask_all(tiers, asked, "get", [""] * len(asked), blocking=blocking)
     for want, (stand, head, answer) in zip(asked, found, strict=True):
-        hit = take_hit(tiers, want, answer, stand, head) if isinstance(answer, Hit) else None
-        if isinstance(answer, Large):
-            hit = yield from look_in_l2(tiers, want, answer.tags)
-        if hit is not None:
+        taken = None
+        if isinstance(answer, Hit | Large):
+            taken = yield from take(tiers, want, answer, stand, head)
+        if taken is not None:
             want.counts.l2_hits += 1
-            out[want.key] = hit[1]
+            if want.l1:
+                keep(tiers, want, taken)
+            out[want.key] = taken.value
     for want in wants:
         want.counts.misses += want.key not in out
     return out
@@ -223,11 +224,11 @@ def _sort(
     to_load: list[Leave] = []
     for (want, owner), (stand, head, answer) in zip(owned, answers, strict=True):
         flight = led[want.key][1]
-        hit = take_hit(tiers, want, answer, stand, head) if isinstance(answer, Hit) else None
-        if hit is not None:
+        taken = take_hit(tiers, want, answer, stand, head) if isinstance(answer, Hit) else None
+        if taken is not None:
             want.counts.l2_hits += 1
-            out[want.key] = hit[1]
-            tiers.board.land(flight, hit[0])
+            out[want.key] = taken.value
+            tiers.board.land(flight, landing_of_hit(tiers, want, taken))
         elif answer in ("lead", "miss"):
             to_load.append((want, flight, owner, stand, head))
         else:

@@ -19,9 +19,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
 from math import inf
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from tiercache._core.commands import Recorded, Sync, Synced
 from tiercache._core.l1 import L1, Entry, deps_of
@@ -34,8 +33,7 @@ MAX_RECENT = 10_000  # records remembered against late replies; beyond it, late 
 MAX_PENDING = 10_000  # dependencies whose invalidation waits for Redis; beyond it they are a clear
 
 
-@dataclass(frozen=True, slots=True)
-class Stand:
+class Stand(NamedTuple):
     """Where a node stood when it sent a request; its reply counts only from there."""
 
     epoch: int
@@ -93,8 +91,9 @@ class Coherence:
 
     def stand(self, now: float) -> Stand:
         with self.lock:
-            heads = self.proved, self.applied, self.seen
-            return Stand(self.epoch, self.generation, *heads, self.own, self.lease, now)
+            return Stand(
+                self.epoch, self.generation, self.proved, self.applied, self.seen, self.own, self.lease, now
+            )
 
     def withheld(self, deps: Iterable[str]) -> bool:
         """Whether an invalidation of *deps* is to be sent, so that L2 may not answer (model: Withheld)."""

@@ -79,6 +79,12 @@ _NO_VALUES = (
 )
 
 
+def text_of_leaf(value: object) -> str | None:
+    """The text of a value without parts; None for any other."""
+    leaf = _LEAVES.get(type(value))
+    return None if leaf is None else leaf(value)
+
+
 def register_uncounted(cls: type) -> None:
     """Leave instances of *cls* and of its subclasses out of every key made from now on.
 
@@ -105,9 +111,9 @@ class ValueText:
 
     def of(self, value: object, path: str) -> str:
         """The text of *value*; UnstableKey, naming *path* and what to write, where it has none."""
-        leaf = _LEAVES.get(type(value))
+        leaf = text_of_leaf(value)
         if leaf is not None:
-            return leaf(value)
+            return leaf
         if any(value is outer for outer in self._outer):
             self.refuse(value, path, "it holds itself")
         if len(self._outer) == _MAX_DEPTH:

@@ -12,8 +12,9 @@ import re
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
+from inspect import Parameter
 
-from tiercache._core.key_text import ValueText, behind_proxy, is_uncounted, register_uncounted
+from tiercache._core.key_text import ValueText, behind_proxy, is_uncounted, register_uncounted, text_of_leaf
 from tiercache._core.tags import Chooser, Field, Template, module_name, nearest
 from tiercache._errors import UnstableKey
 
@@ -67,6 +68,9 @@ class CallKeys:
         self._name = name
         self._signature = inspect.signature(function)
         self._parameters = tuple(self._signature.parameters)
+        kinds = {each.kind for each in self._signature.parameters.values()}
+        by_place = {Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD}
+        self._all_by_place = len(self._parameters) if kinds <= by_place else -1  # arguments of a whole call
         self.ignored = frozenset((ignore,) if isinstance(ignore, str) else ignore)
         for ignored in self.ignored.difference(self._parameters):
             raise ValueError(
@@ -83,6 +87,8 @@ class CallKeys:
 
     def bind(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> dict[str, object]:
         """Each parameter's value in a call, defaults filled in; TypeError where the call would be one."""
+        if len(args) == self._all_by_place and not kwargs:
+            return dict(zip(self._parameters, args, strict=True))
         try:
             bound = self._signature.bind(*args, **kwargs)
         except TypeError as error:
@@ -105,6 +111,9 @@ class CallKeys:
         value = behind_proxy(value)
         if name in self.ignored or is_uncounted(value):
             return ""
+        leaf = text_of_leaf(value)
+        if leaf is not None:
+            return f"{name}={leaf}"
         try:
             text = ValueText(self._name, ignorable=name).of(value, f"argument {name!r}")
         except UnstableKey:
@@ -126,6 +135,8 @@ class CallKeys:
 
 
 def _shortened(text: str, limit: int) -> str:
+    if len(text) <= limit and text.isascii() and text.isprintable():
+        return text
     whole = text.encode("utf-8", "surrogatepass")
     if len(whole) <= limit and not _UNFIT.search(text):
         return text

@@ -12,17 +12,15 @@ from math import inf
 from typing import Any
 
 from tiercache._core.coherence import Stand
-from tiercache._core.commands import Answer, Answers, Fill, Hit, KeyAsk, Read, Unlock
-from tiercache._core.compression import inflate
+from tiercache._core.commands import Answer, Answers, Fill, KeyAsk, Read, Unlock
 from tiercache._core.flights import Flight, Landing, Load, ahead_of, current_load, running_load
 from tiercache._core.l1 import Entry
-from tiercache._core.looks import Look, Looked
-from tiercache._core.plan import Ask, Plan, Tell, ask
-from tiercache._core.records import StoredEntry, check_of, parse_entry
-from tiercache._core.sources import Found, is_writing, uncommitted
+from tiercache._core.l2_hits import file_alias
+from tiercache._core.plan import Plan, Tell, ask
+from tiercache._core.records import check_of
+from tiercache._core.sources import Found, is_writing
 from tiercache._core.syncs import sync
 from tiercache._core.tiers import Tiers, Want
-from tiercache._core.values import Unreadable
 from tiercache._core.writes import deps_named, made_entry, ttl_ms
 from tiercache._errors import L2Refused, L2Unavailable
 
@@ -63,80 +61,6 @@ def ask_l2(tiers: Tiers, asks: tuple[KeyAsk, ...], *, blocking: bool) -> Plan[As
             return stand, answers.head, answers.found
     lapsed(tiers)
     return None
-
-
-def file_alias(tiers: Tiers, want: Want, entry: Entry) -> None:
-    """Let the next call with the same arguments find *entry* without a key being made."""
-    if want.caller is None or want.table is None:
-        return
-    with tiers.core.lock:
-        # 1. A load begins.  2. The function goes to another cache, and its table is emptied.  3. The load
-        # lands: nobody would ever drop what it filed there now.
-        if want.caller.table is want.table:
-            tiers.core.l1.alias(entry, want.table, want.arguments)
-
-
-def look_in_l2(
-    tiers: Tiers, want: Want, tags: tuple[str, ...] | None = None
-) -> Plan[tuple[Landing, Any] | None]:
-    """What L2 has, asked by plain commands; None where the script must be asked.
-
-    The entry depends on *tags*, as the script said; None: on those of *want*, if on any.
-    No flight: who looks loads nothing, and whoever comes meanwhile may look as well.
-    """
-    core = tiers.core
-    stand = core.stand(tiers.clock())
-    if core.pending or stand.lease <= stand.at or (tags is None and tiers.board.has(want.key)):
-        return None  # a sync comes first, or a load under way says that there is nothing to find
-    if ahead_of(core, running_load()) == inf:
-        return None
-    try:
-        asked = Look(stand.epoch, stand.seen, (want.key,), want.tags if tags is None else tags)
-        replies = yield Ask((asked,))
-    except L2Refused:
-        tiers.events["look_refused"] += 1
-        want.counts.looks = False
-        return None
-    except L2Unavailable:
-        return None
-    looked: Looked = replies[0]
-    found = None
-    good = looked.good(want.key)
-    if good is not None and looked.head is not None and core.meet(stand, looked.head, (want.key,)):
-        found = take_stored(tiers, want, *good, stand, looked.head)
-    want.counts.looks = found is not None and (tags is None or set(tags) <= set(want.tags))
-    return found
-
-
-def take_hit(tiers: Tiers, want: Want, hit: Hit, stand: Stand, head: int) -> tuple[Landing, Any] | None:
-    """The value of an entry that the script found good, kept in L1 too; None where it will not do."""
-    stored = parse_entry(hit.raw, want.key)
-    if stored is None:
-        tiers.events["unreadable"] += 1
-        return None
-    return take_stored(tiers, want, stored, hit.left, stand, head)
-
-
-def take_stored(
-    tiers: Tiers, want: Want, stored: StoredEntry, left: float | None, stand: Stand, head: int
-) -> tuple[Landing, Any] | None:
-    """The value of an entry of L2 good as of *head*; None where its bytes, or its tags, will not do."""
-    if want.print is not None and stored.print != want.print:
-        tiers.events["retagged"] += 1
-        return None
-    try:
-        payload = inflate(stored.payload)
-        value = tiers.values.decode(payload)
-    except Unreadable:
-        tiers.events["unreadable"] += 1
-        return None
-    deps = deps_named(stored.tags, (want.key,))
-    if tiers.core.withheld(deps) or tiers.core.bypassed(deps) or uncommitted(deps):
-        return None
-    entry = made_entry(tiers, want, value, payload, stand.at, left, head, stored)
-    if want.l1 and tiers.core.insert(entry, stand, stand.at):
-        file_alias(tiers, want, entry)
-    return Landing(entry, deps, stand, stand.at, None, head), value
 
 
 def _call(

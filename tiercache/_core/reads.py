@@ -24,20 +24,12 @@ from tiercache._core.flights import (
     running_load,
 )
 from tiercache._core.l1 import Entry, deps_of
+from tiercache._core.l2_hits import Taken, file_alias, keep, landing_of_hit, look_in_l2, take
 from tiercache._core.large import Large
-from tiercache._core.loads import (
-    ask_l2,
-    file_alias,
-    load_and_fill,
-    load_away,
-    load_for_l1,
-    look_in_l2,
-    take_hit,
-    unlock,
-)
+from tiercache._core.loads import ask_l2, load_and_fill, load_away, load_for_l1, unlock
 from tiercache._core.plan import TIMED_OUT, Join, Plan, ask
 from tiercache._core.records import key_dep
-from tiercache._core.sources import uncommitted
+from tiercache._core.sources import knows_of_writes, uncommitted
 from tiercache._core.tiers import Tiers, Want
 from tiercache._core.writes import deps_named, ttl_ms
 from tiercache._errors import L2Unavailable, LoadTimeout
@@ -63,8 +55,7 @@ def read(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Any]:
     `on_lapse="raise"`.
     """
     audit = audit_around(tiers.core)
-    deps = deps_named(want.tags, (want.key,))
-    if audit is not None or tiers.core.bypassed(deps) or uncommitted(deps):
+    if audit is not None or is_bypassed(tiers, want):
         return (yield from _past_the_tiers(want, audit))
     if want.l1 and not want.renew:
         entry = find_in_l1(tiers, want, running_load(), tiers.clock())
@@ -77,9 +68,14 @@ def read(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Any]:
     if want.call is None:
         return (yield from peek(tiers, want, blocking=blocking))
     if want.counts.looks and want.l2 and not want.renew:
-        found = yield from look_in_l2(tiers, want)
-        if found is not None:
-            return answered(want, found)
+        taken = yield from look_in_l2(tiers, want)
+        if taken is not None:
+            want.counts.l2_hits += 1
+            if want.l1 or want.audit is not None:
+                entry = keep(tiers, want, taken)
+                if want.audit is not None:
+                    want.audit(want, entry, "L2")
+            return taken.value
     return (yield from _fly(tiers, want, blocking=blocking))
 
 
@@ -152,13 +148,22 @@ def find_in_l1(tiers: Tiers, want: Want, load: Load | None, now: float) -> Entry
     return entry
 
 
-def answered(want: Want, found: tuple[Landing, Any]) -> Any:
-    """The value that was *found* in L2, counted."""
-    landing, value = found
+def is_bypassed(tiers: Tiers, want: Want) -> bool:
+    """Whether a write of the truth under what *want* depends on is under way, in this process or context."""
+    core = tiers.core
+    if not core.held and not knows_of_writes():
+        return False
+    deps = deps_named(want.tags, (want.key,))
+    return core.bypassed(deps) or uncommitted(deps)
+
+
+def landed(tiers: Tiers, want: Want, taken: Taken) -> tuple[Landing, Any]:
+    """What was *taken* of L2, for everybody who joined."""
     want.counts.l2_hits += 1
+    landing = landing_of_hit(tiers, want, taken)
     if want.audit is not None:
         want.audit(want, landing.entry, "L2")
-    return value
+    return landing, taken.value
 
 
 def peek(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Any]:
@@ -168,14 +173,14 @@ def peek(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Any]:
     )
     if asked is not None:
         stand, head, (answer,) = asked
-        found = None
-        if isinstance(answer, Hit):
-            found = take_hit(tiers, want, answer, stand, head)
-        elif isinstance(answer, Large):
-            found = yield from look_in_l2(tiers, want, answer.tags)
-        if found is not None:
+        taken = None
+        if isinstance(answer, Hit | Large):
+            taken = yield from take(tiers, want, answer, stand, head)
+        if taken is not None:
             want.counts.l2_hits += 1
-            return found[1]
+            if want.l1:
+                keep(tiers, want, taken)
+            return taken.value
     want.counts.misses += 1
     return MISS
 
@@ -260,19 +265,11 @@ def _fetch(
             mode = "renew" if want.renew else "lead"
             if answer == "lead":
                 return (yield from load_and_fill(tiers, want, flight, owner, stand, head, blocking=blocking))
-            if isinstance(answer, Hit):
-                found = take_hit(tiers, want, answer, stand, head)
-                if found is not None:
-                    answered(want, found)
-                    want.counts.looks = set(found[0].deps) <= set(deps_named(want.tags, (want.key,)))
-                    return found
+            if isinstance(answer, Hit | Large):
+                taken = yield from take(tiers, want, answer, stand, head)
+                if taken is not None:
+                    return landed(tiers, want, taken)
                 mode = "renew"
-            elif isinstance(answer, Large):
-                found = yield from look_in_l2(tiers, want, answer.tags)
-                if found is not None:
-                    answered(want, found)
-                    return found
-                mode = "renew"  # it was overtaken meanwhile, or is not what it seems
             elif isinstance(answer, Wait):
                 # The bell hangs before the read that finds the lock still there: no wake-up is missed.
                 if bell is not None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 EVERYTHING = "*"
 MAX_DEPS = 2_000  # a record; more are sent in slices
@@ -31,8 +32,7 @@ def key_dep(key: str) -> str:
     return "k:" + key
 
 
-@dataclass(frozen=True, slots=True)
-class StoredEntry:
+class StoredEntry(NamedTuple):
     """What an entry says of itself, and the payload it carries."""
 
     epoch: int

@@ -163,6 +163,11 @@ def is_writing() -> bool:
     )
 
 
+def knows_of_writes() -> bool:
+    """Whether `uncommitted` may say yes of anything."""
+    return bool(_writings.get())
+
+
 def uncommitted(deps: Sequence[str]) -> bool:
     """Whether this context has changed any of *deps* in a transaction that is not over."""
     writings = _writings.get()

@@ -102,7 +102,7 @@ class TagTemplates:
         return self._rendered(arguments)
 
     def _rendered(self, arguments: Mapping[str, object]) -> tuple[str, ...]:
-        return check_entry_tags(template.fill(arguments, _tag_part) for template in self._templates)
+        return check_entry_tags([template.fill(arguments, _tag_part) for template in self._templates])
 
 
 class Template:
@@ -254,6 +254,8 @@ def _check_tag(tag: object) -> str:
     if not isinstance(tag, str):
         raise TypeError(f"a tag must be a str, not {reprlib.repr(tag)}; write f'name:{{value}}'")
     text = str.__str__(tag)  # of a StrEnum, or another subclass of str, the bare text
+    if 0 < len(text) <= MAX_TAG_BYTES and text.isascii() and text.isprintable():
+        return text
     if not text:
         raise ValueError("a tag must not be empty ('')")
     if "\0" in text:
@@ -272,6 +274,8 @@ def _check_tag(tag: object) -> str:
 
 
 def _tag_part(field: Field, value: object) -> str:
+    if (type(value) is int or type(value) is str) and not field.is_formatted:
+        return str(value)
     value = value.value if isinstance(value, Enum) else value
     text = field.text(value)
     problem = ""

@@ -139,9 +139,12 @@ class Filed(Protocol):
     table: dict[Any, Entry]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Want:
-    """What a reader asks for: a key, and what to do when no tier has it."""
+    """What a reader asks for: a key, and what to do when no tier has it. Changed by nobody, see `replace`.
+
+    Not frozen all the same: one is made for each read that L1 does not answer, and it has many fields.
+    """
 
     key: str
     counts: Counts

@@ -1,0 +1,129 @@
+"""Hits in L2: asked for by a look where that may do, judged, read, and kept in L1.
+
+Nothing here locks or loads; what is not a hit is somebody else's business (reads.py, loads.py).
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Any, NamedTuple
+
+from tiercache._core.coherence import Stand
+from tiercache._core.commands import Hit
+from tiercache._core.compression import inflate
+from tiercache._core.flights import Landing, ahead_of, running_load
+from tiercache._core.l1 import Entry
+from tiercache._core.large import Large
+from tiercache._core.looks import Look, Looked
+from tiercache._core.plan import Ask, Plan
+from tiercache._core.records import StoredEntry, parse_entry
+from tiercache._core.sources import knows_of_writes, uncommitted
+from tiercache._core.tiers import Tiers, Want
+from tiercache._core.values import Unreadable
+from tiercache._core.writes import deps_named, made_entry
+from tiercache._errors import L2Refused, L2Unavailable
+
+
+def file_alias(tiers: Tiers, want: Want, entry: Entry) -> None:
+    """Let the next call with the same arguments find *entry* without a key being made."""
+    if want.caller is None or want.table is None:
+        return
+    with tiers.core.lock:
+        # 1. A load begins.  2. The function goes to another cache, and its table is emptied.  3. The load
+        # lands: nobody would ever drop what it filed there now.
+        if want.caller.table is want.table:
+            tiers.core.l1.alias(entry, want.table, want.arguments)
+
+
+class Taken(NamedTuple):
+    """A value that L2 had, good as of *head* in the reply to what was sent at *stand*."""
+
+    value: Any
+    payload: bytes
+    stored: StoredEntry
+    left: float | None  # seconds; None: no expiry in Redis
+    stand: Stand
+    head: int
+
+
+def look_in_l2(tiers: Tiers, want: Want, tags: tuple[str, ...] | None = None) -> Plan[Taken | None]:
+    """What L2 has, asked by plain commands; None where the script must be asked.
+
+    The entry depends on *tags*, as the script said; None: on those of *want*, if on any.
+    No flight: who looks loads nothing, and whoever comes meanwhile may look as well.
+    """
+    core = tiers.core
+    stand = core.stand(tiers.clock())
+    if core.pending or stand.lease <= stand.at or (tags is None and tiers.board.has(want.key)):
+        return None  # a sync comes first, or a load under way says that there is nothing to find
+    if ahead_of(core, running_load()) == inf:
+        return None
+    try:
+        asked = Look(stand.epoch, stand.seen, (want.key,), want.tags if tags is None else tags)
+        replies = yield Ask((asked,))
+    except L2Refused:
+        tiers.events["look_refused"] += 1
+        want.counts.looks = False
+        return None
+    except L2Unavailable:
+        return None
+    looked: Looked = replies[0]
+    taken = None
+    good = looked.good(want.key)
+    if good is not None and looked.head is not None and core.meet(stand, looked.head, (want.key,)):
+        taken = take_stored(tiers, want, *good, stand, looked.head)
+    want.counts.looks = taken is not None and (tags is None or set(tags) <= set(want.tags))
+    return taken
+
+
+def take(tiers: Tiers, want: Want, answer: Hit | Large, stand: Stand, head: int) -> Plan[Taken | None]:
+    """The value of an entry that the script found good as of *head*; None where it will not do."""
+    if isinstance(answer, Large):
+        return (yield from look_in_l2(tiers, want, answer.tags))
+    taken = take_hit(tiers, want, answer, stand, head)
+    # Whether a look would have found as much.
+    want.counts.looks = taken is not None and set(taken.stored.tags) <= set(want.tags)
+    return taken
+
+
+def take_hit(tiers: Tiers, want: Want, hit: Hit, stand: Stand, head: int) -> Taken | None:
+    stored = parse_entry(hit.raw, want.key)
+    if stored is None:
+        tiers.events["unreadable"] += 1
+        return None
+    return take_stored(tiers, want, stored, hit.left, stand, head)
+
+
+def take_stored(
+    tiers: Tiers, want: Want, stored: StoredEntry, left: float | None, stand: Stand, head: int
+) -> Taken | None:
+    """The value of an entry of L2 good as of *head*; None where its bytes, or its tags, will not do."""
+    if want.print is not None and stored.print != want.print:
+        tiers.events["retagged"] += 1
+        return None
+    try:
+        payload = inflate(stored.payload)
+        value = tiers.values.decode(payload)
+    except Unreadable:
+        tiers.events["unreadable"] += 1
+        return None
+    core = tiers.core
+    if core.pending or core.held or knows_of_writes():
+        deps = deps_named(stored.tags, (want.key,))
+        if core.withheld(deps) or core.bypassed(deps) or uncommitted(deps):
+            return None
+    return Taken(value, payload, stored, left, stand, head)
+
+
+def keep(tiers: Tiers, want: Want, taken: Taken) -> Entry:
+    """The entry of what was *taken*, in L1 unless something overtook it."""
+    value, payload, stored, left, stand, head = taken
+    entry = made_entry(tiers, want, value, payload, stand.at, left, head, stored)
+    if want.l1 and tiers.core.insert(entry, stand, stand.at):
+        file_alias(tiers, want, entry)
+    return entry
+
+
+def landing_of_hit(tiers: Tiers, want: Want, taken: Taken) -> Landing:
+    deps = deps_named(taken.stored.tags, (want.key,))
+    return Landing(keep(tiers, want, taken), deps, taken.stand, taken.stand.at, None, taken.head)
