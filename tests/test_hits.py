@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
+import importlib.util
 import inspect
+import os
+import subprocess
+import sys
+import threading
+import tracemalloc
+import weakref
 from collections.abc import Callable
 from math import inf
 from typing import Any
 
 import pytest
 
+from tiercache._accelerator import compiled
 from tiercache._core.coherence import Coherence
 from tiercache._core.l1 import L1, Entry
 from tiercache._core.tiers import Counts
-from tiercache._hits import UNFILED, Spelling
+from tiercache._hits import UNFILED, HitPath, Spelling
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 PAST = "past the hit path"
@@ -23,11 +32,14 @@ PAST = "past the hit path"
 class Path:
     """The hit path of *function*, bound to an L1 with a lease until 100, at 1 o'clock."""
 
-    def __init__(self, function: Callable[..., Any], *, blocking: bool, ignore: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, function: Callable[..., Any], *, blocking: bool, pure: bool, ignore: tuple[str, ...] = ()
+    ) -> None:
         self.l1, self.table, self.counts, self.now = L1(100), dict[Any, Entry](), Counts(), 1.0
         self.core = Coherence(self.l1, max_staleness=1.0, node="n")
         self.core.open_until = 100.0
         self.asked: list[tuple[Any, ...]] = []
+        self.while_it_asks_for_the_time: Callable[[], None] = lambda: None
         self.blocking = blocking
 
         def past(*call: Any) -> Any:
@@ -37,9 +49,16 @@ class Path:
         async def past_later(*call: Any) -> Any:
             return past(*call)
 
-        spelling = Spelling(function, ignore)
-        self.hit, bind, self.filed = spelling.compiled(past if blocking else past_later, blocking=blocking)
-        bind(self.core, lambda: self.now, self.counts, self.table)
+        self.path = HitPath(
+            Spelling(function, ignore), past if blocking else past_later, blocking=blocking, pure=pure
+        )
+        self.hit, self.filed = self.path.call, self.path.filed
+        self.path.bind(self.core, self.clock, self.counts, self.table, sampled=False)
+
+    def clock(self) -> float:
+        act, self.while_it_asks_for_the_time = self.while_it_asks_for_the_time, lambda: None
+        act()
+        return self.now
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         answer = self.hit(*args, **kwargs)
@@ -57,9 +76,17 @@ class Path:
         return entry
 
 
-@pytest.fixture(params=[True, False], ids=["sync", "async"])
-def path_of(request: pytest.FixtureRequest) -> Callable[..., Path]:
-    return functools.partial(Path, blocking=request.param)
+@pytest.fixture(params=["pure", "compiled"])
+def half(request: pytest.FixtureRequest) -> str:
+    """Each test of a hit path runs on both of its halves."""
+    if request.param == "compiled" and compiled is None:
+        pytest.skip("the hit path was not compiled here: no C compiler, or TIERCACHE_PURE is set")
+    return str(request.param)
+
+
+@pytest.fixture(params=["sync", "async"])
+def path_of(request: pytest.FixtureRequest, half: str) -> Callable[..., Path]:
+    return functools.partial(Path, blocking=request.param == "sync", pure=half == "pure")
 
 
 def test_a_hit_gives_the_value_counts_and_stamps(path_of: Callable[..., Path]) -> None:
@@ -105,19 +132,15 @@ def test_what_may_not_be_served_is_asked_for_at_the_instant_it_was_looked_at(
 def test_the_lease_is_read_before_the_entry_and_compared_after_it(path_of: Callable[..., Path]) -> None:
     """1. The lease is over.  2. The entry is found.  3. A sync drops it and renews the lease (R32)."""
     path = path_of(lambda a: None)
-    entry = path.keep("one", 1)
+    path.keep("one", 1)
     path.core.open_until = path.now
 
-    class Renewing:
-        def __hash__(self) -> int:
-            return hash(1)
+    def sync() -> None:
+        path.core.open_until = 100.0
+        path.table.clear()
 
-        def __eq__(self, other: object) -> bool:
-            path.core.open_until = 100.0
-            return True
-
-    entry.kind = Renewing
-    assert path(Renewing()) == PAST
+    path.while_it_asks_for_the_time = sync
+    assert path(1) == PAST
 
 
 def test_calls_of_equal_arguments_of_two_types_are_two(path_of: Callable[..., Path]) -> None:
@@ -246,8 +269,158 @@ def test_parameters_may_be_called_as_the_paths_own_names(path_of: Callable[..., 
     assert [path(1, 2), path(1, 3)] == ["one", PAST]
 
 
-def test_a_path_of_a_coroutine_function_is_one() -> None:
-    def function(a: int) -> None: ...
+def test_a_path_of_a_coroutine_function_is_one(path_of: Callable[..., Path]) -> None:
+    path = path_of(lambda: None)
 
-    assert inspect.iscoroutinefunction(Path(function, blocking=False).hit)
-    assert not inspect.iscoroutinefunction(Path(function, blocking=True).hit)
+    assert inspect.iscoroutinefunction(path.hit) is not path.blocking
+
+
+def test_a_sampled_hit_is_taken_past_with_the_instant_that_drew_it(path_of: Callable[..., Path]) -> None:
+    """A clock that is asked twice would draw twice: the second time, it says nothing of the first."""
+    path = path_of(lambda a: None)
+    path.keep("one", 1)
+    path.path.bind(path.core, path.clock, path.counts, path.table, sampled=True)
+    path.now = inf
+
+    def back() -> None:
+        path.while_it_asks_for_the_time = lambda: setattr(path, "now", 1.0)
+
+    path.while_it_asks_for_the_time = back
+    assert path(1) == PAST
+    assert path.asked == [((1,), {}, inf)]
+
+
+class Acting:
+    """Equal to 1, and does *act* when it is compared."""
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        self.act = act
+
+    def __hash__(self) -> int:
+        return hash(1)
+
+    def __eq__(self, other: object) -> bool:
+        self.act()
+        return True
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_error_of_an_arguments_own_comparison_is_raised(
+    path_of: Callable[..., Path], error: type[BaseException]
+) -> None:
+    path = path_of(lambda a: None)
+    path.keep("one", 1)
+
+    def fail() -> None:
+        raise error("no answer")
+
+    with pytest.raises(error, match="no answer"):
+        path.hit(Acting(fail)) if path.blocking else path.hit(Acting(fail)).send(None)
+
+
+def test_what_a_comparison_does_to_the_table_leads_to_no_value_of_another_call(
+    path_of: Callable[..., Path],
+) -> None:
+    path = path_of(lambda a, b=0: None)
+    acts: list[Callable[[Entry], object]] = [
+        lambda entry: path.l1.drop(entry.key),
+        lambda entry: path.table.clear(),
+        lambda entry: path.path.bind(path.core, path.clock, Counts(), {}, sampled=False),
+        lambda entry: path.path.bind(path.core, path.clock, Counts(), {}, sampled=True),
+        lambda entry: path.table.update({(n, 0): entry for n in range(2, 1000)}),
+    ]
+    for act in acts:
+        entry = path.keep("one", 1)
+        assert path(Acting(functools.partial(act, entry))) == PAST
+        path.path.bind(path.core, path.clock, path.counts, path.table, sampled=False)
+
+
+def test_an_error_of_a_restore_is_raised(path_of: Callable[..., Path]) -> None:
+    path = path_of(lambda: None)
+    path.keep(b"", restore=lambda data: data[0])
+
+    with pytest.raises(IndexError):
+        path()
+
+
+def test_hits_in_threads_are_counted_each_and_never_give_anothers_value(path_of: Callable[..., Path]) -> None:
+    path = path_of(lambda a, b=0: None)
+    threads, calls = 4, 4_000
+    answers: list[set[tuple[int, Any]]] = []
+    done = threading.Event()
+
+    def hit() -> None:
+        loop = asyncio.new_event_loop()
+        ask = path.hit if path.blocking else lambda *call: loop.run_until_complete(path.hit(*call))
+        answers.append({(n % 7, ask(n % 7)) for n in range(calls)})
+        loop.close()
+
+    def change() -> None:
+        while not done.is_set():
+            for n in range(7):
+                path.l1.drop(path.keep(f"value {n}", n).key)
+                path.keep(f"value {n}", n)
+
+    hitting = [threading.Thread(target=hit) for _ in range(threads)]
+    changing = threading.Thread(target=change)
+    for thread in (changing, *hitting):
+        thread.start()
+    for thread in hitting:
+        thread.join()
+    done.set()
+    changing.join()
+
+    assert set().union(*answers) <= {(n, answer) for n in range(7) for answer in (f"value {n}", PAST)}
+    assert path.counts.l1_hits + len(path.asked) == threads * calls
+
+
+def test_a_hundred_thousand_hits_leave_nothing_behind(half: str) -> None:
+    path = Path(lambda a, b=0: None, blocking=True, pure=half == "pure")
+    argument, value = 10**9, ["a", ["b"]]
+    entry = path.keep(value, argument, restore=list.copy)
+    watched = (entry, value, argument, path.core, path.counts, path.table, PAST)
+
+    def hit_and_miss(times: int) -> None:
+        for _ in range(times):
+            path.hit(argument)
+        for _ in range(times // 100):
+            path.hit(argument, 1)
+        path.asked.clear()
+
+    hit_and_miss(1000)
+    references = [sys.getrefcount(each) for each in watched]
+    tracemalloc.start()
+    hit_and_miss(1000)
+    before, _ = tracemalloc.get_traced_memory()
+    hit_and_miss(100_000)
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert [sys.getrefcount(each) for each in watched] == references
+    assert after - before < 20_000, "bytes, of 100,000 hits"
+
+
+def test_a_path_that_nobody_has_any_more_is_collected_with_all_it_looked_in(half: str) -> None:
+    path = Path(lambda a: None, blocking=True, pure=half == "pure")
+    path.keep("one", 1)
+    path.hit(1)
+    core = weakref.ref(path.core)
+    del path
+    gc.collect()
+
+    assert core() is None
+
+
+@pytest.mark.parametrize("pure", ["", "0", "1"])
+def test_health_says_which_half_serves_and_the_environment_may_choose_python(pure: str) -> None:
+    program = (
+        "from tiercache import TierCache\n"
+        "cache = TierCache.from_env().sync\n"
+        "print(cache.health().hit_path)\n"
+        "cache.close()\n"
+    )
+    environment = {**os.environ, "TIERCACHE_PURE": pure, "TIERCACHE_URL": "memory://"}
+    run = subprocess.run([sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, check=True)
+    built = importlib.util.find_spec("tiercache._compiled") is not None
+
+    assert run.stdout.decode().strip() == ("compiled" if built and pure != "1" else "pure")

@@ -22,7 +22,7 @@ from tiercache._core.tags import TagTemplates
 from tiercache._core.tiers import Counts, Want
 from tiercache._core.writes import Written
 from tiercache._errors import SettingError, TierCacheError
-from tiercache._hits import UNFILED, Spelling
+from tiercache._hits import UNFILED, HitPath, Spelling
 from tiercache._nearest import nearest
 from tiercache._report import CacheInfo
 from tiercache._settings import lifetime
@@ -147,6 +147,10 @@ class Function:
             return entry
         return None
 
+    def bind_path(self, path: HitPath, node: Node) -> None:
+        sampled = node.auditor is not None
+        path.bind(node.tiers.core, node.hit_clock, self.counts, self.table, sampled=sampled)
+
     def key(self, args: Args, kwargs: Kwargs) -> str:
         if self.of_class is not None and self.of_class not in kwargs:
             self._check_object(args)
@@ -198,12 +202,13 @@ def decorated(
 def _blocking(made: Function) -> Any:
     def past_l1(args: Args, kwargs: Kwargs, now: float | None = None, **how: bool) -> Any:
         node = made.node()
-        bind(node.tiers.core, node.hit_clock, made.counts, made.table)
+        made.bind_path(path, node)
         entry = None if how or now == inf else made.behind_a_load(node, args, kwargs)
         return entry.take() if entry is not None else node.run(made.read(args, kwargs, now=now, **how))
 
-    wrapper, bind, made.filed = made.spelling.compiled(past_l1, blocking=True)
-    made_wrapper: Any = functools.update_wrapper(wrapper, made.function)
+    path = HitPath(made.spelling, past_l1, blocking=True)
+    made.filed = path.filed
+    made_wrapper: Any = functools.update_wrapper(path.call, made.function)
     made_wrapper.invalidate = lambda *args, **kwargs: made.node().run(made.invalidate(args, kwargs))
     made_wrapper.invalidate_all = lambda: made.node().run(made.invalidate_all())
     made_wrapper.refresh = lambda *args, **kwargs: past_l1(args, kwargs, renew=True)
@@ -213,14 +218,15 @@ def _blocking(made: Function) -> Any:
 def _awaited(made: Function) -> Any:
     async def past_l1(args: Args, kwargs: Kwargs, now: float | None = None, **how: bool) -> Any:
         node = made.node()
-        bind(node.tiers.core, node.hit_clock, made.counts, made.table)
+        made.bind_path(path, node)
         entry = None if how or now == inf else made.behind_a_load(node, args, kwargs)
         if entry is not None:
             return entry.take()
         return await node.run_async(made.read(args, kwargs, now=now, **how))
 
-    wrapper, bind, made.filed = made.spelling.compiled(past_l1, blocking=False)
-    made_wrapper: Any = functools.update_wrapper(wrapper, made.function)
+    path = HitPath(made.spelling, past_l1, blocking=False)
+    made.filed = path.filed
+    made_wrapper: Any = functools.update_wrapper(path.call, made.function)
     made_wrapper.invalidate = lambda *args, **kwargs: made.node().run_async(made.invalidate(args, kwargs))
     made_wrapper.invalidate_all = lambda: made.node().run_async(made.invalidate_all())
     made_wrapper.refresh = lambda *args, **kwargs: past_l1(args, kwargs, renew=True)

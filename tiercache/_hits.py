@@ -3,7 +3,8 @@
 One look-up by the arguments, the lease, the expiry. The lease is read before the entry and
 compared after it (R32). A hit path has the parameters of the function it stands for, so the
 interpreter binds the call: however that is spelled, an argument is found in one place, and a
-call under one key of the table. For that it is compiled at decoration, from `_PURE`.
+call under one key of the table. For that its text is made at decoration, from `_PURE`; and where
+there is a compiled half (`_accelerator`), that is asked before, by the few lines of `_COMPILED`.
 """
 
 from __future__ import annotations
@@ -15,54 +16,73 @@ from types import FunctionType
 from typing import Any
 from uuid import UUID
 
+from tiercache._accelerator import compiled
 from tiercache._core.coherence import Coherence
-from tiercache._core.l1 import L1
+from tiercache._core.l1 import L1, Entry
+from tiercache._core.tiers import Counts
 
-Past = Callable[..., Any]  # (args, kwargs), or (args, kwargs, now) where the clock was asked
-Bind = Callable[..., None]  # (core, clock, counts, table) of the cache that calls go to from now on
+Clock = Callable[[], float]
 
 # Arguments of these types and no others may stand for their call as they are: equal values of one of
 # them have one key. (0.0 and -0.0 are equal, and so are two datetimes in two zones, with two keys.)
 PLAIN_TYPES = frozenset({int, str, bytes, bool, type(None), UUID})
 UNFILED = object()  # in place of the table's key of a call that has none
 
-_UNBOUND = Coherence(L1(1), max_staleness=1.0, node="")  # before the first call: there is no lease
-
 # 1, True and 1.0 are one key to a dict, so the types count. A TypeError says that an argument has no hash.
 _PURE = """
-def make(_past, _core, _clock, _counts, _table):
-    {kind} hit({parameters}):
-        _until = _core.open_until
-        try:
-            _entry = _table[{key}]
-        except _MISSES:
-            return {wait}_past({args}, {kwargs})
-        _now = _clock()
-        if _now < _until and _now < _entry.deadline{same}:
-            _entry.stamp = _now
-            _counts.l1_hits += 1
-            _restore = _entry.restore
-            return _entry.value if _restore is None else _restore(_entry.value)
-        return {wait}_past({args}, {kwargs}, _now)
+{kind} _pure({parameters}):
+    _until = _core.open_until
+    try:
+        _entry = _table[{key}]
+    except _MISSES:
+        return {wait}_past({args}, {kwargs})
+    _now = _clock()
+    if _now < _until and _now < _entry.deadline{same}:
+        _entry.stamp = _now
+        _counts.l1_hits += 1
+        _restore = _entry.restore
+        return _entry.value if _restore is None else _restore(_entry.value)
+    return {wait}_past({args}, {kwargs}, _now)
 
-    def bind(*_bound):
-        nonlocal _core, _clock, _counts, _table
-        _core, _clock, _counts, _table = _bound
-
-    return hit, bind
-
-def filed({parameters}):
-    return {key} if {fits} else _UNFILED
+def _filed({parameters}):
+    return {key} if {fits} and {plain} else _UNFILED
 """
-_GLOBALS = {
+# What is not answered is looked up again, in the way above. The exception is over by then: no later
+# one has it for its context.
+_COMPILED = """
+{kind} _hit({parameters}):
+    if {fits}:
+        try:
+            return _look({counted})
+        except _Unanswered:
+            pass
+    return {wait}_pure({call})
+"""
+_GLOBALS: dict[str, Any] = {
     "_PLAIN": PLAIN_TYPES,
     "_MISSES": (KeyError, TypeError),
     "_UNFILED": UNFILED,
     "_type": type,
     "_map": map,
     "_tuple": tuple,
+    "_core": Coherence(L1(1), max_staleness=1.0, node=""),  # before the first call: there is no lease
+    "_clock": time.monotonic,
+    "_table": {},
 }
-_LOCALS = {*_GLOBALS, "_past", "_core", "_clock", "_counts", "_table", "_until", "_entry", "_now", "_restore"}
+_OURS = {
+    *_GLOBALS,
+    "_past",
+    "_counts",
+    "_until",
+    "_entry",
+    "_now",
+    "_restore",
+    "_look",
+    "_pure",
+    "_Unanswered",
+}
+if compiled is not None:
+    compiled.use(Entry, Coherence)
 _ANYTHING = [Parameter("args", Parameter.VAR_POSITIONAL), Parameter("kwargs", Parameter.VAR_KEYWORD)]
 
 
@@ -75,10 +95,11 @@ class Spelling:
         if (
             type(function) is not FunctionType
             or {"__wrapped__", "__signature__"} & vars(function).keys()
-            or any(each.name in _LOCALS or each.name.startswith("_default_") for each in parameters)
+            or any(each.name in _OURS or each.name.startswith("_default_") for each in parameters)
         ):
             parameters, ignored = _ANYTHING, ()
         self.text = _text_of(parameters, frozenset(ignored))
+        self.is_single = self.text["counted"] == self.text["key"]
         self.name = getattr(function, "__qualname__", "")
         by_place = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
         given = [each for each in parameters if each.default is not Parameter.empty]
@@ -86,19 +107,45 @@ class Spelling:
         self.by_name = {each.name: each.default for each in given if each.kind not in by_place}
         self.names = _GLOBALS | {f"_default_{each.name}": each.default for each in given}
 
-    def compiled(self, past: Past, *, blocking: bool) -> tuple[Callable[..., Any], Bind, Callable[..., Any]]:
-        """The hit path that goes to *past* for what it cannot answer; what binds it; and the key of a call.
 
-        That is `UNFILED` for a call that may be found by its key only. Compiling takes half a millisecond.
-        """
+class HitPath:
+    """A function's hit path, `call`, and `filed`, the key of a call in the table.
+
+    That is `UNFILED` for a call that may be found by its key only. What the path cannot answer goes to
+    *past*, with args and kwargs, and the instant if it came to ask for that. *pure*: all of it in Python,
+    as where the compiled half was not built. Made at decoration, in half a millisecond.
+    """
+
+    def __init__(
+        self, spelling: Spelling, past: Callable[..., Any], *, blocking: bool, pure: bool = compiled is None
+    ) -> None:
         world = {"kind": "def", "wait": ""} if blocking else {"kind": "async def", "wait": "await "}
-        names: dict[str, Any] = dict(self.names)
-        exec(compile(_PURE.format_map({**self.text, **world}), f"<hit path of {self.name}>", "exec"), names)
-        filed = names["filed"]
-        hit, bind = names["make"](past, _UNBOUND, time.monotonic, None, {})
-        for made in (hit, filed):
-            made.__defaults__, made.__kwdefaults__ = self.defaults, self.by_name
-        return hit, bind, filed
+        self._names = {**spelling.names, "_past": past}
+        self._look = None
+        text, main = _PURE, "_pure"
+        if compiled is not None and not pure:
+            self._look = look = compiled.Look()
+            self._names |= {
+                "_look": look.one if spelling.is_single else look.many,
+                "_Unanswered": compiled.Unanswered,
+            }
+            text, main = _PURE + _COMPILED, "_hit"
+        source = text.format_map({**spelling.text, **world})
+        exec(compile(source, f"<hit path of {spelling.name}>", "exec"), self._names)
+        self.call: Callable[..., Any] = self._names[main]
+        self.filed: Callable[..., Any] = self._names["_filed"]
+        for made in (self.call, self._names["_pure"], self.filed):
+            made.__defaults__, made.__kwdefaults__ = spelling.defaults, spelling.by_name
+
+    def bind(
+        self, core: Coherence, clock: Clock, counts: Counts, table: dict[Any, Entry], *, sampled: bool
+    ) -> None:
+        """Look there from now on. *sampled*: the clock draws hits for an auditor, who must see the call."""
+        self._names.update(_core=core, _clock=clock, _counts=counts, _table=table)
+        if self._look is not None and sampled:
+            self._look.unbind()
+        elif self._look is not None:
+            self._look.bind(core, clock, counts, table)
 
 
 def _text_of(parameters: list[Parameter], ignored: frozenset[str]) -> dict[str, str]:
@@ -133,7 +180,15 @@ def _text_of(parameters: list[Parameter], ignored: frozenset[str]) -> dict[str, 
         "kwargs": "{" + ", ".join([*by_name, *(f"**{name}" for name in more)]) + "}",
         "key": key,
         "same": "".join(f" and {condition}" for condition in [*same, *fits]),
-        "fits": " and ".join([*fits, *plain]) or "True",
+        "fits": " and ".join(fits) or "True",
+        "plain": " and ".join(plain) or "True",
+        "counted": ", ".join([*held, *(f"*{name}" for name in rest if name not in ignored)]),
+        "call": ", ".join(
+            [*(each.name for each in named if each.kind is not each.KEYWORD_ONLY)]
+            + [f"*{name}" for name in rest]
+            + [f"{each.name}={each.name}" for each in named if each.kind is each.KEYWORD_ONLY]
+            + [f"**{name}" for name in more]
+        ),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from tiercache._accelerator import compiled
 from tiercache._core.commands import Synced
 from tiercache._core.tiers import Counts
 from tiercache._node import Node
@@ -79,6 +80,7 @@ class Health:
     tag_history: int  # records back to which a load may have begun, and still be kept, by its tags
     key_history: int  # likewise by its key
     primary: str | None  # through Sentinel: host and port of the server in use
+    hit_path: str  # "compiled" | "pure": what answers the hits of cached functions in this process
 
 
 def health(node: Node) -> Health:
@@ -102,6 +104,7 @@ def health(node: Node) -> Health:
         tag_history=synced.head - synced.tag_floor if synced else 0,
         key_history=synced.head - synced.key_floor if synced else 0,
         primary=node.address.primary if node.address else None,
+        hit_path="pure" if compiled is None else "compiled",
     )
 
 

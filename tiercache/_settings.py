@@ -240,7 +240,7 @@ class Settings:
         known = {f"TIERCACHE_{field.name.upper()}": field.name for field in fields(cls)}
         given: dict[str, object] = {}
         for variable, value in environment.items():
-            if not variable.startswith("TIERCACHE_") or variable == "TIERCACHE_URL":
+            if not variable.startswith("TIERCACHE_") or variable in ("TIERCACHE_URL", "TIERCACHE_PURE"):
                 continue
             if variable not in known:
                 raise SettingError(

@@ -49,6 +49,8 @@ class Stand(NamedTuple):
 class Coherence:
     """The coherence state of one node in one domain, and the L1 it rules over."""
 
+    __slots__ = ("__dict__", "__weakref__", "open_until")  # where the compiled hit path finds it
+
     def __init__(self, l1: L1, *, max_staleness: float, node: str, trust_tenure: bool = False) -> None:
         self.l1 = l1
         self.max_staleness = max_staleness

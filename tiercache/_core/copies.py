@@ -1,9 +1,9 @@
 """What L1 keeps of a value that callers may change, and how each of them gets a copy of his own.
 
-The bytes will do for any value, and to read them anew is what a copy costs. A small value of at
-most two levels of dicts, lists and sets is kept whole instead, read once from its bytes, given to
-nobody and never changed: copying such a one takes a half to a tenth of the time. Of a deeper one
-it does not (bench/copies.py).
+The bytes will do for any value, and to read them anew is what a copy costs. A small value of
+dicts, lists and sets is kept whole instead, read once from its bytes, given to nobody and never
+changed, where copying it is cheaper: at any depth in C, by one of the ways below for at most two
+levels in Python. There a copy of a deeper one takes as long as reading it (bench/copies.py).
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ from typing import Any, NamedTuple, Protocol
 
 import orjson
 
+from tiercache._accelerator import compiled
 from tiercache._core.values import PLAIN, Unreadable
 
 # Bytes of payload beyond which a value is kept as those: as objects it takes three to six times as much.
 MAX_KEPT_WHOLE = 4096
+MAX_CONTAINERS = 200  # in it, and so levels; beyond them, too
 
 Copier = Callable[[Any], Any]
+DEEP: Copier | None = None if compiled is None else compiled.copy
 COPY: dict[type, Copier] = {dict: dict.copy, list: list.copy, set: set.copy, bytearray: bytearray.copy}
 
 
@@ -40,19 +43,30 @@ class Reader(Protocol):
     def is_shareable(self, value: Any) -> bool: ...
 
 
-def kept(values: Reader, value: Any, payload: bytes) -> Kept:
-    """What to keep of *value*, which *values* made the *payload* of; where it is small, by decoding that."""
+def kept(
+    values: Reader, value: Any, payload: bytes, *, sized: bool = True, deep: Copier | None = DEEP
+) -> Kept:
+    """What to keep of *value*, which *values* made the *payload* of; where it is small, by decoding that.
+
+    *deep* copies dicts, lists, sets and bytearrays at every depth. Not *sized*: the size is the payload's,
+    and nothing is measured.
+    """
     plain = payload[:1] == PLAIN
-    if len(payload) <= MAX_KEPT_WHOLE and type(value) in COPY:
-        try:
-            whole = values.decode(payload)
-            # What JSON says is made of dicts, lists and what nobody can change.
-            copier = copier_of(whole, _is_no_container if plain else values.is_shareable)
-        except Unreadable:  # by a function of the user's: who asks for the value is told so
-            copier = None
-        if copier is not None:
-            return Kept(whole, copier, _size(whole))
-    return Kept(payload, orjson.loads if plain else values.decode, len(payload))
+    as_bytes = Kept(payload, orjson.loads if plain else values.decode, len(payload))
+    if type(value) not in COPY or len(payload) > MAX_KEPT_WHOLE:
+        return as_bytes
+    if payload.count(b"[") + payload.count(b"{") > MAX_CONTAINERS:
+        return as_bytes
+    try:
+        whole = values.decode(payload)
+    except Unreadable:  # by a function of the user's: who asks for the value is told so
+        return as_bytes
+    # What JSON says is made of dicts, lists and what nobody can change.
+    if deep is None:
+        copier = copier_of(whole, _is_no_container if plain else values.is_shareable)
+    else:
+        copier = deep if plain or _is_tree(whole, values.is_shareable) else None
+    return as_bytes if copier is None else Kept(whole, copier, _size(whole) if sized else len(payload))
 
 
 def copier_of(whole: Any, is_immutable: Callable[[Any], bool]) -> Copier | None:
@@ -61,8 +75,7 @@ def copier_of(whole: Any, is_immutable: Callable[[Any], bool]) -> Copier | None:
     if copier is None or copier is bytearray.copy:
         return copier
     inner: list[Any] = []
-    parts = whole.items() if type(whole) is dict else enumerate(whole)
-    for place, part in parts:
+    for place, part in whole.items() if type(whole) is dict else enumerate(whole):
         if type(part) in COPY:
             inner.append(place)
             if not all(map(is_immutable, _held(part))):
@@ -74,6 +87,13 @@ def copier_of(whole: Any, is_immutable: Callable[[Any], bool]) -> Copier | None:
     if not inner:
         return copier
     return _copy_rows if type(whole) is list and len(inner) == len(whole) else _copier_at(tuple(inner))
+
+
+def _is_tree(part: Any, is_immutable: Callable[[Any], bool]) -> bool:
+    """Whether *part* is made of containers to copy, and of what nobody can change."""
+    if type(part) not in COPY:
+        return is_immutable(part)
+    return all(_is_tree(each, is_immutable) for each in _held(part))
 
 
 def _is_no_container(part: Any) -> bool:
@@ -102,10 +122,7 @@ def _copier_at(places: tuple[Any, ...]) -> Copier:
 
 
 def _size(whole: Any) -> int:
-    """Two levels deep, without the keys: mostly texts that many values share."""
-    size = getsizeof(whole)
-    for part in whole.values() if type(whole) is dict else whole:
-        size += getsizeof(part)
-        if type(part) in COPY:
-            size += sum(map(getsizeof, part.values() if type(part) is dict else part))
-    return size
+    """Without the keys of dicts: mostly texts that many values share."""
+    parts = whole.values() if type(whole) is dict else whole
+    inner = (_size(part) if type(part) in COPY else getsizeof(part) for part in parts)
+    return getsizeof(whole) + (0 if type(whole) is bytearray else sum(inner))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Protocol
 
+from tiercache._accelerator import Tally
 from tiercache._core.coherence import Coherence
 from tiercache._core.compression import Format, compress
 from tiercache._core.flights import Board
@@ -29,11 +30,11 @@ class ValueCodec(Protocol):
     def is_shareable(self, value: Any) -> bool: ...
 
 
-class Counts:
+class Counts(Tally):
     """How the reads of one function, or of one view, were answered. Plain integers, each exact."""
 
     NAMES = ("joins", "l1_hits", "l2_hits", "loads", "misses")
-    __slots__ = (*NAMES, "looks")
+    __slots__ = ("joins", "l2_hits", "loads", "looks", "misses")
 
     def __init__(self) -> None:
         self.l1_hits = self.l2_hits = self.loads = self.joins = self.misses = 0

@@ -219,7 +219,10 @@ def made_entry(
     lives = min(inf if left is None else left, inf if want.l1_ttl is None else want.l1_ttl)
     # Entities are never shared, whatever *want* says: each caller has a session of its own.
     shared = (want.share and payload[:1] != LINKED) or tiers.values.is_shareable(value)
-    held, restore, size = (value, None, len(payload)) if shared else kept(tiers.values, value, payload)
+    sized = tiers.core.l1.maxbytes is not None
+    held, restore, size = (
+        (value, None, len(payload)) if shared else kept(tiers.values, value, payload, sized=sized)
+    )
     return Entry(
         want.key,
         held,

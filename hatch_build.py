@@ -1,0 +1,57 @@
+"""Build hook: compiles the hit path where that can be done, and goes on without it where not.
+
+`TIERCACHE_PURE=1` in the environment of the build leaves it out. A wheel that has it is for one
+Python and one platform; one without it is for all.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+
+class CompiledHitPath(BuildHookInterface[Any]):
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        if self.target_name != "wheel":
+            return
+        source = Path(self.root, "tiercache", "_compiled.c")
+        name = source.stem + str(sysconfig.get_config_var("EXT_SUFFIX"))
+        # An editable install is the source itself: what it compiles lies beside it.
+        self.folder = None if version == "editable" else tempfile.TemporaryDirectory()
+        made = source.with_name(name) if self.folder is None else Path(self.folder.name, name)
+        try:
+            compile_extension(source, made)
+        except (OSError, NotImplementedError, subprocess.CalledProcessError) as error:
+            self.app.display_warning(
+                f"the hit path is not compiled, and so takes about twice as long: {error}"
+            )
+            return
+        build_data["pure_python"] = False
+        build_data["infer_tag"] = True
+        if self.folder is not None:
+            build_data["force_include"][str(made)] = f"tiercache/{name}"
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        if getattr(self, "folder", None) is not None:
+            self.folder.cleanup()
+
+
+def compile_extension(source: Path, target: Path) -> None:
+    """Compile and link *source* as this Python itself was; an error of those named above if it cannot be."""
+    config = sysconfig.get_config_vars()
+    if os.environ.get("TIERCACHE_PURE", "0") not in ("", "0"):
+        raise NotImplementedError("TIERCACHE_PURE is set")
+    if sys.implementation.name != "cpython" or config.get("Py_GIL_DISABLED") or not config.get("LDSHARED"):
+        raise NotImplementedError("it is for CPython with its lock, on POSIX")
+    flags = [flag for name in ("CFLAGS", "CCSHARED") for flag in shlex.split(config.get(name) or "")]
+    includes = {f"-I{sysconfig.get_path(name)}" for name in ("include", "platinclude")}
+    linker = shlex.split(config["LDSHARED"])
+    subprocess.run([*linker, *flags, *sorted(includes), str(source), "-o", str(target)], check=True)

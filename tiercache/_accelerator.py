@@ -1,0 +1,31 @@
+"""The compiled half of the hit path, where there is one: `compiled`, None where all is Python.
+
+It is made when the package is built on a machine with a C compiler, for CPython with its lock.
+TIERCACHE_PURE=1 in the environment of the process leaves it unused. Both halves keep the same
+rules (tests/test_hits.py runs both); `health().hit_path` tells which one serves.
+"""
+
+from __future__ import annotations
+
+import os
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+compiled: ModuleType | None = None
+if os.environ.get("TIERCACHE_PURE", "0") in ("", "0"):
+    try:
+        import tiercache._compiled as compiled
+    except ImportError:
+        pass  # it was not built
+
+
+if TYPE_CHECKING or compiled is None:
+
+    class Tally:
+        """A number of hits; what counts up one in C has it as a number of C's."""
+
+        __slots__ = ("l1_hits",)
+        l1_hits: int
+
+else:
+    Tally = compiled.Tally

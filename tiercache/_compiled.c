@@ -1,0 +1,482 @@
+/* The hit path, compiled: the rules that stand in tiercache/_hits.py, and no other.
+
+   A Look answers a call, by those of its arguments that count, or raises Unanswered: then the path
+   in Python looks, and everything unusual is its to do, errors of arguments too. It reads what is
+   in the slots of Python's own classes, so that both paths serve the same entries.
+
+   All of it runs under the GIL. A look-up (an argument's __hash__ or __eq__), a clock other than
+   the system's and a restore run foreign code: what is used after one of these is owned, or read
+   anew.  */
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <structmember.h>
+#include <math.h>
+#include <stddef.h>
+#include <time.h>
+
+#define SLOT(object, offset) (*(PyObject **)((char *)(object) + (offset)))
+
+/* Of use(): the classes, and where their slots are. */
+static PyTypeObject *entry_type, *core_type;
+static Py_ssize_t at_value, at_restore, at_deadline, at_kind, at_stamp, at_open_until;
+
+static PyObject *unanswered;
+static PyObject *copy_function;    /* copy(), which is called directly where an entry is restored by it */
+static PyObject *system_monotonic; /* time.monotonic, unless something else stands there */
+
+/* ---- Tally: the base of Counts, with a number that C can count up */
+
+typedef struct {
+    PyObject_HEAD
+    long long l1_hits;
+} Tally;
+
+static PyMemberDef tally_members[] = {
+    {"l1_hits", T_LONGLONG, offsetof(Tally, l1_hits), 0, "answers out of L1"},
+    {NULL},
+};
+
+static PyTypeObject Tally_type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "tiercache._compiled.Tally",
+    .tp_doc = "Tally(): the hits in L1 of one function, or of one view.",
+    .tp_basicsize = sizeof(Tally),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+    .tp_new = PyType_GenericNew,
+    .tp_members = tally_members,
+};
+
+/* ---- copies of values */
+
+static PyObject *copied(PyObject *);
+
+static int
+has_parts(PyObject *value)
+{
+    return PyDict_CheckExact(value) || PyList_CheckExact(value) || PySet_CheckExact(value)
+        || PyByteArray_CheckExact(value);
+}
+
+static PyObject *
+copied_dict(PyObject *whole)
+{
+    PyObject *own = PyDict_Copy(whole), *key, *part;
+    Py_ssize_t at = 0;
+
+    if (own == NULL)
+        return NULL;
+    /* Nobody else knows `own`, and to set a key that it has does not move the others. */
+    while (PyDict_Next(own, &at, &key, &part)) {
+        if (has_parts(part)) {
+            PyObject *inner = copied(part);
+            if (inner == NULL || PyDict_SetItem(own, key, inner) < 0) {
+                Py_XDECREF(inner);
+                Py_DECREF(own);
+                return NULL;
+            }
+            Py_DECREF(inner);
+        }
+    }
+    return own;
+}
+
+static PyObject *
+copied_list(PyObject *whole)
+{
+    PyObject *own = PyList_GetSlice(whole, 0, PyList_GET_SIZE(whole));
+
+    if (own == NULL)
+        return NULL;
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(own); i++) {
+        PyObject *part = PyList_GET_ITEM(own, i);
+        if (has_parts(part)) {
+            PyObject *inner = copied(part);
+            if (inner == NULL) {
+                Py_DECREF(own);
+                return NULL;
+            }
+            PyList_SET_ITEM(own, i, inner);
+            Py_DECREF(part);
+        }
+    }
+    return own;
+}
+
+static PyObject *
+copied(PyObject *whole)
+{
+    PyObject *own;
+
+    if (Py_EnterRecursiveCall(" while copying a value"))
+        return NULL;
+    if (PyDict_CheckExact(whole))
+        own = copied_dict(whole);
+    else if (PyList_CheckExact(whole))
+        own = copied_list(whole);
+    else if (PySet_CheckExact(whole))
+        own = PySet_New(whole);
+    else if (PyByteArray_CheckExact(whole))
+        own = PyByteArray_FromObject(whole);
+    else
+        own = Py_NewRef(whole);
+    Py_LeaveRecursiveCall();
+    return own;
+}
+
+static PyObject *
+copy(PyObject *Py_UNUSED(module), PyObject *whole)
+{
+    return copied(whole);
+}
+
+/* ---- Look */
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *core, *clock, *counts, *table; /* NULL, all of them, while it is unbound */
+} Look;
+
+static double /* -inf for what is no float */
+instant(PyObject *object)
+{
+    return object != NULL && PyFloat_CheckExact(object) ? PyFloat_AS_DOUBLE(object) : -INFINITY;
+}
+
+static PyObject * /* owned; NULL, perhaps with an error, where there is none */
+found(Look *self, PyObject *key)
+{
+    PyObject *table = Py_NewRef(self->table); /* an __eq__ may bind the Look to another one */
+    PyObject *entry = Py_XNewRef(PyDict_GetItemWithError(table, key));
+
+    Py_DECREF(table);
+    return entry;
+}
+
+static int
+read_clock(Look *self, double *now)
+{
+    PyObject *clock = self->clock, *told;
+
+    if (clock == NULL) { /* unbound meanwhile */
+        *now = INFINITY;
+        return 0;
+    }
+#ifdef __linux__
+    if (clock == system_monotonic) {
+        struct timespec read;
+        if (clock_gettime(CLOCK_MONOTONIC, &read) == 0) {
+            /* Rounded as time.monotonic() does: one division of the whole nanoseconds. */
+            *now = (double)((long long)read.tv_sec * 1000000000LL + read.tv_nsec) / 1e9;
+            return 0;
+        }
+    }
+#endif
+    Py_INCREF(clock);
+    told = PyObject_CallNoArgs(clock);
+    Py_DECREF(clock);
+    if (told == NULL)
+        return -1;
+    *now = PyFloat_AsDouble(told);
+    Py_DECREF(told);
+    return *now == -1.0 && PyErr_Occurred() ? -1 : 0;
+}
+
+static int
+stamp(PyObject *entry, double now)
+{
+    PyObject *before = SLOT(entry, at_stamp), *after;
+
+    if (before != NULL && PyFloat_CheckExact(before) && Py_REFCNT(before) == 1) {
+        /* Nobody but the slot has this number: it becomes the next one where it is. */
+        ((PyFloatObject *)before)->ob_fval = now;
+        return 0;
+    }
+    after = PyFloat_FromDouble(now);
+    if (after == NULL)
+        return -1;
+    SLOT(entry, at_stamp) = after;
+    Py_XDECREF(before);
+    return 0;
+}
+
+static PyObject *
+restored(PyObject *entry)
+{
+    PyObject *value = Py_NewRef(SLOT(entry, at_value)), *restore = SLOT(entry, at_restore), *own;
+
+    if (restore == Py_None)
+        return value;
+    if (restore == copy_function)
+        own = copied(value);
+    else {
+        Py_INCREF(restore);
+        own = PyObject_CallOneArg(restore, value);
+        Py_DECREF(restore);
+    }
+    Py_DECREF(value);
+    return own;
+}
+
+static int
+is_kind_of(PyObject *kind, PyObject *const *arguments, Py_ssize_t number)
+{
+    if (kind == NULL || !PyTuple_CheckExact(kind) || PyTuple_GET_SIZE(kind) != number)
+        return 0;
+    for (Py_ssize_t i = 0; i < number; i++)
+        if (PyTuple_GET_ITEM(kind, i) != (PyObject *)Py_TYPE(arguments[i]))
+            return 0;
+    return 1;
+}
+
+/* The value under *key*. *arguments* are those that it is made of; none: it is the one argument itself. */
+static PyObject *
+answer(Look *self, PyObject *key, PyObject *const *arguments, Py_ssize_t number)
+{
+    PyObject *entry, *kind, *value = NULL;
+    double until, now;
+
+    if (self->table == NULL)
+        goto elsewhere;
+    until = instant(SLOT(self->core, at_open_until)); /* before the entry is found (R32) */
+    entry = found(self, key);
+    if (entry == NULL) {
+        /* Python's path meets the same error, and knows what becomes of it. */
+        if (PyErr_Occurred()) {
+            if (!PyErr_ExceptionMatches(PyExc_Exception))
+                return NULL;
+            PyErr_Clear();
+        }
+        goto elsewhere;
+    }
+    if (read_clock(self, &now) < 0) {
+        Py_DECREF(entry);
+        return NULL;
+    }
+    /* From here to the restore no foreign code runs, and no other thread. */
+    if (self->counts == NULL || !Py_IS_TYPE(entry, entry_type) || !(now < until) || !(now < instant(SLOT(entry, at_deadline)))) {
+        Py_DECREF(entry);
+        goto elsewhere;
+    }
+    kind = SLOT(entry, at_kind);
+    if (SLOT(entry, at_value) == NULL || SLOT(entry, at_restore) == NULL
+        || !(arguments == NULL ? kind == (PyObject *)Py_TYPE(key) : is_kind_of(kind, arguments, number))) {
+        Py_DECREF(entry);
+        goto elsewhere;
+    }
+    if (stamp(entry, now) == 0) {
+        ((Tally *)self->counts)->l1_hits++;
+        value = restored(entry);
+    }
+    Py_DECREF(entry);
+    return value;
+
+elsewhere:
+    PyErr_SetNone(unanswered);
+    return NULL;
+}
+
+static PyObject *
+look_one(Look *self, PyObject *argument)
+{
+    return answer(self, argument, NULL, 0);
+}
+
+static PyObject *
+look_many(Look *self, PyObject *const *arguments, Py_ssize_t number)
+{
+    PyObject *key = PyTuple_New(number), *value;
+
+    if (key == NULL)
+        return NULL;
+    for (Py_ssize_t i = 0; i < number; i++)
+        PyTuple_SET_ITEM(key, i, Py_NewRef(arguments[i]));
+    value = answer(self, key, arguments, number);
+    Py_DECREF(key);
+    return value;
+}
+
+static PyObject *
+look_bind(Look *self, PyObject *args)
+{
+    PyObject *core, *clock, *counts, *table;
+    Look before = *self;
+
+    if (core_type == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "use() comes before bind()");
+        return NULL;
+    }
+    if (!PyArg_ParseTuple(args, "O!OO!O!:bind", core_type, &core, &clock, &Tally_type, &counts,
+                          &PyDict_Type, &table))
+        return NULL;
+    self->core = Py_NewRef(core);
+    self->clock = Py_NewRef(clock);
+    self->counts = Py_NewRef(counts);
+    self->table = Py_NewRef(table);
+    /* Last, for it may run anything. */
+    Py_XDECREF(before.core);
+    Py_XDECREF(before.clock);
+    Py_XDECREF(before.counts);
+    Py_XDECREF(before.table);
+    Py_RETURN_NONE;
+}
+
+static int
+look_clear(Look *self)
+{
+    Look before = *self;
+
+    self->core = self->clock = self->counts = self->table = NULL;
+    Py_XDECREF(before.core);
+    Py_XDECREF(before.clock);
+    Py_XDECREF(before.counts);
+    Py_XDECREF(before.table);
+    return 0;
+}
+
+static PyObject *
+look_unbind(Look *self, PyObject *Py_UNUSED(nothing))
+{
+    look_clear(self);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+look_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    if (PyTuple_GET_SIZE(args) > 0 || (kwargs != NULL && PyDict_GET_SIZE(kwargs) > 0)) {
+        PyErr_SetString(PyExc_TypeError, "Look() takes no arguments");
+        return NULL;
+    }
+    return type->tp_alloc(type, 0);
+}
+
+static int
+look_traverse(Look *self, visitproc visit, void *arg)
+{
+    Py_VISIT(self->core);
+    Py_VISIT(self->clock);
+    Py_VISIT(self->counts);
+    Py_VISIT(self->table);
+    return 0;
+}
+
+static void
+look_dealloc(Look *self)
+{
+    PyObject_GC_UnTrack(self);
+    look_clear(self);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+static PyMethodDef look_methods[] = {
+    {"one", (PyCFunction)look_one, METH_O,
+     "one(argument): the value of the call whose only argument that counts is this one."},
+    {"many", (PyCFunction)(void (*)(void))look_many, METH_FASTCALL,
+     "many(*arguments): the value of the call whose arguments that count are these."},
+    {"bind", (PyCFunction)look_bind, METH_VARARGS,
+     "bind(core, clock, counts, table): where to look from now on."},
+    {"unbind", (PyCFunction)look_unbind, METH_NOARGS, "unbind(): answer nothing any more."},
+    {NULL},
+};
+
+static PyTypeObject Look_type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "tiercache._compiled.Look",
+    .tp_doc = "Look(): answers hits, each as the path in Python would; Unanswered for any other call.",
+    .tp_basicsize = sizeof(Look),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .tp_new = look_new,
+    .tp_dealloc = (destructor)look_dealloc,
+    .tp_traverse = (traverseproc)look_traverse,
+    .tp_clear = (inquiry)look_clear,
+    .tp_methods = look_methods,
+};
+
+/* ---- the module */
+
+static int
+offset_of(PyObject *type, const char *name, Py_ssize_t *offset)
+{
+    PyObject *slot = PyObject_GetAttrString(type, name);
+    int is_slot;
+
+    if (slot == NULL)
+        return -1;
+    is_slot = Py_IS_TYPE(slot, &PyMemberDescr_Type)
+           && ((PyMemberDescrObject *)slot)->d_member->type == T_OBJECT_EX;
+    if (is_slot)
+        *offset = ((PyMemberDescrObject *)slot)->d_member->offset;
+    else
+        PyErr_Format(PyExc_TypeError, "%s of %R is no slot", name, type);
+    Py_DECREF(slot);
+    return is_slot ? 0 : -1;
+}
+
+static PyObject *
+use(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *entry, *core;
+
+    if (!PyArg_ParseTuple(args, "O!O!:use", &PyType_Type, &entry, &PyType_Type, &core))
+        return NULL;
+    if (offset_of(entry, "value", &at_value) < 0 || offset_of(entry, "restore", &at_restore) < 0
+        || offset_of(entry, "deadline", &at_deadline) < 0 || offset_of(entry, "kind", &at_kind) < 0
+        || offset_of(entry, "stamp", &at_stamp) < 0 || offset_of(core, "open_until", &at_open_until) < 0)
+        return NULL;
+    Py_XSETREF(entry_type, (PyTypeObject *)Py_NewRef(entry));
+    Py_XSETREF(core_type, (PyTypeObject *)Py_NewRef(core));
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef methods[] = {
+    {"use", use, METH_VARARGS, "use(Entry, Coherence): the classes whose slots to read; before any bind()."},
+    {"copy", copy, METH_O,
+     "copy(value): with its dicts, lists, sets and bytearrays copied, at every depth; all else shared."},
+    {NULL},
+};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "tiercache._compiled",
+    .m_doc = "The hit path, compiled; see tiercache._hits.",
+    .m_size = -1,
+    .m_methods = methods,
+};
+
+static PyObject *
+monotonic_of_time(void)
+{
+    PyObject *module = PyImport_ImportModule("time"), *clock;
+
+    if (module == NULL)
+        return NULL;
+    clock = PyObject_GetAttrString(module, "monotonic");
+    Py_DECREF(module);
+    if (clock != NULL && !PyCFunction_CheckExact(clock))
+        Py_SETREF(clock, Py_NewRef(Py_None)); /* a test has put its own there */
+    return clock;
+}
+
+PyMODINIT_FUNC
+PyInit__compiled(void)
+{
+    PyObject *module;
+
+    if (PyType_Ready(&Look_type) < 0 || PyType_Ready(&Tally_type) < 0)
+        return NULL;
+    module = PyModule_Create(&definition);
+    if (module == NULL)
+        return NULL;
+    unanswered = PyErr_NewException("tiercache._compiled.Unanswered", NULL, NULL);
+    copy_function = PyObject_GetAttrString(module, "copy");
+    system_monotonic = monotonic_of_time();
+    if (unanswered == NULL || copy_function == NULL || system_monotonic == NULL
+        || PyModule_AddObjectRef(module, "Unanswered", unanswered) < 0
+        || PyModule_AddObjectRef(module, "Look", (PyObject *)&Look_type) < 0
+        || PyModule_AddObjectRef(module, "Tally", (PyObject *)&Tally_type) < 0) {
+        Py_DECREF(module);
+        return NULL;
+    }
+    return module;
+}
