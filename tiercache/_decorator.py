@@ -138,7 +138,7 @@ class Function:
         until = node.tiers.core.lease
         at = self.filed(*args, **kwargs)
         entry = self.table.get(at)
-        if entry is None:
+        if entry is None or node.tiers.core.l1.condemned:
             return None
         now = node.clock()
         if now < until and now < entry.deadline and entry.kind == kind_of(at):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import weakref
 from collections.abc import Iterable
 from math import inf
@@ -10,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tiercache._core.l1 import ENTRY_OVERHEAD, L1, MAX_REPUSHES, Entry
+from tiercache._core.groups import MAX_LOOKS, STEPS
+from tiercache._core.l1 import ENTRY_OVERHEAD, L1, Entry
 
 
 def entry(key: str, *tags: str, value: Any = None, vouched: int = 1, size: int = 0) -> Entry:
@@ -136,27 +136,41 @@ def hit_in_reverse(count: int) -> L1:
     return l1
 
 
-def test_order_is_exact_while_all_entries_may_be_looked_at() -> None:
-    l1 = hit_in_reverse(MAX_REPUSHES)
-    l1.put(entry("new"), 10_000)
+def test_order_is_exact_in_a_small_tier() -> None:
+    l1 = hit_in_reverse(STEPS)
+    for now in range(STEPS):
+        l1.put(entry(f"new{now}"), 10_000 + now)
 
-    assert f"k{MAX_REPUSHES - 1}" not in l1.entries
+        assert f"k{STEPS - 1 - now}" not in l1.entries
+    assert l1.evictions == STEPS
 
 
 def test_an_eviction_looks_at_no_more_entries_than_its_bound() -> None:
-    l1 = hit_in_reverse(MAX_REPUSHES + 1)
+    l1 = hit_in_reverse(MAX_LOOKS + 2)
     l1.put(entry("new"), 10_000)
 
-    # k256 was hit longest ago, but stands in the heap behind the 256 that were looked at.
-    assert set(names(range(MAX_REPUSHES + 1))) - set(l1.entries) == {f"k{MAX_REPUSHES - 1}"}
+    # The last one was hit longest ago, but stands in the ring behind those that were looked at.
+    assert set(names(range(MAX_LOOKS + 2))) - set(l1.entries) == {f"k{MAX_LOOKS}"}
+    assert sum(one.stamp < 0 for one in l1.entries.values()) == MAX_LOOKS + 1
 
 
 def test_what_one_eviction_learned_serves_the_next() -> None:
-    l1 = hit_in_reverse(MAX_REPUSHES + 1)
+    l1 = hit_in_reverse(MAX_LOOKS + 2)
     l1.put(entry("new"), 10_000)
     l1.put(entry("newer"), 10_001)
 
-    assert f"k{MAX_REPUSHES}" not in l1.entries
+    assert f"k{MAX_LOOKS + 1}" not in l1.entries
+
+
+def test_groups_take_turns_and_the_older_entry_goes() -> None:
+    l1 = L1(3)
+    for now, (key, print) in enumerate([("a", 1), ("b", 2), ("c", 1)]):
+        l1.put(Entry(key, None, None, deadline=inf, print=print), now)
+    l1.entries["a"].stamp = 3
+    l1.put(Entry("d", None, None, deadline=inf, print=3), 4)
+    l1.put(Entry("e", None, None, deadline=inf, print=3), 5)
+
+    assert list(l1.entries) == ["a", "d", "e"]
 
 
 def test_bytes_are_bounded_with_the_overhead_of_each_entry() -> None:
@@ -168,11 +182,13 @@ def test_bytes_are_bounded_with_the_overhead_of_each_entry() -> None:
     assert l1.used_bytes == 3 * (ENTRY_OVERHEAD + 10)
 
 
-def test_a_value_larger_than_the_whole_tier_is_not_kept() -> None:
+def test_a_value_larger_than_the_whole_tier_takes_nobody_s_place() -> None:
     l1 = L1(100, maxbytes=1_000)
-    l1.put(entry("a", size=2_000), 0)
+    l1.put(entry("a", size=10), 0)
+    l1.put(entry("b", size=2_000), 1)
 
-    assert (l1.entries, l1.used_bytes) == ({}, 0)
+    assert list(l1.entries) == ["a"]
+    assert l1.used_bytes == 10 + ENTRY_OVERHEAD
 
 
 def test_an_alias_finds_the_entry_by_the_arguments_of_its_call() -> None:
@@ -256,9 +272,9 @@ def test_values_that_were_dropped_are_not_kept_alive_without_bound() -> None:
         l1.put(entry(f"k{n}", value=value), n)
     del value
     l1.clear()
-    gc.collect()
+    l1.sweep()
 
-    assert sum(ref() is not None for ref in watched) <= 16
+    assert sum(ref() is not None for ref in watched) == 0
 
 
 def test_an_entry_put_again_and_again_leaves_nothing_behind() -> None:
@@ -268,6 +284,5 @@ def test_an_entry_put_again_and_again_leaves_nothing_behind() -> None:
         value = Weighty()
         watched.append(weakref.ref(value))
         l1.put(entry("a", value=value), now)
-    gc.collect()
 
-    assert sum(ref() is not None for ref in watched) <= 32
+    assert sum(ref() is not None for ref in watched) == 1

@@ -67,6 +67,9 @@ class L1AgainstADict(RuleBasedStateMachine):
         self.l1.put(entry, now)
         if key in self.model:
             self._forget(key)
+        if self.maxbytes is not None and size + ENTRY_OVERHEAD > self.maxbytes:
+            self.gone.append(entry)  # too large for the whole tier: the others stay
+            return
         self.model[key] = Kept(entry, deps, vouched, size, now)
         while self.model and (
             len(self.model) > self.maxsize or (self.maxbytes is not None and self._used() > self.maxbytes)

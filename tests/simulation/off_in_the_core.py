@@ -37,8 +37,8 @@ OF_THE_CORE = (
         "the hit path does not heed running loads",
         coherence,
         "Coherence._fold",
-        "self.lease if ahead <= self.proved else -inf",
-        "self.lease",
+        "lease if ahead <= self.proved else -inf",
+        "lease",
         theme="cut off",
     ),
     # ---- hints and syncs

@@ -20,30 +20,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from math import inf
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from tiercache._core.commands import Recorded, Sync, Synced
 from tiercache._core.l1 import L1, Entry, deps_of
 from tiercache._core.records import EVERYTHING, Hint, key_dep
 from tiercache._core.sources import ANY_EPOCH
+from tiercache._core.stand import Stand as Stand
 from tiercache._core.told import Told
 
 CLOCKS = (1 + 1e-3) / (1 - 1e-3)  # how much longer a second of one process may be than one of another
 MAX_RECENT = 10_000  # records remembered against late replies; beyond it, late replies are not kept
 MAX_PENDING = 10_000  # dependencies whose invalidation waits for Redis; beyond it they are a clear
-
-
-class Stand(NamedTuple):
-    """Where a node stood when it sent a request; its reply counts only from there."""
-
-    epoch: int
-    generation: int
-    proved: int
-    applied: int
-    seen: int
-    own: int  # invalidations of this node begun so far, and failed
-    lease: float
-    at: float
 
 
 class Coherence:
@@ -59,7 +47,7 @@ class Coherence:
         self.lock = threading.RLock()
         # All under `lock`. `lease` and `open_until` are also read without it, each by itself.
         self.lease = -inf
-        self.open_until = -inf  # the lease, or -inf while a running load may be ahead of L1
+        self.open_until = -inf  # the lease; -inf while a running load may be ahead of L1, or it is not swept
         self.epoch = self.generation = 0
         self.adopted = inf  # instant at which the epoch was learned
         self.fenced: frozenset[str] = frozenset()  # dependencies under a fence, as of `proved`
@@ -87,6 +75,10 @@ class Coherence:
         """
         lease = self.lease
         entry = self.l1.entries.get(key)
+        if self.l1.condemned:
+            with self.lock:
+                self._fold()
+                entry = None if entry is None or self.l1.is_condemned(entry) else entry
         if entry is None or (entry.vouched < ahead and self.proved < ahead):
             return None, -inf
         return entry, min(lease, entry.deadline)
@@ -135,6 +127,7 @@ class Coherence:
             # Each once: 2,000 times "*", over a large L1, would be minutes under the lock.
             everything = EVERYTHING in hint.deps
             self._apply((EVERYTHING,) if everything else dict.fromkeys(hint.deps), hint.number)
+            self._fold()
             self.applied = hint.number
             return "applied"
 
@@ -204,6 +197,7 @@ class Coherence:
                 self.disown()
                 return False
             self._apply(deps, record.number)
+            self._fold()
             self.seen = max(self.seen, record.number)
             return True
 
@@ -242,6 +236,7 @@ class Coherence:
             if head < self.seen and self.proved < self.seen:
                 return False
             self.l1.put(entry, now)
+            self._fold()
             return True
 
     # ---- invalidations of this node's own
@@ -328,7 +323,7 @@ class Coherence:
 
     def _apply(self, deps: Iterable[str], number: int) -> None:
         self._remember(deps, number)
-        self.l1.drop_dependents(deps, before=number)
+        self.l1.condemn(deps, before=number)
 
     def _remember(self, deps: Iterable[str], number: int) -> None:
         for dep in deps:
@@ -339,10 +334,14 @@ class Coherence:
             self.recent.clear()
 
     def _drop(self, deps: Iterable[str]) -> None:
-        self.l1.drop_dependents(deps)
+        self.l1.condemn(deps)
+        self._fold()
 
     def _fold(self) -> None:
+        """Sweep a slice of what is condemned, and open the hit path if nothing keeps it closed."""
+        self.l1.sweep()
         # A copy: the garbage collector may end a forgotten load here, on this very thread.
         here = (self.epoch, ANY_EPOCH)
         ahead = max((token for epoch, token in list(self._loads) if epoch in here), default=0.0)
-        self.open_until = self.lease if ahead <= self.proved else -inf
+        lease = -inf if self.l1.condemned else self.lease
+        self.open_until = lease if ahead <= self.proved else -inf

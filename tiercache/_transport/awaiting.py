@@ -129,7 +129,7 @@ class Awaiting:
             return
         stream = self._streams.at_once()
         if stream is None:
-            self._start(self._slowly(self._queued(request, was_open), land, over))
+            self._start(self._slowly(partial(self._queued, request, was_open), land, over))
             return
 
         def heard(outcome: Replies | Exception) -> None:
@@ -147,13 +147,13 @@ class Awaiting:
     ) -> None:
         if isinstance(outcome, Exception):
             if request.repeatable and _is_broken(outcome):
-                self._start(self._slowly(self._held(None, request, None), land, over))
+                self._start(self._slowly(partial(self._held, None, request, None), land, over))
                 return
             self._streams.give(stream)
             self._breaker.failed(self._clock(), outcome)
             self._end(land, over, _caused(unreachable(outcome), outcome))
         elif request.unknown(outcome):
-            self._start(self._slowly(self._held(stream, request, outcome), land, over))
+            self._start(self._slowly(partial(self._held, stream, request, outcome), land, over))
         else:
             try:
                 results: Results | Exception = self._results(stream, request, outcome)
@@ -172,10 +172,11 @@ class Awaiting:
     # ---- what is out of the ordinary
 
     async def _slowly(
-        self, work: Coroutine[Any, Any, Results], land: Land, over: asyncio.Future[None]
+        self, work: Callable[[], Coroutine[Any, Any, Results]], land: Land, over: asyncio.Future[None]
     ) -> None:
+        # Called here: a task that is cancelled before it runs would leave a coroutine that nobody awaits.
         try:
-            outcome: Results | BaseException = await work
+            outcome: Results | BaseException = await work()
         except Exception as error:
             outcome = error
         except BaseException as error:
