@@ -26,8 +26,8 @@ WIDTH = 4.8  # inches; it is shown as wide as its card: letters of 9 pixels on a
 POINTS = 240  # of one contender in a "spread", at most
 INK, MUTED, GRID, OURS = "#101112", "#626466", "#d2d4d6", "#e0457b"
 VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)", OURS: "var(--ours)"}
-HAND_WRITTEN = "#8a8f98"
-BY_HAND = ("bare ", "functools", "lru_cache", "redis-py GET", "raw ", "exact ", "hand-written", "Belady")
+HAND_WRITTEN, CASE = "#8a8f98", "#5f7fb0"
+BY_HAND = ("bare ", "functools", "lru_cache", "redis-py GET", "raw ", "exact ", "one connection", "Belady")
 FAMILIES = {
     **{"cachebox": "#4c8df6", "cachetools": "#f0883e", "theine": "#9b6df2", "async-lru": "#37b24d"},
     **{"cashews": "#0fa3a3", "aiocache": "#d9a514", "dogpile": "#b07d53"},
@@ -58,14 +58,21 @@ def is_ours(name: str) -> bool:
     return name.startswith("tiercache")
 
 
-def colour_of(name: str, place: int = 0) -> str:
-    """The colour that a contender has in every chart; *place* chooses one for what is no contender."""
+def is_a_contender(name: str) -> bool:
+    """Ours, a rival or a bound, not a case of one: those keep their order."""
+    return is_ours(name) or name.startswith((*BY_HAND, *FAMILIES))
+
+
+def colour_of(name: str, place: int | None = None) -> str:
+    """The colour that a contender has in every chart; *place* tells cases apart where lines cross."""
     if is_ours(name):
         return OURS
     if name.startswith(BY_HAND):
         return HAND_WRITTEN
     found = [colour for family, colour in FAMILIES.items() if name.startswith(family)]
-    return found[0] if found else OTHERS[place % len(OTHERS)]
+    if found:
+        return found[0]
+    return CASE if place is None else OTHERS[place % len(OTHERS)]
 
 
 def drawn(result: Result) -> Figure | None:
@@ -76,7 +83,7 @@ def drawn(result: Result) -> Figure | None:
     if result.chart == "none" or not any(samples.values()):
         return None
     names = [name for name, some in samples.items() if some]
-    if any(map(is_ours, names)) and not all(map(is_ours, names)):
+    if any(map(is_a_contender, names)) and not all(map(is_ours, names)):
         names.sort(key=lambda name: median(samples[name]))
     figure = Figure(figsize=(WIDTH, 0.55 + 0.265 * len(names)), layout="constrained")
     axes: Axes = figure.subplots()
@@ -90,7 +97,7 @@ def drawn(result: Result) -> Figure | None:
     name_rows(axes, list(reversed(names)))
     figures = [value for name in names for value in samples[name]]
     longest = max(map(len, (" ".join(parts) for parts in told.values())), default=0)
-    scale_x(axes, figures, result.unit, logarithmic, room=0.2 + 0.017 * longest)
+    scale_x(axes, figures, result.unit, logarithmic, room=0.2 + 0.022 * longest)
     return figure
 
 
@@ -121,7 +128,7 @@ def multiple_of(cell: str | int | float) -> float:
 def one_bar(axes: Axes, place: int, name: str, some: Sequence[float], logarithmic: bool) -> float:
     """The median and the range. On a logarithmic scale a dot: a bar's length would mean nothing there."""
     middle, low, high = median(some), percentile(some, 5), percentile(some, 95)
-    colour = colour_of(name, place)
+    colour = colour_of(name)
     if logarithmic:
         axes.hlines(place, low, high, color=colour, alpha=0.4, linewidth=5)
         axes.plot([middle], [place], "o", color=colour, markersize=9 if is_ours(name) else 7)
@@ -134,7 +141,7 @@ def one_bar(axes: Axes, place: int, name: str, some: Sequence[float], logarithmi
 
 def spread(axes: Axes, place: int, name: str, some: Sequence[float], logarithmic: bool) -> float:
     """Every sample, or every n-th in order, with the median as a bar."""
-    ordered, colour = sorted(some), colour_of(name, place)
+    ordered, colour = sorted(some), colour_of(name)
     drawn_ones = ordered[:: max(1, len(ordered) // POINTS)]
     heights = [
         place + 0.26 * math.sin(7.3 * number) for number in range(len(drawn_ones))

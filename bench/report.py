@@ -12,7 +12,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from bench.charts import BY_HAND, TIMES, drawn, is_ours, multiple_of, png, result_of, svg
+from bench.charts import FAMILIES, TIMES, drawn, is_ours, multiple_of, png, result_of, svg
 from bench.results import Result, shown
 
 PAGE = Path(__file__).with_name("report.html")
@@ -121,18 +121,17 @@ def ours_and_nearest(result: Result) -> tuple[float, str, float, str] | None:
     column = result.columns.index("x")
     multiples = {str(row[0]): multiple_of(row[column]) for row in result.rows}
     base = next((name for name, multiple in multiples.items() if multiple == 1.0), None)
-    if base is None or is_ours(base) or "tiercache" not in multiples:
+    ours = next((name for name in multiples if is_ours(name)), None)
+    if base is None or is_ours(base) or ours is None:
         return None
-    rivals = {
-        name: some for name, some in multiples.items() if not is_ours(name) and not name.startswith(BY_HAND)
-    }
+    rivals = {name: some for name, some in multiples.items() if name.startswith(tuple(FAMILIES))}
     nearest = min(rivals, key=lambda name: rivals[name], default="")
-    return multiples["tiercache"], nearest, rivals.get(nearest, 0.0), base
+    return multiples[ours], nearest, rivals.get(nearest, 0.0), base
 
 
 def section(name: str, entry: Mapping[str, Any]) -> Iterator[str]:
     question, *paragraphs = [part.strip() for part in entry["question"].strip().split("\n\n")]
-    yield f'<section id="{name}"><h2>{escape(question)}</h2>'
+    yield f'<section id="{name}"><h2>{code(escape(question))}</h2>'
     for paragraph in paragraphs:
         yield f'<p class="muted">{code(escape(paragraph))}</p>'
     if entry["error"]:
