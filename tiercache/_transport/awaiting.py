@@ -20,12 +20,13 @@ from redis.exceptions import TimeoutError as RedisTimeout
 from tiercache._core.commands import Command, Read
 from tiercache._core.flights import current_load
 from tiercache._core.looks import Look
-from tiercache._core.plan import TIMED_OUT, Ask, Call, Join, Step, Tell
+from tiercache._core.plan import Ask, Call, Join, Step, Tell
 from tiercache._core.scripts import Names
 from tiercache._errors import L2Unavailable
 from tiercache._transport.address import Address
 from tiercache._transport.blocking import FAILURES
 from tiercache._transport.breaker import Breaker
+from tiercache._transport.joins import join_async
 from tiercache._transport.replies import Request, circuit_open, unreachable
 from tiercache._transport.stream import Replies, Stream, Streams
 from tiercache._transport.turns import Results, Turn, joined, land, land_together
@@ -61,7 +62,7 @@ class Awaiting:
             case Call():
                 return await call(step)
             case Join():
-                return await join(step)
+                return await join_async(step)
             case Tell(commands):
                 self._start(self._tell(commands))
 
@@ -255,22 +256,6 @@ def _is_broken(error: Exception) -> bool:
 def _caused(error: Exception, cause: Exception) -> Exception:
     error.__cause__ = cause
     return error
-
-
-async def join(step: Join) -> Any:
-    """Wait in the calling task for what another thread or task lands."""
-    if step.future.done():
-        return step.future.result()
-    waiter = asyncio.wrap_future(step.future)
-    try:
-        async with asyncio.timeout(step.timeout) as limit:  # a third of what asyncio.wait costs
-            return await waiter
-    except TimeoutError:
-        if limit.expired():
-            return TIMED_OUT
-        raise
-    finally:
-        waiter.cancel()  # or it would be told of the landing in a loop that may be closed by then
 
 
 async def call(step: Call) -> Any:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from concurrent.futures import wait
 from typing import Any
 
 from redis.exceptions import ConnectionError as BrokenConnection
@@ -19,11 +18,12 @@ from redis.exceptions import TimeoutError as RedisTimeout
 from tiercache._core.commands import Command
 from tiercache._core.flights import current_load
 from tiercache._core.looks import Look
-from tiercache._core.plan import TIMED_OUT, Ask, Call, Join, Step, Tell
+from tiercache._core.plan import Ask, Call, Join, Step, Tell
 from tiercache._core.scripts import Names
 from tiercache._errors import L2Unavailable
 from tiercache._transport.address import Address
 from tiercache._transport.breaker import Breaker
+from tiercache._transport.joins import join
 from tiercache._transport.replies import Request, answered, circuit_open, unreachable
 from tiercache._transport.wire import Wire, Wires
 
@@ -116,12 +116,6 @@ class Blocking:
         if not (request.keeps and wire.leads_to(self._address)):
             wire.close()
         return results
-
-
-def join(step: Join) -> Any:
-    """Wait on the calling thread for what another thread or task lands."""
-    done, _ = wait((step.future,), step.timeout)
-    return step.future.result() if done else TIMED_OUT
 
 
 def call(step: Call) -> Any:

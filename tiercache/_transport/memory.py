@@ -19,8 +19,8 @@ from tiercache._core.plan import Ask, Call, Join, Step, Tell
 from tiercache._core.records import EVERYTHING, key_dep, tag_dep
 from tiercache._core.scripts import nonce
 from tiercache._transport.awaiting import call as call_async
-from tiercache._transport.awaiting import join as join_async
-from tiercache._transport.blocking import call, join
+from tiercache._transport.blocking import call
+from tiercache._transport.joins import join, join_async
 
 
 class Memory:

@@ -1,0 +1,109 @@
+"""Waiting in tasks for what another thread lands: who is woken, and what is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+
+from tiercache._core.plan import TIMED_OUT, Join
+from tiercache._transport import joins
+from tiercache._transport.joins import join_async
+
+PLENTY = 30.0
+
+
+def under_way() -> Future[Any]:
+    future: Future[Any] = Future()
+    future.set_running_or_notify_cancel()
+    return future
+
+
+def land(future: Future[Any], result: object) -> None:
+    """From another thread."""
+    thread = threading.Thread(target=future.set_result, args=(result,))
+    thread.start()
+    thread.join()
+
+
+async def waiting(future: Future[Any], count: int, timeout: float = PLENTY) -> list[asyncio.Task[Any]]:
+    tasks = [asyncio.create_task(join_async(Join(future, timeout))) for _ in range(count)]
+    await asyncio.sleep(0)
+    return tasks
+
+
+def test_all_tasks_of_a_loop_are_woken_at_one_turn(caplog: pytest.LogCaptureFixture) -> None:
+    woken = []
+
+    async def main() -> list[Any]:
+        loop = asyncio.get_running_loop()
+        schedule = loop.call_soon_threadsafe
+
+        def counted(*args: Any, **kwargs: Any) -> asyncio.Handle:
+            woken.append(args)
+            return schedule(*args, **kwargs)
+
+        future = under_way()
+        tasks = await waiting(future, 100)
+        loop.call_soon_threadsafe = counted  # type: ignore[method-assign]
+        land(future, "brought")
+        return list(await asyncio.gather(*tasks))
+
+    assert asyncio.run(main()) == ["brought"] * 100
+    assert len(woken) == 1
+    assert joins._waiting == {}
+
+
+def test_two_loops_that_wait_for_one_future_are_both_woken() -> None:
+    future, results = under_way(), []
+    ready = threading.Barrier(3, timeout=PLENTY)
+
+    async def main() -> None:
+        (task,) = await waiting(future, 1)
+        await asyncio.to_thread(ready.wait)
+        results.append(await task)
+
+    threads = [threading.Thread(target=asyncio.run, args=(main(),)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    ready.wait()
+    future.set_result("brought")
+    for thread in threads:
+        thread.join()
+
+    assert results == ["brought", "brought"]
+
+
+def test_who_gives_up_takes_nobody_along_and_leaves_nothing() -> None:
+    async def main() -> None:
+        future = under_way()
+        leaving, staying = await waiting(future, 2)
+        leaving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        impatient = await join_async(Join(future, 0.0))
+        future.set_result("brought")
+
+        assert impatient is TIMED_OUT
+        assert await staying == "brought"
+
+    asyncio.run(main())
+    assert joins._waiting == {}
+
+
+def test_a_landing_does_not_touch_a_loop_that_is_closed(caplog: pytest.LogCaptureFixture) -> None:
+    future = under_way()
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(join_async(Join(future, PLENTY)))
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    loop.close()
+    land(future, "brought")
+
+    assert not task.done()
+    assert caplog.records == []
+    task.get_coro().close()  # type: ignore[union-attr]
+    task._log_destroy_pending = False  # type: ignore[attr-defined]

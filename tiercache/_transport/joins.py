@@ -1,0 +1,69 @@
+"""Waiting for what another thread or task lands, on a thread and in a task."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Future
+from functools import partial
+from typing import Any
+
+from tiercache._core.plan import TIMED_OUT, Join
+
+# Who waits in one loop for one future. All are woken by one callback: asyncio.wrap_future wakes the loop once
+# for each, by a byte into a socket, and so spends a system call on each follower of a flight.
+_waiting: dict[tuple[asyncio.AbstractEventLoop, Future[Any]], dict[asyncio.Future[bool], None]] = {}
+
+
+def join(step: Join) -> Any:
+    """Wait on the calling thread."""
+    future = step.future
+    try:
+        return future.result(step.timeout)
+    except TimeoutError:  # the wait's, or what the loader raised
+        return future.result() if future.done() else TIMED_OUT
+
+
+async def join_async(step: Join) -> Any:
+    """Wait in the calling task."""
+    future = step.future
+    if future.done():
+        return future.result()
+    loop = asyncio.get_running_loop()
+    waiter: asyncio.Future[bool] = loop.create_future()
+    joined = _waiting.get((loop, future))
+    if joined is None:
+        _waiting[loop, future] = joined = {waiter: None}
+        future.add_done_callback(partial(_landed, loop))  # runs at once where it is done by now
+    else:
+        joined[waiter] = None
+    timer = loop.call_later(step.timeout, _wake, waiter, False)
+    try:
+        return future.result() if await waiter or future.done() else TIMED_OUT
+    finally:
+        timer.cancel()
+        joined.pop(waiter, None)
+        if not joined:  # nobody is to be told of the landing in a loop that may be closed by then
+            _waiting.pop((loop, future), None)
+
+
+def _landed(loop: asyncio.AbstractEventLoop, future: Future[Any]) -> None:
+    """In the thread that landed *future*."""
+    if (loop, future) not in _waiting:
+        return
+    if asyncio._get_running_loop() is loop:
+        _wake_all(loop, future)
+        return
+    try:
+        loop.call_soon_threadsafe(_wake_all, loop, future)
+    except RuntimeError:
+        pass  # it was closed over its tasks
+
+
+def _wake_all(loop: asyncio.AbstractEventLoop, future: Future[Any]) -> None:
+    for waiter in list(_waiting.pop((loop, future), ())):
+        _wake(waiter, True)
+
+
+def _wake(waiter: asyncio.Future[bool], landed: bool) -> None:
+    if not waiter.done():
+        waiter.set_result(landed)
