@@ -50,14 +50,18 @@ def look_in_l2(tiers: Tiers, want: Want, tags: tuple[str, ...] | None = None) ->
     """What L2 has, asked by plain commands; None where the script must be asked.
 
     The entry depends on *tags*, as the script said; None: on those of *want*, if on any.
-    No flight: who looks loads nothing, and whoever comes meanwhile may look as well.
+    No flight: who looks loads nothing. One at a time looks for a key; whoever comes meanwhile flies, and
+    is joined: a hundred threads that miss at once would else be a hundred requests.
     """
     core = tiers.core
     stand = core.stand(tiers.clock())
-    if core.pending or stand.lease <= stand.at or (tags is None and tiers.board.has(want.key)):
-        return None  # a sync comes first, or a load under way says that there is nothing to find
+    if core.pending or stand.lease <= stand.at:
+        return None  # a sync comes first
+    if tags is None and (want.key in tiers.looking or tiers.board.has(want.key)):
+        return None  # a load under way says that there is nothing to find
     if ahead_of(core, running_load()) == inf:
         return None
+    tiers.looking.add(want.key)
     try:
         asked = Look(stand.epoch, stand.seen, (want.key,), want.tags if tags is None else tags)
         replies = yield Ask((asked,))
@@ -67,6 +71,8 @@ def look_in_l2(tiers: Tiers, want: Want, tags: tuple[str, ...] | None = None) ->
         return None
     except L2Unavailable:
         return None
+    finally:
+        tiers.looking.discard(want.key)
     looked: Looked = replies[0]
     taken = None
     good = looked.good(want.key)

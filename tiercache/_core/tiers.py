@@ -106,6 +106,7 @@ class Tiers:
     board: Board = field(init=False)
     syncs: Board = field(init=False)
     bells: Bells = field(default_factory=Bells)
+    looking: set[str] = field(default_factory=set)  # keys that somebody looks for in L2, outside of a flight
     events: Counter[str] = field(default_factory=Counter)
     refusal: str | None = None  # why the last sync that was answered brought no lease
     unstored: str | None = None  # why the last value did not get into L2, though Redis answered
@@ -127,6 +128,7 @@ class Tiers:
         self.board.forget()
         self.syncs.forget()
         self.bells = Bells()
+        self.looking = set()
         self.refused_until = 0.0
 
     def owner(self) -> str:
