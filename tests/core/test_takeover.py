@@ -75,6 +75,15 @@ def test_the_lock_is_freed_too_when_leader_and_follower_are_cancelled(a: Node, b
     assert b.read("k").answer().at == ("Call",)
 
 
+def test_of_many_followers_that_are_cancelled_one_frees_the_lock(a: Node) -> None:
+    leading = a.read("k").answer()
+    followers = [a.read("k") for _ in range(3)]
+    leading.throw(Cancelled())
+
+    steps = [follower.throw(Cancelled()).at for follower in followers]
+    assert steps == [("Unlock",), (), ()]
+
+
 def test_a_late_unlock_does_not_free_the_lock_of_who_took_over(a: Node, b: Node) -> None:
     leading = a.read("k").answer()
     leading.throw(Cancelled())

@@ -123,8 +123,9 @@ def _follow(tiers: Tiers, want: Want, flight: Flight, patience: float) -> Plan[A
         raise
     except BaseException:
         # 1. The leader is cancelled, sees a follower, and leaves it the lock.  2. So is the follower.
-        if flight.is_abandoned():
-            yield from unlock(want, flight.owner)
+        if flight.is_abandoned() and flight.owner:
+            owner, flight.owner = flight.owner, ""  # one of those who leave tells it for all
+            yield from unlock(want, owner)
         raise
 
 
