@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from tiercache.cli.stampede.conductor import Observed
 from tiercache.cli.stampede.orders import GAVE_UP, LOADER, TIMEOUT, Call, Load, Write
-from tiercache.cli.stampede.stage import requests
+from tiercache.cli.stampede.stage import Counted, requests
 
 CLOCK_RATES = 1.002  # two clocks that each run 0.1 % wrong at most
 LATE_FILL = 1.0  # seconds that may pass on a busy machine between the end of a load and its storing
@@ -36,8 +36,8 @@ class Verdict:
     syncs: int = 0
 
 
-def judge(observed: Observed, *, scripted: bool = True) -> Verdict:
-    """The verdict on one round of a cache whose requests are script calls alone, or (not *scripted*) any."""
+def judge(observed: Observed, *, counted: Counted = "round trips") -> Verdict:
+    """The verdict on one round of a cache whose requests are *counted* so."""
     loads = [load for share in observed.shares.values() for load in share.loads] + observed.lost
     given = {load.value(): load for load in [*observed.warm, *loads]}
     verdict = Verdict(len(loads), syncs=sum(share.syncs for share in observed.shares.values()))
@@ -54,7 +54,7 @@ def judge(observed: Observed, *, scripted: bool = True) -> Verdict:
             last = max(last, call.returned)
     verdict.wall = last - event
     if observed.ran is not None:
-        verdict.requests = requests(*observed.ran, scripted=scripted) - verdict.syncs
+        verdict.requests = requests(*observed.ran, counted=counted) - verdict.syncs
     return verdict
 
 

@@ -23,8 +23,8 @@ Callers are tasks of an event loop, threads, or half of each; every answer is ch
   wall      ms until the last of those who waited had an answer
   waited    callers who had to wait for a load
   over      ms they waited beyond the time of one load, p50, p99 and max; their start-up is in it
-  requests  to Redis, as it counts them: a script call is one; connecting, loading scripts and the
-            syncs that come with time are not in it
+  requests  to Redis, as it counts them: a script call is one, and so is a pipeline; connecting,
+            loading scripts and the syncs that come with time are not in it
   errors    callers who got the loader's error, or a timeout where it hung: rightly
   wrong     answers that were of another key, older than promised, or made up
   missing   callers with no answer, or an error where a value was due

@@ -16,7 +16,7 @@ from tiercache.cli.stampede.crew import Callers
 from tiercache.cli.stampede.judge import judge
 from tiercache.cli.stampede.report import Played
 from tiercache.cli.stampede.scenarios import SCENARIOS, Scenario, Setup
-from tiercache.cli.stampede.stage import OwnStage, Stage
+from tiercache.cli.stampede.stage import Counted, OwnStage, Stage
 from tiercache.cli.stampede.subjects import Tiercache, Unfit
 
 
@@ -68,7 +68,7 @@ def play(
     name: str,
     step: Callable[[str], None],
     *,
-    scripted: bool = True,
+    counted: Counted = "round trips",
 ) -> Iterator[Played]:
     """Every scenario in each of its worlds, whose keys have *name* in theirs."""
     conductor = Conductor(callers, stage, options.setup, name, step)
@@ -78,7 +78,7 @@ def play(
             rounds = 1 if options.is_quick else scenario.rounds
             try:
                 for observed in conductor.play(scenario, world, rounds):
-                    played.rounds.append(judge(observed, scripted=scripted))
+                    played.rounds.append(judge(observed, counted=counted))
             except Unfit as reason:
                 played.unfit = str(reason)
             yield played

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import redis
 
@@ -35,6 +35,8 @@ APART = {
     "role",
 }
 SCRIPTS = ("eval", "evalsha", "fcall")
+IN_A_LOOK = "mget"  # once, beside ZMSCORE and TIME in one pipeline; no script has it
+Counted = Literal["round trips", "commands"]
 PATIENCE = 5.0  # seconds for one answer of the server
 AT_ONCE = 500  # keys looked through, and dropped, in one round trip
 
@@ -97,17 +99,17 @@ class OwnStage(Stage):
         self._server.close()
 
 
-def requests(before: Mapping[str, int], after: Mapping[str, int], *, scripted: bool) -> int:
+def requests(before: Mapping[str, int], after: Mapping[str, int], *, counted: Counted) -> int:
     """The requests between two looks; connecting, loading scripts and looking apart.
 
-    *scripted*: a script call is one, and what the script does inside is none, so only they count. An EVAL
-    comes after an EVALSHA of the same script that the server did not know. Otherwise every command counts,
-    those of a script too, for the server does not tell them apart.
+    Of tiercache, script calls and looks at an entry count, and not what is done inside of them. An EVAL comes
+    after an EVALSHA of the same script that the server did not know. Of others every command counts, those
+    of a script or a pipeline, too: the server does not tell them apart.
     """
     ran = {name: calls - before.get(name, 0) for name, calls in after.items()}
     scripts = sum(ran.get(name, 0) for name in SCRIPTS) - ran.get("eval", 0)
-    if scripted:
-        return scripts
+    if counted == "round trips":
+        return scripts + ran.get(IN_A_LOOK, 0)
     return scripts + sum(calls for name, calls in ran.items() if name not in APART and name not in SCRIPTS)
 
 
