@@ -203,7 +203,7 @@ def _blocking(made: Function) -> Any:
     def past_l1(args: Args, kwargs: Kwargs, now: float | None = None, **how: bool) -> Any:
         node = made.node()
         made.bind_path(path, node)
-        entry = None if how or now == inf else made.behind_a_load(node, args, kwargs)
+        entry = None if how or now is None or now == inf else made.behind_a_load(node, args, kwargs)
         return entry.take() if entry is not None else node.run(made.read(args, kwargs, now=now, **how))
 
     path = HitPath(made.spelling, past_l1, blocking=True)
@@ -219,7 +219,7 @@ def _awaited(made: Function) -> Any:
     async def past_l1(args: Args, kwargs: Kwargs, now: float | None = None, **how: bool) -> Any:
         node = made.node()
         made.bind_path(path, node)
-        entry = None if how or now == inf else made.behind_a_load(node, args, kwargs)
+        entry = None if how or now is None or now == inf else made.behind_a_load(node, args, kwargs)
         if entry is not None:
             return entry.take()
         return await node.run_async(made.read(args, kwargs, now=now, **how))

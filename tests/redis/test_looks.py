@@ -138,7 +138,7 @@ Counted = Callable[[], dict[str, int]]
 def test_a_hit_takes_no_script_once_the_last_one_was_a_hit(
     any_redis: RedisServer, world: World, new_node: Callable[..., TierCache], monitor: Counted
 ) -> None:
-    node = new_node(any_redis.url(), max_staleness=60)
+    node = new_node(any_redis.url(), max_staleness=60, listen=False)  # whose syncs would be counted, too
 
     @world.cached(node, l1=False, tags=["x:{a}"])
     async def function(a: int) -> int:
@@ -199,7 +199,7 @@ def test_a_look_sees_at_once_what_another_process_did(
 def test_an_entry_with_tags_that_its_source_named_is_asked_for_by_the_script(
     any_redis: RedisServer, world: World, new_node: Callable[..., TierCache], monitor: Counted
 ) -> None:
-    node = new_node(any_redis.url(), max_staleness=60)
+    node = new_node(any_redis.url(), max_staleness=60, listen=False)  # whose syncs would be counted, too
 
     @world.cached(node, l1=False)
     async def function(a: int) -> int:

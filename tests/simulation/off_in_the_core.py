@@ -139,7 +139,7 @@ OF_THE_CORE = (
         "what L2 answered leaves an older value in L1",
         coherence,
         "Coherence.meet",
-        "self.l1.drop_dependents(map(key_dep, keys), before=head)",
+        "self.l1.drop_older(key, head)",
         "pass",
         theme="late",
     ),

@@ -24,7 +24,7 @@ from typing import Literal
 
 from tiercache._core.commands import Recorded, Sync, Synced
 from tiercache._core.l1 import L1, Entry, deps_of
-from tiercache._core.records import EVERYTHING, Hint, key_dep
+from tiercache._core.records import EVERYTHING, Hint
 from tiercache._core.sources import ANY_EPOCH
 from tiercache._core.stand import Stand as Stand
 from tiercache._core.told import Told
@@ -185,7 +185,8 @@ class Coherence:
             if (self.epoch, self.generation) != (stand.epoch, stand.generation):
                 return False
             self.seen = max(self.seen, head)
-            self.l1.drop_dependents(map(key_dep, keys), before=head)
+            for key in keys:
+                self.l1.drop_older(key, head)
             return True
 
     def own_record(self, record: Recorded, deps: Iterable[str], now: float) -> bool:

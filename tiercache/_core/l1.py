@@ -176,6 +176,12 @@ class L1:
         self._index.leave(entry)
         return True
 
+    def drop_older(self, key: str, before: int) -> None:
+        """Forget the entry of *key* if it was vouched for at a head below *before*."""
+        entry = self.entries.get(key)
+        if entry is not None and entry.vouched < before:
+            self.drop(key)
+
     def drop_dependents(self, deps: Iterable[str], before: float = inf) -> int:
         """`condemn`, and sweep a slice; how many went at once."""
         held = len(self.entries)

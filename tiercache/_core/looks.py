@@ -26,17 +26,16 @@ the round trip a quarter less (docs/explanation/coherence.md).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, NamedTuple
 
 from tiercache._core.records import StoredEntry, parse_entry, tag_dep
 from tiercache._core.scripts import Names, fields_of
 
+REPLIES = 4  # to one look
 _HEADER = ("\1e", "\1s", "\1f")  # epoch, head and floor, negative
 
 
-@dataclass(frozen=True, slots=True)
-class Looked:
+class Looked(NamedTuple):
     """What was found: the state at one instant, and after that the entries, as they are stored."""
 
     head: int | None  # None: no state, another epoch, or a head below one met before, or at first: sync first
@@ -61,16 +60,13 @@ class Looked:
         return (stored, left / 1000) if left > 0 else None
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(NamedTuple):
     """For *keys*, whose entries may depend on *tags* and no others, or nothing is learned of them."""
 
     epoch: int
     seen: int
     keys: tuple[str, ...]
     tags: tuple[str, ...]
-
-    REPLIES: ClassVar = 4
 
     def plain(self, names: Names) -> list[tuple[Any, ...]]:
         return [

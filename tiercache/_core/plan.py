@@ -49,7 +49,7 @@ class Tell:
     commands: tuple[Command[Any], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
     """The user's function with its arguments; *load* is what nested reads must know of it."""
 

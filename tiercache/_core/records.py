@@ -54,7 +54,12 @@ class Hint:
 
 def check_of(key: str, tags: Iterable[str], payload: bytes) -> str:
     """What ties key, tags and payload together: torn, or moved under another key, they have another check."""
-    return f"{zlib.crc32(payload, zlib.crc32(chr(0).join((key, *tags)).encode())):08x}"
+    return f"{_crc_of(key, chr(0).join(tags).encode(), payload):08x}"
+
+
+def _crc_of(key: str, named: bytes, payload: bytes) -> int:
+    """*named*: the tags as an entry has them."""
+    return zlib.crc32(payload, zlib.crc32(key.encode() + b"\0" + named if named else key.encode()))
 
 
 def parse_entry(raw: bytes, key: str) -> StoredEntry | None:
@@ -65,15 +70,16 @@ def parse_entry(raw: bytes, key: str) -> StoredEntry | None:
     try:
         epoch, token, expiry_ms = int(fields[1]), int(fields[2]), int(fields[3])
         print_, size = int(fields[5], 16), int(fields[6])
-        check = fields[4].decode("ascii")
         rest = fields[7]
         if size < 0 or size > len(rest):
             return None
-        tags = tuple(rest[:size].decode().split("\0")) if size else ()
+        named, payload = rest[:size], rest[size:]
+        if fields[4] != b"%08x" % _crc_of(key, named, payload):
+            return None
+        tags = tuple(named.decode().split("\0")) if size else ()
     except ValueError:
         return None
-    payload = rest[size:]
-    if len(tags) > MAX_ENTRY_TAGS or check != check_of(key, tags, payload):
+    if len(tags) > MAX_ENTRY_TAGS:
         return None
     return StoredEntry(epoch, token, expiry_ms, print_, tags, payload)
 

@@ -39,7 +39,7 @@ def check_tags(tags: object, *, most: int | None = MAX_TAGS) -> tuple[str, ...]:
     TypeError for what is no str, ValueError for a tag that is empty, holds a NUL or a lone surrogate,
     or is longer than MAX_TAG_BYTES as UTF-8, and for more than *most* different ones.
     """
-    checked = tuple(dict.fromkeys(_check_tag(tag) for tag in _each(tags)))
+    checked = tuple(dict.fromkeys(map(_check_tag, _each(tags))))
     if most is not None and len(checked) > most:
         raise ValueError(
             f"an entry has at most {most} tags, not {len(checked)}; "
@@ -54,6 +54,8 @@ def check_entry_tags(tags: object) -> tuple[str, ...]:
     A write that cannot tell which rows of a table it changed thus reaches each of them, in every process.
     """
     given = check_tags(tags)
+    if not any(tag.startswith("row:") for tag in given):
+        return given
     wider = {match[1] + "*": None for tag in given if (match := _ROW.match(tag))}
     return check_tags((*given, *wider)) if wider else given
 

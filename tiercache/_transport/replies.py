@@ -12,7 +12,7 @@ from redis.exceptions import ConnectionError as BrokenConnection
 from redis.exceptions import InvalidResponse, MasterDownError, NoScriptError, ReadOnlyError, ResponseError
 
 from tiercache._core.commands import Command
-from tiercache._core.looks import Look
+from tiercache._core.looks import REPLIES, Look
 from tiercache._core.scripts import Names, Parts
 from tiercache._errors import L2Refused, L2Unavailable
 
@@ -99,7 +99,7 @@ class Request:
         for command in self.commands:
             reply, parts = next(rest)
             if isinstance(command, Look):
-                several = [reply, *(next(rest)[0] for _ in range(Look.REPLIES - 1))]
+                several = [reply, *(next(rest)[0] for _ in range(REPLIES - 1))]
                 reply = next((each for each in several if isinstance(each, ResponseError)), several)
             elif parts is None:  # it was that to what went ahead
                 reply, _ = next(rest)
