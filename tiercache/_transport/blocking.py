@@ -17,13 +17,14 @@ from redis.exceptions import TimeoutError as RedisTimeout
 
 from tiercache._core.commands import Command
 from tiercache._core.flights import current_load
-from tiercache._core.looks import Look
+from tiercache._core.looks import Look, Looked
 from tiercache._core.plan import Ask, Call, Join, Step, Tell
 from tiercache._core.scripts import Names
 from tiercache._errors import L2Unavailable
 from tiercache._transport.address import Address
 from tiercache._transport.breaker import Breaker
 from tiercache._transport.joins import join
+from tiercache._transport.lanes import Lanes
 from tiercache._transport.replies import Request, answered, circuit_open, unreachable
 from tiercache._transport.wire import Wire, Wires
 
@@ -46,10 +47,13 @@ class Blocking:
         self._address, self._names, self._breaker, self._clock = address, names, breaker, clock
         self._prober = prober
         self._wires = Wires(pool_size, address.timeout)
+        self._lanes = Lanes(self._look)
 
     def perform(self, step: Step) -> Any:
         match step:
             case Ask(commands):
+                if len(commands) == 1 and isinstance(commands[0], Look):
+                    return [self._lanes.ask(commands[0])]
                 return self._ask(commands)
             case Call():
                 return call(step)
@@ -69,6 +73,11 @@ class Blocking:
         """After a fork, in the child: the sockets are the parent's, and are closed without a word."""
         self._breaker = breaker
         self._wires.abandon()
+        self._lanes.forget()
+
+    def _look(self, look: Look) -> Looked:
+        looked: Looked = self._ask((look,))[0]
+        return looked
 
     def _ask(self, commands: Sequence[Command[Any] | Look]) -> list[Any]:
         request, breaker = Request(commands, self._names), self._breaker

@@ -1,0 +1,123 @@
+"""The looks of several threads, sent together.
+
+While some are on their way the others queue, and the thread that comes back with an answer leaves
+it to the first in the queue to lead: it sends what all of them ask as one look, and wakes each with
+the answer. A thread that is alone leads at once, and pays for two locks.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from copy import copy
+
+from tiercache._core.commands import MAX_READ
+from tiercache._core.looks import Look, Looked, together
+
+# Where the way to the server is short, threads hold each other up by their sends and wake-ups, and the fewer
+# the better. Where it is long they would wait for nothing: hence two at once, and a short patience.
+LANES = 2
+PATIENCE = 0.0005  # seconds in the queue, after which a thread leads beside the others
+
+
+class _Follower:
+    __slots__ = ("leads", "look", "outcome", "woken")
+
+    def __init__(self, look: Look) -> None:
+        self.look = look
+        self.outcome: Looked | Exception | None = None
+        self.leads = False
+        self.woken = threading.Lock()  # released once it leads or has its outcome
+        self.woken.acquire()
+
+
+class Lanes:
+    """Any number of threads may ask at once; *send* makes the round trip."""
+
+    def __init__(self, send: Callable[[Look], Looked]) -> None:
+        self._send = send
+        self.forget()
+
+    def forget(self) -> None:
+        """After a fork, in the child: nobody is asking."""
+        self._lock = threading.Lock()
+        self._leaders = 0  # under `_lock`, as is the queue
+        self._queue: deque[_Follower] = deque()
+
+    def ask(self, look: Look) -> Looked:
+        """What *send* returns or raises for a look that has this one within."""
+        while True:
+            with self._lock:
+                if self._leaders < LANES:
+                    self._leaders += 1
+                    break
+                me = _Follower(look)
+                self._queue.append(me)
+            self._wait(me)
+            if me.leads:
+                break
+            if isinstance(me.outcome, Exception):
+                error = copy(me.outcome)  # one that several threads raise would have all their traces
+                raise error from me.outcome.__cause__
+            if me.outcome is not None:
+                return me.outcome
+        return self._lead(look)
+
+    def _lead(self, look: Look) -> Looked:
+        outcome: Looked | Exception | None = None  # None: interrupted, and the others ask again
+        with self._lock:
+            followers = self._followers(look)
+        try:
+            whole = together([look, *(each.look for each in followers)]) if followers else look
+            outcome = self._send(whole)
+            return outcome
+        except Exception as error:
+            outcome = error
+            raise
+        finally:
+            with self._lock:
+                self._pass_on()
+            for each in followers:
+                each.outcome = outcome
+                each.woken.release()
+
+    def _followers(self, look: Look) -> list[_Follower]:
+        """Those of the queue that can go along with *look*, and are not in it any more."""
+        going, staying, size = [], deque[_Follower](), len(look.keys)
+        for each in self._queue:
+            size += len(each.look.keys)
+            if each.look.epoch == look.epoch and size <= MAX_READ:
+                going.append(each)
+            else:
+                staying.append(each)
+        self._queue = staying
+        return going
+
+    def _wait(self, me: _Follower) -> None:
+        """Until it leads, or has its outcome."""
+        try:
+            if me.woken.acquire(timeout=PATIENCE):
+                return
+            with self._lock:
+                if me in self._queue:
+                    self._queue.remove(me)
+                    self._leaders += 1
+                    me.leads = True
+                    return
+            me.woken.acquire()
+        except BaseException:
+            with self._lock:
+                if me in self._queue:
+                    self._queue.remove(me)
+                elif me.leads:
+                    self._pass_on()
+            raise
+
+    def _pass_on(self) -> None:
+        if self._queue and self._leaders <= LANES:
+            successor = self._queue.popleft()
+            successor.leads = True
+            successor.woken.release()
+        else:
+            self._leaders -= 1
