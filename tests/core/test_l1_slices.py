@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tiercache._core import groups, l1
+from tiercache._core import groups
 from tiercache._core.coherence import Coherence
 from tiercache._core.commands import Recorded, Synced
 from tiercache._core.l1 import ENTRY_OVERHEAD, L1, SLICE, Entry
@@ -199,15 +199,9 @@ def test_an_eviction_touches_few_entries_after_all_were_hit() -> None:
     assert work_of(core) == 1
 
 
-@pytest.fixture
-def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(l1, "SLICE", 1)
-    monkeypatch.setattr(groups, "FEW", 2)
-
-
-@pytest.mark.usefixtures("small_slices")
 def test_a_clear_lets_aliases_go_and_new_ones_stay() -> None:
     core, table = core_of(9), dict[Any, Entry]()
+    core.l1.slice_size = 1
     for n, one in enumerate(list(core.l1.entries.values())):
         core.l1.alias(one, table, n)
     core.hear(Hint(EPOCH, 2, ("*",)))

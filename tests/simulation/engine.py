@@ -272,7 +272,8 @@ class Engine:
         due = process.knowledge.due
         if due:
             for key, entry in core.l1.entries.items():
-                self.history.demand("G3", f"L1 of {process.node}", key, entry.value, due)
+                if not core.l1.is_condemned(entry):
+                    self.history.demand("G3", f"L1 of {process.node}", key, entry.value, due)
 
 
 def _waits_for(op: Operation, future: object) -> bool:

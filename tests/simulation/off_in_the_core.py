@@ -41,6 +41,20 @@ OF_THE_CORE = (
         "lease",
         theme="cut off",
     ),
+    Mutation(
+        "what is condemned is served until it is swept",
+        coherence,
+        "Coherence.serve",
+        "if self.l1.condemned:",
+        "if False:",
+    ),
+    Mutation(
+        "the hit path does not heed what is condemned",
+        coherence,
+        "Coherence._fold",
+        "-inf if self.l1.condemned else self.lease",
+        "self.lease",
+    ),
     # ---- hints and syncs
     Mutation(
         "the lease counts from the reply",

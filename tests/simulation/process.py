@@ -11,7 +11,7 @@ from tests.simulation.checker import NOTHING, Knowledge, Versions
 from tests.simulation.network import Codec
 from tests.simulation.schedule import D, Setting
 from tiercache._core.coherence import Coherence
-from tiercache._core.l1 import L1
+from tiercache._core.l1 import L1, SLICE
 from tiercache._core.tiers import Counts, Tiers
 from tiercache._transport.breaker import Breaker
 
@@ -64,6 +64,7 @@ class Process:
         core = Coherence(L1(setting.l1_size), max_staleness=D, node=name)
         core.lock = self.turns  # type: ignore[assignment]  # it has no more to do than this
         core.l1.entries = entries = Entries()
+        core.l1.slice_size = (1, SLICE)[slot % 2]
         entries.process = self
         self.core = core
         self.breaker = Breaker()

@@ -125,6 +125,7 @@ class L1:
         self.entries: dict[str, Entry] = {}
         self.used_bytes = 0
         self.evictions = 0
+        self.slice_size = SLICE
         self.condemned: deque[Dependents] = deque()  # not swept yet; read without the lock, too
         # While anything is condemned: dependency -> highest mark, and those who depended on it by then.
         self._marks: dict[str, float] = {}
@@ -136,7 +137,7 @@ class L1:
     def put(self, entry: Entry, now: float) -> None:
         """Keep *entry* in place of any other under its key, and evict what no longer fits.
 
-        One that is too large, or for which more than `SLICE` others would have to go, is not kept.
+        One that is too large, or for which more than `slice_size` others would have to go, is not kept.
         """
         self.drop(entry.key)
         if self.maxbytes is not None and entry.size + ENTRY_OVERHEAD > self.maxbytes:
@@ -224,8 +225,8 @@ class L1:
         return any(entry.vouched < self._marks.get(dep, -inf) for dep in entry.own_deps)
 
     def sweep(self) -> None:
-        """Drop condemned entries, having looked at `SLICE` of those that may be at most."""
-        limit = SLICE
+        """Drop condemned entries, having looked at `slice_size` of those that may be at most."""
+        limit = self.slice_size
         while self.condemned and limit > 0:
             dependents = self.condemned[0]
             while dependents.few and limit > 0:
@@ -258,7 +259,7 @@ class L1:
         room = inf if self.maxbytes is None else self.maxbytes
         if self.condemned:
             self.sweep()
-        for _ in range(SLICE + 1):
+        for _ in range(self.slice_size + 1):
             if len(self.entries) <= self.maxsize and self.used_bytes <= room:
                 return
             oldest = self._index.oldest(but=entry)
