@@ -10,6 +10,7 @@ from tiercache.cli.demo.command import within
 from tiercache.cli.stampede.crew import StampedeFailed
 from tiercache.cli.stampede.run import Options, Progress, run
 from tiercache.cli.stampede.scenarios import SCENARIOS, Setup
+from tiercache.cli.stampede.subjects import Unfit
 
 DESCRIPTION = """\
 Let many callers in several processes want one thing at once, while it is cold, expires, is
@@ -89,6 +90,6 @@ def options_of(args: argparse.Namespace) -> Options:
 def _run(args: argparse.Namespace) -> int:
     try:
         return run(options_of(args), sys.stdout, Progress(sys.stderr))
-    except StampedeFailed as error:
+    except (StampedeFailed, Unfit) as error:
         print(f"tiercache bench stampede: {error}", file=sys.stderr)
         return 2

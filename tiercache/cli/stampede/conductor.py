@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from tiercache.cli.stampede.crew import Callers, StampedeFailed
-from tiercache.cli.stampede.orders import Begun, Close, Load, Open, Order, Place, Share, World
+from tiercache.cli.stampede.orders import Begun, Close, Load, Order, Place, Share, World
 from tiercache.cli.stampede.scenarios import Moment, Scenario, Setup
 from tiercache.cli.stampede.stage import Stage
-from tiercache.cli.stampede.subjects import Unfit
+from tiercache.cli.stampede.subjects import MakeSubject, Open, Unfit
 
 GRACE = 10.0  # seconds after its deadline within which a process must have told what it saw
 READERS = 50  # keys that a process reads at once before they are hot
@@ -30,16 +30,22 @@ class Observed:
 
 
 class Conductor:
-    """Plays scenarios with *callers* at *stage*; *run* is part of the name of every key."""
+    """Plays scenarios on what *make* makes; *run* is part of the name of every key."""
 
     def __init__(
-        self, callers: Callers, stage: Stage, setup: Setup, run: str, step: Callable[[str], None]
+        self,
+        callers: Callers,
+        stage: Stage,
+        setup: Setup,
+        make: MakeSubject,
+        run: str,
+        step: Callable[[str], None],
     ) -> None:
-        self._callers, self._stage, self._setup = callers, stage, setup
+        self._callers, self._stage, self._setup, self._make = callers, stage, setup, make
         self._run, self._step = run, step
 
-    def play(self, scenario: Scenario, world: World, rounds: int) -> Iterator[Observed]:
-        """One round after the other; Unfit where the cache cannot do it."""
+    def play(self, scenario: Scenario, world: World, rounds: Sequence[int]) -> Iterator[Observed]:
+        """The rounds of those numbers, one after the other; Unfit where the cache cannot do it."""
         place = Place(
             self._stage.url,
             f"{self._run}-{scenario.name}-{world}",
@@ -49,8 +55,8 @@ class Conductor:
         )
         try:
             self._open(place, world)
-            for number in range(rounds):
-                self._step(f"{scenario.name}, {world}, round {number + 1} of {rounds}")
+            for number in rounds:
+                self._step(f"{scenario.name}, {world}, round {number + 1}")
                 yield self._round(scenario, place, world, number)
         except Unfit:
             self._callers.ask(Close())
@@ -58,7 +64,7 @@ class Conductor:
         self._callers.ask(Close())
 
     def _open(self, place: Place, world: World, among: list[int] | None = None) -> None:
-        for ready in self._callers.ask(Open(place, world), among).values():
+        for ready in self._callers.ask(Open(self._make, place, world), among).values():
             if ready.unfit:
                 raise Unfit(ready.unfit)
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from tiercache.cli.demo.crew import Failed, spawned
 from tiercache.cli.stampede.orders import Begun
-from tiercache.cli.stampede.subjects import MakeSubject
 from tiercache.cli.stampede.worker import Assignment, serve
 
 PATIENCE = 30.0  # seconds a process may take for what has no deadline
@@ -21,10 +20,9 @@ class StampedeFailed(Exception):
 
 
 class Callers:
-    """*count* processes with the cache that *make* makes in each."""
+    """*count* processes."""
 
-    def __init__(self, count: int, make: MakeSubject) -> None:
-        self._make = make
+    def __init__(self, count: int) -> None:
         self._processes: list[Any] = []
         self._connections: list[Connection] = []
         self._killed: set[int] = set()
@@ -36,7 +34,7 @@ class Callers:
         return len(self._processes)
 
     def _started(self, number: int) -> Connection:
-        process, connection = spawned(serve, Assignment(f"p{number}", self._make))
+        process, connection = spawned(serve, Assignment(f"p{number}"))
         self._processes[number] = process
         return connection
 

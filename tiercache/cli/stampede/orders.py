@@ -29,14 +29,6 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Open:
-    """Make the cache, and its connections warm."""
-
-    place: Place
-    world: World
-
-
-@dataclass(frozen=True, slots=True)
 class Order:
     """One round, as one process plays it."""
 

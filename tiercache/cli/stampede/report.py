@@ -49,12 +49,11 @@ EXAMPLES = 3  # of what went wrong
 
 @dataclass(slots=True)
 class Played:
-    """A scenario in one world: its rounds, or why there are none."""
+    """The rounds of a scenario in one world."""
 
     scenario: Scenario
     world: World
     rounds: list[Verdict]
-    unfit: str = ""
 
     @property
     def is_right(self) -> bool:
@@ -75,7 +74,7 @@ def table(played: Iterable[Played]) -> str:
         if one.scenario is not last:
             rows.append(f"{one.scenario.name}: {one.scenario.what}")
             last = one.scenario
-        rows.append(_row(one) if one.rounds else f"  {one.world}: {one.unfit}")
+        rows.append(_row(one))
     lines = [row for row in rows if not isinstance(row, str)]
     widths = [max(len(row[i]) for row in lines) for i in range(len(HEADINGS))]
     return "\n".join(
@@ -95,7 +94,7 @@ def reading(setup: Setup) -> str:
 
 def notes(played: Sequence[Played]) -> str:
     """What the table has no column for."""
-    changed = [one for one in played if one.scenario.event == "change" and one.rounds]
+    changed = [one for one in played if one.scenario.event == "change"]
     if not changed:
         return ""
     old = max(verdict.old_for for one in changed for verdict in one.rounds)
@@ -130,7 +129,6 @@ def samples(played: Iterable[Played], setup: Setup, version: str) -> dict[str, A
             {
                 "scenario": one.scenario.name,
                 "callers": one.world,
-                "unfit": one.unfit,
                 "rounds": [
                     {name: getattr(verdict, name) for name in Verdict.__slots__} for verdict in one.rounds
                 ],

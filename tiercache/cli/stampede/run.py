@@ -16,8 +16,8 @@ from tiercache.cli.stampede.crew import Callers
 from tiercache.cli.stampede.judge import judge
 from tiercache.cli.stampede.report import Played
 from tiercache.cli.stampede.scenarios import SCENARIOS, Scenario, Setup
-from tiercache.cli.stampede.stage import Counted, OwnStage, Stage
-from tiercache.cli.stampede.subjects import Tiercache, Unfit
+from tiercache.cli.stampede.stage import OwnStage, Stage
+from tiercache.cli.stampede.subjects import Tiercache
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def run(options: Options, out: TextIO, progress: Progress) -> int:
         progress("starting the processes")
         name = run_name()
         ends.callback(stage.clear, name)
-        callers = ends.enter_context(closing(Callers(setup.processes, Tiercache)))
+        callers = ends.enter_context(closing(Callers(setup.processes)))
         played = list(play(callers, stage, options, name, progress))
         progress("")
         texts = (report.notes(played), remarks(stage, options), report.verdict(played))
@@ -62,26 +62,14 @@ def run(options: Options, out: TextIO, progress: Progress) -> int:
 
 
 def play(
-    callers: Callers,
-    stage: Stage,
-    options: Options,
-    name: str,
-    step: Callable[[str], None],
-    *,
-    counted: Counted = "round trips",
+    callers: Callers, stage: Stage, options: Options, name: str, step: Callable[[str], None]
 ) -> Iterator[Played]:
     """Every scenario in each of its worlds, whose keys have *name* in theirs."""
-    conductor = Conductor(callers, stage, options.setup, name, step)
+    conductor = Conductor(callers, stage, options.setup, Tiercache, name, step)
     for scenario in options.scenarios:
+        rounds = range(1 if options.is_quick else scenario.rounds)
         for world in scenario.worlds:
-            played = Played(scenario, world, [])
-            rounds = 1 if options.is_quick else scenario.rounds
-            try:
-                for observed in conductor.play(scenario, world, rounds):
-                    played.rounds.append(judge(observed, counted=counted))
-            except Unfit as reason:
-                played.unfit = str(reason)
-            yield played
+            yield Played(scenario, world, [judge(seen) for seen in conductor.play(scenario, world, rounds)])
 
 
 def run_name() -> str:

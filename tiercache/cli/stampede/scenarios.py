@@ -109,7 +109,8 @@ def leaving(setup: Setup, at: Moment) -> Order:
 
 
 def short_ttl(setup: Setup) -> float:
-    return 1.5 + setup.head_start + 3 * setup.load
+    """Whole seconds, for there are caches that take no others."""
+    return float(ceil(1.0 + setup.head_start + 3 * setup.load))
 
 
 def load_timeout(setup: Setup) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tiercache import TierCache
@@ -43,6 +44,15 @@ class Subject(Protocol):
 
 
 MakeSubject = Callable[[Place, World], Subject]  # in the process that will use it, so it must be picklable
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """To a process: make the cache, and its connections warm."""
+
+    make: MakeSubject
+    place: Place
+    world: World
 
 
 class Tiercache:

@@ -9,9 +9,9 @@ import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
-from tiercache.cli.stampede.orders import Close, Open, Order, Ready
+from tiercache.cli.stampede.orders import Close, Order, Ready
 from tiercache.cli.stampede.part import Part
-from tiercache.cli.stampede.subjects import MakeSubject, Subject, Unfit
+from tiercache.cli.stampede.subjects import Open, Subject, Unfit
 
 WARMING = 16  # keys read at once at the beginning, for as many connections
 PATIENCE = 10.0  # seconds they may take
@@ -22,7 +22,6 @@ class Assignment:
     """What a process is told when it is started."""
 
     name: str
-    make: MakeSubject
 
 
 def serve(assignment: Assignment, conductor: Connection) -> None:
@@ -60,7 +59,7 @@ async def _serve(assignment: Assignment, conductor: Connection) -> None:
 
 
 async def _opened(assignment: Assignment, opening: Open) -> Subject:
-    subject = assignment.make(opening.place, opening.world)
+    subject = opening.make(opening.place, opening.world)
     await subject.open()
     keys = tuple(f"{assignment.name}:{i}" for i in range(WARMING))
     now = time.monotonic()

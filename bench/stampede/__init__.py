@@ -1,0 +1,44 @@
+"""How often is a key loaded when everybody wants it at once, and how long do they wait?
+
+Workload: 8 processes x 100 callers, tasks of one event loop or threads, want one key; its loader takes
+200 ms. It is cold; or it was hot and expires, or its tag is invalidated; or Redis has forgotten it and
+many others; or the loader fails; or half of the callers give up before it is done. `python -m
+bench.stampede` has two more, which take as long as a lock lives: a loader that hangs, a killed process.
+
+All contenders play in the same processes, in turn, round by round, and every answer is checked.
+All is warm before: connections, scripts, leases. Every round has a key of its own.
+
+How to read it: 1 load is the least. `over` is what a caller waited beyond the time of one load, counted
+from the common instant where all ask at once, so the time that 800 callers need to be scheduled on this
+machine is in it. Requests are what the server counts (INFO commandstats), without connecting and loading
+scripts: script calls and pipelines of tiercache, and all commands of the others, those that their scripts
+and pipelines hold too, for the server does not tell them apart. Lease syncs, which come with time and not
+with callers, are not in it. `wrong` counts answers that were of another key, older than 1 s after the
+invalidation that they missed, or a second and more beyond their expiry; `missing` callers without an answer.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+from bench.results import Result
+from bench.runs import Run
+from bench.stampede.field import contest
+from bench.stampede.tables import tables
+from tiercache.cli.stampede.scenarios import SCENARIOS, Setup
+from tiercache.cli.stampede.stage import OwnStage, Stage
+
+QUICK = ("cold", "tag")
+WHOLE = ("cold", "expiry", "tag", "restart", "failure", "give-up")
+
+
+def measure(run: Run) -> list[Result]:
+    asked = QUICK if run.quick or run.tiny else WHOLE
+    scenarios = [scenario for scenario in SCENARIOS if scenario.name in asked]
+    setup = Setup(keys=200)
+    if run.quick:
+        setup = Setup(processes=4, callers=50, keys=50, load=0.1)
+    if run.tiny:
+        setup = Setup(processes=2, callers=4, keys=4, load=0.05)
+    with closing(Stage(run.redis) if run.redis else OwnStage()) as stage:
+        return tables(contest(run, stage, scenarios, setup), setup)
