@@ -1,8 +1,7 @@
 """The scripts of one domain as a small server in Python: the same replies to the same commands.
 
-State, key versions, entries, locks and what is published stand open, to be looked at and
-hurt: a test evicts by deleting, flushes with `flush`, and fails over with `fail_over` to a
-`copy` taken before. tests/redis/test_sim_server.py holds it against the real scripts.
+What it holds and publishes stands open, to be looked at and hurt: a test evicts by deleting, and fails over
+with `fail_over` to a `copy` taken before. tests/redis/test_sim_server.py holds it against the real scripts.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from itertools import count
 from math import inf
 from typing import Any
 
-from tests.core.sim_state import HEADER, NAMES, UP_TO_ITS_END, Domain, Lock, State, Table, node_of
+from tests.core.sim_state import HEADER, NAMES, UP_TO_ITS_END, Domain, Lock, State, Table, node_of, tags_in
 from tiercache._core.barriers import Ack, Barrier, Behind, Forget, Question
 from tiercache._core.commands import (
     LOCK_MS,
@@ -37,6 +36,7 @@ from tiercache._core.commands import (
     Wait,
 )
 from tiercache._core.fences import Fence, Unfence
+from tiercache._core.large import LARGE, Large
 from tiercache._core.looks import Look
 from tiercache._core.records import EVERYTHING, Hint, key_dep, tag_dep
 
@@ -55,6 +55,7 @@ class SimServer:
         self.wakes: list[tuple[str, str]] = []  # node, dependency
         self.questions: list[Question] = []
         self.is_full = False  # nothing more can be stored
+        self.large = LARGE  # bytes of an entry that a read does not give, but says that it is there
 
     def copy(self) -> Domain:
         """What a replica, or a snapshot file, has at this moment."""
@@ -229,11 +230,10 @@ class SimServer:
             return False
         if size == 0:
             return True
-        body = raw[header.end() :]
-        tags = [tag for tag in body[:size].split(b"\0") if tag]
-        if size > min(len(body), 66_176) or not 0 < len(tags) <= 129:
+        tags = tags_in(raw)
+        if size > min(len(raw) - header.end(), 66_176) or not 0 < len(tags) <= 129:
             return False
-        return all(state.versions.get(tag_dep(tag.decode()), 0) <= token for tag in tags)
+        return all(state.versions.get(tag_dep(tag), 0) <= token for tag in tags)
 
     def _read(self, command: Read) -> Answers:
         state = self.domain.state
@@ -244,7 +244,9 @@ class SimServer:
         for ask in command.asks:
             raw = self.domain.entries.get(ask.key) if ask.mode != "renew" else None
             if raw is not None and self._is_valid(raw, state):
-                if sent and sent + len(raw) > 262_144:
+                if len(raw) >= self.large:
+                    found.append(Large(tags_in(raw)))
+                elif sent and sent + len(raw) > 262_144:
                     found.append("again")
                 else:
                     sent += len(raw)
@@ -267,10 +269,8 @@ class SimServer:
 
     def _judge(self, epoch: int, token: int, key: str, tags: tuple[str, ...]) -> tuple[str, int]:
         state, keys = self.domain.state, self.domain.keys
-        if state is None:
-            return "epoch", 0
-        if state.epoch != epoch:
-            return "epoch", state.head
+        if state is None or state.epoch != epoch:
+            return "epoch", state.head if state else 0
         known = keys if keys is not None and keys.epoch == epoch else Table(epoch, floor=state.head)
         if token < max(state.floor, known.floor):
             return "floor", state.head

@@ -114,3 +114,11 @@ def node_of(owner: str) -> str:
     match = NODE.match(owner)
     assert match is not None
     return match[0]
+
+
+def tags_in(raw: bytes) -> tuple[str, ...]:
+    """The tags in the entry *raw*, whose header is whole."""
+    header = HEADER.match(raw)
+    assert header is not None
+    named = raw[header.end() :][: int(header[3])]
+    return tuple(tag.decode() for tag in named.split(b"\0") if tag)

@@ -163,7 +163,7 @@ NEEDED = (
 LOOKED = (
     holds("looks", LOOKS),
     holds("looks, own writes, failover", LOOKS, OWN, FAILOVER, STILL),
-    holds("looks, failover, delete", LOOKS, FAILOVER, writes("delete", "invalidate")),
+    holds("looks, failover, delete", LOOKS, FAILOVER, writes("delete"), {"Split": "FALSE"}),
     holds("looks, lost state", LOOKS, OWN, STILL, {"MaxForgets": "1"}),
     holds("looks, set, delete and clear", LOOKS, OWN, STILL, writes("set", "delete", "clear")),
     holds("looks, two threads", LOOKS, TWO, STILL, {"Split": "FALSE"}),

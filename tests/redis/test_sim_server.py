@@ -43,6 +43,7 @@ from tiercache._core.commands import (
     member_of,
 )
 from tiercache._core.fences import Fence, Unfence
+from tiercache._core.large import LARGE
 from tiercache._core.looks import Look
 from tiercache._core.records import check_of, parse_hint
 from tiercache._core.writes import deps_named
@@ -65,7 +66,7 @@ asks = st.builds(KeyAsk, keys, st.sampled_from(["get", "lead", "lead", "renew"])
 caps = st.sampled_from([1, 3, 6, 9, 100_000])
 back = st.sampled_from([0, 0, 0, 0, 1, 2])  # how many epochs ago
 lag = st.sampled_from([0, 0, 0, 1, 2, 3, -1])  # how far behind the head; -1 is ahead of it
-payloads = st.sampled_from([b"v1", b"\x00|\xff" * 3, b"x" * 150_000])
+payloads = st.sampled_from([b"v1", b"\x00|\xff" * 3, b"x" * 150_000, b"x" * LARGE])
 # Bytes of others, EPOCH the one that is valid now.
 planted = st.sampled_from(
     [

@@ -28,6 +28,7 @@ from tests.simulation.requests import Requests
 from tests.simulation.schedule import PROCESSES, Schedule
 from tiercache._core.commands import Read
 from tiercache._core.flights import Landing
+from tiercache._core.large import LARGE
 from tiercache._core.looks import Look
 from tiercache._core.plan import Ask, Call, Join, Plan, Tell
 from tiercache._core.reads import MISS
@@ -47,7 +48,7 @@ class Engine:
         self.healed = False  # from here on nothing goes wrong any more
         self.calm = schedule.is_calm
         self.history = History()
-        self.primary = Host(self.history, self.clock)
+        self.primary = Host(self.history, self.clock, 0 if self.setting.large else LARGE)
         self.demoted: Host | None = None
         self.dice = Random(schedule.seed)
         self.listeners, self.requests, self.loads = Listeners(self), Requests(self), Loads(self)

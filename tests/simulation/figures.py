@@ -53,6 +53,7 @@ FIGURES: dict[str, tuple[Callable[[Figure], None], ...]] = {
         looks.a_server_replaced_amid,
         looks.a_server_that_lost_records,
         looks.an_entry_of_an_epoch_before,
+        servers.nobody_syncs,
         servers.a_read_that_runs_after_the_failover,
         readers.pending_and_asked_for_again,
         readers.a_reply_older_than_one_before,

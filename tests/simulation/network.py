@@ -8,6 +8,7 @@ from typing import Any
 from tests.core.sim_server import Domain, SimServer
 from tests.simulation.checker import NOTHING, History, Versions
 from tiercache._core.commands import Answers, Command, Fill, Filled, Hit, Read
+from tiercache._core.large import LARGE
 from tiercache._core.looks import Look, Looked
 
 
@@ -30,9 +31,10 @@ class Codec:
 class Host:
     """A server; what it answers must reflect the records that it holds (G3)."""
 
-    def __init__(self, history: History, clock: Callable[[], float]) -> None:
+    def __init__(self, history: History, clock: Callable[[], float], large: int = LARGE) -> None:
         self.history, self.clock = history, clock
         self.sim = SimServer(clock)
+        self.sim.large = large
         self.read_only = False
 
     def perform(self, command: Command[Any]) -> tuple[Any, Versions]:
@@ -79,7 +81,7 @@ class Host:
 
     def fail_over(self, copy: Domain) -> Host:
         """Go on from *copy*; the host that this one was, demoted."""
-        old = Host(self.history, self.clock)
+        old = Host(self.history, self.clock, self.sim.large)
         old.sim.domain, old.sim.tenure, old.read_only = self.sim.domain, self.sim.tenure, True
         self.sim.fail_over(copy)
         return old

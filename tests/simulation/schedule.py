@@ -60,6 +60,7 @@ class Setting:
     l1_size: int = 10
     rough_syncs: float = 0.0  # how many of the listeners' syncs meet with something
     looks: float = 0.0  # how often the last answer of L2, of whatever key, was such that a look is tried
+    large: bool = False  # all entries are such as the script does not give, but leaves to a look
     names_tags: bool = False  # the source of "b" says that it depends on "y", and its function does not
 
 
@@ -205,6 +206,7 @@ class _Drawing:
             l1_size=1 if self.theme == "failover" else draw.choice([1, 2, 10]),
             rough_syncs=0.0 if self.calm else draw.choice([0.0, 0.0, 0.2, 0.5]),
             looks=1.0 if self.theme == "looks" else draw.choice([0.0, 0.3, 1.0]),
+            large=draw.random() < 0.2,
             names_tags=draw.random() < 0.3,
         )
 
@@ -249,9 +251,7 @@ class _Drawing:
             named.get(kind, 0.1 * weight) * draw.choice([0.5, 1, 2] if kind in ALWAYS else [0, 0.3, 1, 1, 3])
             for kind, weight in weights.items()
         ]
-        if not any(own):
-            own = list(weights.values())
-        return draw.choices(list(weights), own, k=count)
+        return draw.choices(list(weights), own if any(own) else list(weights.values()), k=count)
 
     def act(self, at: float, kind: str) -> Act:
         draw = self.draw
