@@ -18,6 +18,7 @@ FIGURES: dict[str, tuple[Callable[[Figure], None], ...]] = {
         readers.a_reply_older_than_one_before,
         readers.a_value_that_was_not_kept,
         readers.pending_and_asked_for_again,
+        readers.a_join_after_an_own_write_that_waits,
     ),
     "cut off": (
         readers.a_join_of_a_load_that_was_overtaken,
@@ -43,6 +44,7 @@ FIGURES: dict[str, tuple[Callable[[Figure], None], ...]] = {
     ),
     "waiting": (
         servers.a_barrier_and_a_silent_reader,
+        servers.a_barrier_in_a_new_epoch,
         servers.a_barrier_forgets_who_came_back,
         servers.an_acknowledgement_between_two_records,
         readers.a_hint_that_is_forged,

@@ -95,6 +95,17 @@ def pending_and_asked_for_again(f: Figure) -> None:
 # ---- who joins what
 
 
+def a_join_after_an_own_write_that_waits(f: Figure) -> None:
+    """P's read is on its way when P's invalidation is refused; somebody joins it; then what waits is sent."""
+    f.act(0, "read", f.p, "a", False)
+    f.act(0.2, "drop_l1", f.p, "a")
+    f.act(0.25, "read", f.p, "a", False, wrong=("slow reply", 0, f.some(0.6, 0.95)))
+    f.act(0.3, "write", f.p, *X, wrong=("refused", 0))
+    f.poll(f.some(0.34, 0.4), f.p, "a", 0.03, 0.6)
+    f.act(f.some(0.45, 0.6), "sync", f.p)
+    f.end += 1
+
+
 def a_join_of_a_load_that_was_overtaken(f: Figure) -> None:
     """P loads, with leave from the server or without it; Q writes, and loads as well; P is given Q's value,
     lets go of it, and joins its own load."""

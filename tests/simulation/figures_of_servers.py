@@ -143,6 +143,16 @@ def a_barrier_and_a_silent_reader(f: Figure) -> None:
     f.poll(0.3 + D * f.some(0.88, 0.95), f.p, "a", 0.05, 0.8 + D)
 
 
+def a_barrier_in_a_new_epoch(f: Figure) -> None:
+    """P has a lease of an epoch that is lost; the record is the first thing that another one knows."""
+    f.act(0, "read", f.p, "a", False)
+    f.act(0.3, "sync", f.p)
+    f.silence(0.4, "both", 13)
+    f.act(0.5, *f.draw.choice([("evict", f.q, "state"), ("flush", f.q)]))
+    f.act(f.some(0.51, 0.9), "barrier", f.q, *X)
+    f.poll(1, f.p, "a", 0.5, 9)
+
+
 def a_barrier_forgets_who_came_back(f: Figure) -> None:
     """P comes back at the end of what a barrier waits for it; the next barrier must wait for it again."""
     f.act(0, "read", f.p, "a", False)

@@ -96,7 +96,7 @@ OF_BARRIERS = (
         "_settled",
         "if behind.settled:",
         "if True:",
-        theme="causal",
+        theme="waiting",
     ),
     Mutation(
         "a node acknowledges what it only heard of",
@@ -208,7 +208,7 @@ OF_THE_SERVER = (
         "an entry is not compared with the versions of its tags",
         sim_server,
         "SimServer._is_valid",
-        "return all(state.versions.get(tag_dep(tag.decode()), 0) <= token for tag in tags)",
+        "return all(state.versions.get(tag_dep(tag), 0) <= token for tag in tags)",
         "return True",
     ),
     Mutation(

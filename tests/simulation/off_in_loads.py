@@ -69,7 +69,7 @@ OF_LOADS = (
         "may_take",
         "if joined.own > landing.stand.own and not core.reflects(deps, vouched):",
         "if False:",
-        theme="joins",
+        theme="late",
     ),
     Mutation(
         "a join trusts a proof without looking at the records",

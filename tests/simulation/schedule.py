@@ -59,7 +59,7 @@ class Setting:
     key_cap: int = 10_000
     l1_size: int = 10
     rough_syncs: float = 0.0  # how many of the listeners' syncs meet with something
-    looks: float = 0.0  # how often the last answer of L2, of whatever key, was such that a look is tried
+    looks: float | None = None  # how often a look is tried; None: where the last answer of L2 was a hit
     large: bool = False  # all entries are such as the script does not give, but leaves to a look
     names_tags: bool = False  # the source of "b" says that it depends on "y", and its function does not
 
@@ -205,7 +205,7 @@ class _Drawing:
             key_cap=draw.choice([1, 2, 10_000] if self.theme == "small" else [10_000, 10_000, 1]),
             l1_size=1 if self.theme == "failover" else draw.choice([1, 2, 10]),
             rough_syncs=0.0 if self.calm else draw.choice([0.0, 0.0, 0.2, 0.5]),
-            looks=1.0 if self.theme == "looks" else draw.choice([0.0, 0.3, 1.0]),
+            looks=draw.choice([None, None, 0.3, 1.0]),
             large=draw.random() < 0.2,
             names_tags=draw.random() < 0.3,
         )
@@ -241,6 +241,7 @@ class _Drawing:
             key_cap=draw.choice([1, 2, 10_000]) if self.theme == "trimmed" else 10_000,
             l1_size=10,
             rough_syncs=0.0,
+            looks=1.0 if self.theme == "looks" else 0.0,
         )
 
     def kinds(self, weights: dict[str, float], count: int) -> list[str]:
@@ -325,8 +326,7 @@ class _Drawing:
         return tuple(found)
 
     def _mishap_of_a_plan(self) -> Mishap:
-        draw = self.draw
-        return draw.choice([("cancelled", round(draw.expovariate(1.0), 3)), ("fails",)])
+        return self.draw.choice([("cancelled", round(self.draw.expovariate(1.0), 3)), ("fails",)])
 
 
 def mishap_on_the_way(draw: Random) -> Mishap:

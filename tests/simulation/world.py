@@ -163,10 +163,10 @@ class World(Faults):
         return Want(key, process.counts, call=call, tags=TAGS[key], l2=key != "p", **options)
 
     def _want_loaded(self, op: Operation, key: str, **options: Any) -> Want:
-        """As a function asks whose last call was answered by L2, and whose source may name tags (`Loads`)."""
+        """As a function asks that has answered other calls before, and whose source may name tags."""
         want = self._want(op.process, key, **options)
-        if op.dice.random() < self.setting.looks:
-            want.counts.looks = True
+        if self.setting.looks is not None:
+            want.counts.looks = op.dice.random() < self.setting.looks
         return replace(want, tags=("x",)) if key == "b" and self.setting.names_tags else want
 
     def _read(self, op: Operation, want: Want, *, by_hand: bool = False) -> None:
