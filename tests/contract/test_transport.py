@@ -127,20 +127,6 @@ def test_looks_under_way_at_once_each_find_their_own_entry(transport: Transport)
         assert 0 < left <= 60
 
 
-def test_a_look_and_scripts_in_one_step_have_their_replies_in_their_order(transport: Transport) -> None:
-    epoch = ask(transport, sync()).epoch
-    ask(transport, set_(epoch, "k"))
-    transport.perform(Ask((invalidate("a"), read(epoch, "k"))))
-
-    first, looked, answers = transport.perform(
-        Ask((invalidate("a"), Look(epoch, 0, ("k",), ()), read(epoch, "k")))
-    )
-
-    assert looked.head == first.number == answers.head
-    assert looked.good("k")[0].payload == b"payload"
-    assert isinstance(answers.found[0], Hit)
-
-
 @pytest.fixture
 def real(request: pytest.FixtureRequest, any_redis: RedisServer, connect: Any) -> Any:
     """A transport on each real server: fakeredis closes its socket with every error it sends."""

@@ -16,9 +16,7 @@ OF_LOOKS = (
         "Look.plain",
         _VERSIONS + _ENTRIES,
         _ENTRIES + _VERSIONS,
-        also=Mutation(
-            "... and reads them so", looks, "Look.parse", "scores, entries, now", "entries, scores, now"
-        ),
+        also=Mutation("... and reads them so", looks, "Look.parse", "scores, entries,", "entries, scores,"),
         theme="looks",
     ),
     Mutation(
@@ -50,14 +48,14 @@ OF_LOOKS = (
         "a look takes an entry with a tag that it did not ask for",
         looks,
         "Looked.good",
-        "self.versions.get(tag, self.head + 1)",
-        "self.versions.get(tag, 0)",
+        "self.versions.get(tag, inf)",
+        "self.versions.get(tag)",
     ),
     Mutation(
         "a look does not compare an entry with the versions of its tags",
         looks,
         "Looked.good",
-        "if self.versions.get(tag, self.head + 1) > stored.token:",
+        "if version is not None and version > stored.token:",
         "if False:",
     ),
     Mutation(

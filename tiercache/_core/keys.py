@@ -103,17 +103,19 @@ class CallKeys:
         elif self._template is not None:
             text = self._template.fill(arguments, lambda field, value: "{" + self._field(field, value) + "}")
         else:
-            counted = (self._argument(name, arguments[name]) for name in self._parameters)
-            text = ", ".join(filter(None, counted))
+            counted = [self._argument(name, arguments[name]) for name in self._parameters]
+            text = ", ".join([each for each in counted if each])
         return _shortened(f"{self.prefix}({text})", MAX_KEY)
 
     def _argument(self, name: str, value: object) -> str:
-        value = behind_proxy(value)
         if name in self.ignored or is_uncounted(value):
             return ""
         leaf = text_of_leaf(value)
         if leaf is not None:
             return f"{name}={leaf}"
+        value = behind_proxy(value)
+        if is_uncounted(value):
+            return ""
         try:
             text = ValueText(self._name, ignorable=name).of(value, f"argument {name!r}")
         except UnstableKey:

@@ -26,6 +26,7 @@ the round trip a quarter less (docs/explanation/coherence.md).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from typing import Any, NamedTuple
 
 from tiercache._core.records import StoredEntry, parse_entry, tag_dep
@@ -41,7 +42,7 @@ class Looked(NamedTuple):
     head: int | None  # None: no state, another epoch, or a head below one met before, or at first: sync first
     epoch: int = 0
     floor: int = 0
-    versions: dict[str, int] | None = None  # of the tags asked for; 0: no record, or none since the floor
+    versions: dict[str, int | None] | None = None  # of the tags asked for; None: no record since the floor
     entries: dict[str, bytes | None] | None = None
     now_ms: int = 0
 
@@ -54,10 +55,16 @@ class Looked(NamedTuple):
         if stored is None or stored.epoch != self.epoch or not self.floor <= stored.token <= self.head:
             return None
         for tag in stored.tags:
-            if self.versions.get(tag, self.head + 1) > stored.token:  # (model: Valid) also one not asked for
+            version = self.versions.get(tag, inf)  # (model: Valid) one not asked for has any
+            if version is not None and version > stored.token:
                 return None
         left = stored.expiry_ms - self.now_ms
         return (stored, left / 1000) if left > 0 else None
+
+
+def end_of(names: Names) -> tuple[tuple[Any, ...], ...]:
+    """The last commands of every look."""
+    return ("TIME",), ("ZMSCORE", names.state, *_HEADER[:2])
 
 
 class Look(NamedTuple):
@@ -72,31 +79,33 @@ class Look(NamedTuple):
         return [
             ("ZMSCORE", names.state, *_HEADER, *map(tag_dep, self.tags)),
             ("MGET", *map(names.entry, self.keys)),
-            ("TIME",),
-            ("ZMSCORE", names.state, *_HEADER[:2]),
+            *end_of(names),
         ]
 
     def parse(self, raw: list[Any]) -> Looked:
-        scores, entries, now, still = map(fields_of, raw)
+        scores, entries, (seconds, micros), (epoch_after, head_after) = map(fields_of, raw)
         if len(scores) != len(_HEADER) + len(self.tags) or len(entries) != len(self.keys):
             raise ValueError(f"a look for {len(self.keys)} keys was answered with {len(entries)}")
-        if None in (*scores[:3], *still):
+        epoch, head, floor, *versions = map(_number, scores)
+        if None in (epoch, head, floor, epoch_after, head_after):
             return Looked(None)
-        epoch, head, floor, epoch_after, head_after = (-int(float(score)) for score in (*scores[:3], *still))
+        epoch_after, head_after = -_number(epoch_after), -_number(head_after)
+        epoch, head, floor = -epoch, -head, -floor
         if not (epoch == epoch_after == self.epoch and self.seen <= head <= head_after):
             return Looked(None)
-        seconds, micros = now
         return Looked(
             head,
             epoch,
             floor,
-            {
-                tag: 0 if score is None else int(float(score))
-                for tag, score in zip(self.tags, scores[3:], strict=True)
-            },
+            dict(zip(self.tags, versions, strict=True)),
             dict(zip(self.keys, entries, strict=True)),
             int(seconds) * 1000 + int(micros) // 1000,
         )
+
+
+def _number(score: Any) -> Any:
+    """A score as a whole number; None, of a member that is not there, stays None."""
+    return None if score is None else int(float(score))
 
 
 def together(looks: Sequence[Look]) -> Look:

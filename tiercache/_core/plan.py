@@ -3,7 +3,7 @@
 A plan is a generator. It yields a step and is resumed with the step's reply, or the step's
 error is thrown into it; what it returns is its result:
 
-    Ask    one round trip to Redis         a list of replies, one a command; L2Unavailable
+    Ask    one round trip to Redis         a list of replies, one a command; L2Unavailable. A look goes alone
     Tell   commands nobody waits for       None at once; a failure is not heard of
     Call   the user's own function         what it returns, or raises
     Join   a future somebody else lands    its result, or TIMED_OUT

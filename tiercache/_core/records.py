@@ -65,7 +65,9 @@ def _crc_of(key: str, named: bytes, payload: bytes) -> int:
 def parse_entry(raw: bytes, key: str) -> StoredEntry | None:
     """The entry in *raw*, or None unless every byte of it is ours and belongs to *key*."""
     fields = raw.split(b"|", 7)
-    if len(fields) != 8 or fields[0] != b"1" or max(map(len, fields[1:4])) > 16:
+    if len(fields) != 8 or fields[0] != b"1":
+        return None
+    if len(fields[1]) > 16 or len(fields[2]) > 16 or len(fields[3]) > 16:
         return None
     try:
         epoch, token, expiry_ms = int(fields[1]), int(fields[2]), int(fields[3])

@@ -54,9 +54,10 @@ def check_entry_tags(tags: object) -> tuple[str, ...]:
     A write that cannot tell which rows of a table it changed thus reaches each of them, in every process.
     """
     given = check_tags(tags)
-    if not any(tag.startswith("row:") for tag in given):
-        return given
-    wider = {match[1] + "*": None for tag in given if (match := _ROW.match(tag))}
+    wider: dict[str, None] = {}
+    for tag in given:
+        if tag.startswith("row:") and (match := _ROW.match(tag)):
+            wider[match[1] + "*"] = None
     return check_tags((*given, *wider)) if wider else given
 
 
@@ -104,7 +105,7 @@ class TagTemplates:
         return self._rendered(arguments)
 
     def _rendered(self, arguments: Mapping[str, object]) -> tuple[str, ...]:
-        return check_entry_tags([template.fill(arguments, _tag_part) for template in self._templates])
+        return check_entry_tags([template.tag(arguments) for template in self._templates])
 
 
 class Template:
@@ -127,6 +128,20 @@ class Template:
             raise ValueError(
                 f"{self._said}: {error}; write {{parameter}} for a field, {{{{ and }}}} for braces"
             ) from None
+        self._plain: tuple[str, str, str] | None = None  # of the usual template, "user:{user_id}"
+        if len(self.fields) == 1 and self.fields[0].is_bare:
+            at = self._pieces.index(self.fields[0])
+            before, after = (list(map(str, part)) for part in (self._pieces[:at], self._pieces[at + 1 :]))
+            self._plain = "".join(before), self.fields[0].name, "".join(after)
+
+    def tag(self, arguments: Mapping[str, object]) -> str:
+        """The text as a tag; ValueError where a field cannot be a part of one."""
+        if self._plain is not None:
+            before, parameter, after = self._plain
+            value = arguments[parameter]
+            if type(value) is int or type(value) is str:
+                return f"{before}{value}{after}"
+        return self.fill(arguments, _tag_part)
 
     def fill(self, arguments: Mapping[str, object], write: Callable[[Field, object], str]) -> str:
         """The text with `write(field, value)` in place of each field; ValueError where there is no value."""
@@ -165,6 +180,7 @@ class Field:
         self._conversion = conversion
         self._spec = spec
         self.is_formatted = bool(conversion or spec)
+        self.is_bare = not (self.is_formatted or self._steps)  # a parameter, as it is
 
     def value(self, arguments: Mapping[str, object]) -> object:
         """What the field names in these arguments; ValueError where it is not there."""
@@ -276,8 +292,6 @@ def _check_tag(tag: object) -> str:
 
 
 def _tag_part(field: Field, value: object) -> str:
-    if (type(value) is int or type(value) is str) and not field.is_formatted:
-        return str(value)
     value = value.value if isinstance(value, Enum) else value
     text = field.text(value)
     problem = ""

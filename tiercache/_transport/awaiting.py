@@ -27,7 +27,7 @@ from tiercache._transport.address import Address
 from tiercache._transport.blocking import FAILURES
 from tiercache._transport.breaker import Breaker
 from tiercache._transport.joins import join_async
-from tiercache._transport.replies import Request, circuit_open, unreachable
+from tiercache._transport.replies import Request, circuit_open, request_of, unreachable
 from tiercache._transport.stream import Replies, Stream, Streams
 from tiercache._transport.turns import Results, Turn, joined, land, land_together
 
@@ -123,7 +123,7 @@ class Awaiting:
         try:
             if was_open and not breaker.admits(self._clock(), prober=False):
                 raise circuit_open(breaker.reason)
-            request = Request(commands, self._names)
+            request = request_of(commands, self._names)
             data = request.wire()
         except Exception as error:
             self._end(land, over, error)

@@ -25,7 +25,7 @@ from tiercache._transport.address import Address
 from tiercache._transport.breaker import Breaker
 from tiercache._transport.joins import join
 from tiercache._transport.lanes import Lanes
-from tiercache._transport.replies import Request, answered, circuit_open, unreachable
+from tiercache._transport.replies import Request, answered, circuit_open, request_of, unreachable
 from tiercache._transport.wire import Wire, Wires
 
 FAILURES = (RedisError, OSError)
@@ -80,7 +80,7 @@ class Blocking:
         return looked
 
     def _ask(self, commands: Sequence[Command[Any] | Look]) -> list[Any]:
-        request, breaker = Request(commands, self._names), self._breaker
+        request, breaker = request_of(commands, self._names), self._breaker
         was_open = breaker.is_open
         if was_open and not breaker.admits(self._clock(), prober=self._prober):
             raise circuit_open(breaker.reason)

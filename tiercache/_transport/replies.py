@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import hiredis
@@ -12,7 +13,7 @@ from redis.exceptions import ConnectionError as BrokenConnection
 from redis.exceptions import InvalidResponse, MasterDownError, NoScriptError, ReadOnlyError, ResponseError
 
 from tiercache._core.commands import Command
-from tiercache._core.looks import REPLIES, Look
+from tiercache._core.looks import REPLIES, Look, end_of
 from tiercache._core.scripts import Names, Parts
 from tiercache._errors import L2Refused, L2Unavailable
 
@@ -44,31 +45,34 @@ def taken(reader: hiredis.Reader, replies: list[Any], count: int) -> bool:
     return True
 
 
-class Request:
-    """One round trip: commands as they are sent, and as they are sent again where a script is unknown."""
+def request_of(commands: Sequence[Command[Any] | Look], names: Names) -> Request:
+    """One round trip for *commands*; a look goes alone."""
+    if isinstance(commands[0], Look):
+        (look,) = commands
+        return _LookRequest(look, names)  # type: ignore[arg-type]  # it is the look that was looked at
+    return Request(commands, names)  # type: ignore[arg-type]
 
-    def __init__(self, commands: Sequence[Command[Any] | Look], names: Names) -> None:
+
+class Request:
+    """Script calls as they are sent, and as they are sent again where a script is unknown."""
+
+    def __init__(self, commands: Sequence[Command[Any]], names: Names) -> None:
         self.commands = commands
         self.repeatable = True
         # False: a reply did not fit its command, so the connection's next one is another's; or the server
         # turned a write away, and behind its name may be another by now.
         self.keeps = True
-        self._parts: list[Parts | None] = []  # one a reply; None: not of a script
+        self._parts: list[Parts | None] = []  # one a reply; None: of what went ahead of the next
         self._wire: list[WireCommand] = []
         for command in commands:
-            if isinstance(command, Look):
-                plain = command.plain(names)
-                self._wire += plain
-                self._parts += [None] * len(plain)
-            else:
-                parts = command.parts(names)
-                script, keys, args, ahead = parts
-                if ahead is not None:
-                    self._wire.append(ahead)
-                    self._parts.append(None)
-                self.repeatable = self.repeatable and script.repeatable
-                self._wire.append(("EVALSHA", script.sha, len(keys), *keys, *args))
-                self._parts.append(parts)
+            parts = command.parts(names)
+            script, keys, args, ahead = parts
+            if ahead is not None:
+                self._wire.append(ahead)
+                self._parts.append(None)
+            self.repeatable = self.repeatable and script.repeatable
+            self._wire.append(("EVALSHA", script.sha, len(keys), *keys, *args))
+            self._parts.append(parts)
         self.count = len(self._parts)  # of the replies
 
     def wire(self) -> bytes:
@@ -89,21 +93,8 @@ class Request:
 
     def results(self, raw: Sequence[Any]) -> list[Any]:
         """The typed replies, an L2Refused in the place of each that is an error or not our script's."""
-        if len(self.commands) == len(self._parts):
-            return [self._result(*each) for each in zip(self.commands, raw, strict=True)]
-        return [self._result(*each) for each in zip(self.commands, self._gathered(raw), strict=True)]
-
-    def _gathered(self, raw: Sequence[Any]) -> Iterator[Any]:
-        """One reply a command: that to a look has several within, or is the first error among them."""
-        rest = iter(zip(raw, self._parts, strict=True))
-        for command in self.commands:
-            reply, parts = next(rest)
-            if isinstance(command, Look):
-                several = [reply, *(next(rest)[0] for _ in range(REPLIES - 1))]
-                reply = next((each for each in several if isinstance(each, ResponseError)), several)
-            elif parts is None:  # it was that to what went ahead
-                reply, _ = next(rest)
-            yield reply
+        replies = [reply for reply, parts in zip(raw, self._parts, strict=True) if parts is not None]
+        return [self._result(*each) for each in zip(self.commands, replies, strict=True)]
 
     def _result(self, command: Command[Any] | Look, reply: Any) -> Any:
         if isinstance(reply, ResponseError):
@@ -119,6 +110,33 @@ class Request:
             return _refused(
                 f"Redis gave a {act} an answer that is not our script's: {reprlib.repr(reply)}", error
             )
+
+
+@lru_cache(64)
+def _packed_end_of(names: Names) -> bytes:
+    return packed(end_of(names))
+
+
+class _LookRequest(Request):
+    """The commands of one look, which are the server's own."""
+
+    def __init__(self, look: Look, names: Names) -> None:
+        self.repeatable = self.keeps = True
+        self.count = REPLIES
+        self._look, self._names = look, names
+
+    def wire(self) -> bytes:
+        versions, entries, *_ = self._look.plain(self._names)
+        return packed((versions, entries)) + _packed_end_of(self._names)
+
+    def unknown(self, raw: Sequence[Any]) -> list[int]:
+        return []
+
+    def results(self, raw: Sequence[Any]) -> list[Any]:
+        for reply in raw:
+            if isinstance(reply, ResponseError):
+                return [self._result(self._look, reply)]
+        return [self._result(self._look, raw)]
 
 
 def answered(results: list[Any]) -> list[Any]:
