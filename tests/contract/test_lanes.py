@@ -30,7 +30,7 @@ class Road:
         self.lanes = Lanes(self._send)
         self._threads = ThreadPoolExecutor(200)
 
-    def ask(self, *looks: Look) -> list[Future[Looked]]:
+    def ask(self, *looks: Look) -> list[Future[list[Looked]]]:
         """Each asked by a thread of its own, in this order."""
         asked = []
         for each in looks:
@@ -39,7 +39,7 @@ class Road:
             assert eventually(lambda before=before: self._known() > before)
         return asked
 
-    def fill(self) -> list[Future[Looked]]:
+    def fill(self) -> list[Future[list[Looked]]]:
         """Have as many on their way as may be."""
         return self.ask(*(look(f"before {n}") for n in range(LANES)))
 
@@ -60,16 +60,16 @@ class Road:
     def _known(self) -> int:
         return len(self.sent) + len(self.lanes._queue)
 
-    def _send(self, sent: Look) -> Looked:
+    def _send(self, sent: Look) -> list[Looked]:
         end: Future[BaseException | None] = Future()
         self._ends.append(end)
         self.sent.append(sent)
         if self._is_open:
-            return Looked(sent.seen)
+            return [Looked(sent.seen)]
         error = end.result(TIMEOUT)
         if error is not None:
             raise error
-        return Looked(sent.seen)
+        return [Looked(sent.seen)]
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_a_thread_alone_sends_what_it_asks(road: Road) -> None:
     (asked,) = road.ask(look("a", seen=7))
     road.arrive(0)
 
-    assert asked.result(TIMEOUT) == Looked(7)
+    assert asked.result(TIMEOUT) == [Looked(7)]
     assert road.sent == [look("a", seen=7)]
 
 
@@ -98,7 +98,7 @@ def test_looks_that_find_others_on_their_way_go_together_when_one_of_those_arriv
     road.arrive(LANES)
 
     assert road.sent[LANES] == Look(1, 9, ("a", "b", "c"), ())
-    assert [each.result(TIMEOUT) for each in asked] == [Looked(9)] * 3
+    assert [each.result(TIMEOUT) for each in asked] == [[Looked(9)]] * 3
 
 
 def test_looks_of_another_epoch_go_apart(road: Road) -> None:
@@ -150,7 +150,7 @@ def test_those_who_went_along_with_an_interrupted_thread_ask_again(road: Road) -
     road.open()
 
     assert isinstance(asked[0].exception(TIMEOUT), KeyboardInterrupt)
-    assert [each.result(TIMEOUT) for each in asked[1:]] == [Looked(0)] * 2
+    assert [each.result(TIMEOUT) for each in asked[1:]] == [[Looked(0)]] * 2
 
 
 def test_who_has_waited_long_enough_sends_beside_the_others(
@@ -162,18 +162,18 @@ def test_who_has_waited_long_enough_sends_beside_the_others(
     assert eventually(lambda: len(road.sent) == LANES + 1)
     road.arrive(LANES)
 
-    assert asked.result(TIMEOUT) == Looked(0)
+    assert asked.result(TIMEOUT) == [Looked(0)]
     assert not any(each.done() for each in first)
 
 
 def test_when_all_have_arrived_nobody_leads_any_more() -> None:
-    many: Callable[[Look], Looked] = lambda sent: Looked(sent.seen)  # noqa: E731
+    many: Callable[[Look], list[Looked]] = lambda sent: [Looked(sent.seen)]  # noqa: E731
     made, all_at_once = Lanes(many), threading.Barrier(16)
 
     def work(n: int) -> None:
         all_at_once.wait(TIMEOUT)
         for m in range(100):
-            assert made.ask(look(f"{n}", seen=m)).head is not None
+            assert made.ask(look(f"{n}", seen=m))[0].head is not None
 
     with ThreadPoolExecutor(16) as threads:
         list(threads.map(work, range(16)))

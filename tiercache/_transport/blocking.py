@@ -53,7 +53,7 @@ class Blocking:
         match step:
             case Ask(commands):
                 if len(commands) == 1 and isinstance(commands[0], Look):
-                    return [self._lanes.ask(commands[0])]
+                    return self._lanes.ask(commands[0])
                 return self._ask(commands)
             case Call():
                 return call(step)
@@ -75,9 +75,8 @@ class Blocking:
         self._wires.abandon()
         self._lanes.forget()
 
-    def _look(self, look: Look) -> Looked:
-        looked: Looked = self._ask((look,))[0]
-        return looked
+    def _look(self, look: Look) -> list[Looked]:
+        return self._ask((look,))
 
     def _ask(self, commands: Sequence[Command[Any] | Look]) -> list[Any]:
         request, breaker = request_of(commands, self._names), self._breaker

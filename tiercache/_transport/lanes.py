@@ -26,7 +26,7 @@ class _Follower:
 
     def __init__(self, look: Look) -> None:
         self.look = look
-        self.outcome: Looked | Exception | None = None
+        self.outcome: list[Looked] | Exception | None = None
         self.leads = False
         self.woken = threading.Lock()  # released once it leads or has its outcome
         self.woken.acquire()
@@ -35,7 +35,7 @@ class _Follower:
 class Lanes:
     """Any number of threads may ask at once; *send* makes the round trip."""
 
-    def __init__(self, send: Callable[[Look], Looked]) -> None:
+    def __init__(self, send: Callable[[Look], list[Looked]]) -> None:
         self._send = send
         self.forget()
 
@@ -45,32 +45,38 @@ class Lanes:
         self._leaders = 0  # under `_lock`, as is the queue
         self._queue: deque[_Follower] = deque()
 
-    def ask(self, look: Look) -> Looked:
+    def ask(self, look: Look) -> list[Looked]:
         """What *send* returns or raises for a look that has this one within."""
         while True:
             with self._lock:
                 if self._leaders < LANES:
                     self._leaders += 1
+                    followers = self._followers(look) if self._queue else None
                     break
                 me = _Follower(look)
                 self._queue.append(me)
             self._wait(me)
             if me.leads:
+                with self._lock:
+                    followers = self._followers(look)
                 break
             if isinstance(me.outcome, Exception):
                 error = copy(me.outcome)  # one that several threads raise would have all their traces
                 raise error from me.outcome.__cause__
             if me.outcome is not None:
                 return me.outcome
-        return self._lead(look)
-
-    def _lead(self, look: Look) -> Looked:
-        outcome: Looked | Exception | None = None  # None: interrupted, and the others ask again
-        with self._lock:
-            followers = self._followers(look)
+        if followers:
+            return self._lead(look, followers)
         try:
-            whole = together([look, *(each.look for each in followers)]) if followers else look
-            outcome = self._send(whole)
+            return self._send(look)
+        finally:
+            with self._lock:
+                self._pass_on()
+
+    def _lead(self, look: Look, followers: list[_Follower]) -> list[Looked]:
+        outcome: list[Looked] | Exception | None = None  # None: interrupted, and the others ask again
+        try:
+            outcome = self._send(together([look, *(each.look for each in followers)]))
             return outcome
         except Exception as error:
             outcome = error
