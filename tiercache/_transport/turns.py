@@ -21,6 +21,12 @@ class Turn:
     def __init__(self) -> None:
         self._reads: dict[int, Batch] = {}
         self._looks: dict[int, Batch] = {}
+        self._was_lonely = True  # the last one had no more than one in it
+
+    @property
+    def is_lonely(self) -> bool:
+        """Whether nothing was asked yet, and the turn before gives no reason to think that more will be."""
+        return self._was_lonely and not (self._looks or self._reads)
 
     def add(self, one: Read | Look, answer: asyncio.Future[Results]) -> bool:
         """Whether it is the first of its turn, so that somebody must see to its end."""
@@ -36,6 +42,7 @@ class Turn:
         """All of it, and none of it is here any more."""
         reads, self._reads = self._reads, {}
         looks, self._looks = self._looks, {}
+        self._was_lonely = sum(map(len, (*looks.values(), *reads.values()))) <= 1
         for waiting in (*looks.values(), *reads.values()):
             if len(waiting) == 1:
                 yield waiting
