@@ -107,6 +107,21 @@ def test_both_worlds_and_the_listener_speak_tls(
     assert end.accepted >= 4, "two subscriptions, two connections for the syncs, and those of the callers"
 
 
+def test_a_value_of_many_records_comes_whole_through_tls(
+    world: World, serve: Serve, new_node: Callable[..., TierCache], authority: Authority
+) -> None:
+    end = serve(authority.issue("localhost"))
+    url = url_of(end, ssl_ca_certs=authority.root)
+    one, other = (world.view(new_node(url, namespace="shop", timeout=10)) for _ in range(2))
+    value = "".join(map(str, range(200_000)))
+
+    async def body() -> None:
+        await one.set("k", value)
+        assert await other.get("k") == value
+
+    world.run(body())
+
+
 def test_a_user_with_the_least_rights_and_a_password_of_any_characters_is_let_in_by_tls(
     world: World, serve: Serve, new_node: Callable[..., TierCache], authority: Authority
 ) -> None:

@@ -65,7 +65,9 @@ class Stream(asyncio.BufferedProtocol):
         self._transport.abort()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._view
+        return (
+            self._view
+        )  # a view, of whose slices TLS fills one after the other; those of the buffer are copies
 
     def buffer_updated(self, nbytes: int) -> None:
         heard = self._heard
