@@ -18,6 +18,7 @@ CONSTANTS Threads,      \* of "p1", "p2" of node p; "n" reads inside a load of n
           SyncsArrive,  \* whether the sync before a load gets through
           Split,        \* whether a read of L1 takes the lease in one step and the entry in another
           Ticks,        \* whether time passes
+          Large,        \* whether entries are so large that the script leaves them to a Look
           Looks,        \* whether the tag of the key is among those that a Look asks for: a set; empty, none looks
           Evicts,       \* whether entries may be evicted, in Redis and in L1
           Cold,         \* whether the nodes begin without an epoch
@@ -48,7 +49,7 @@ Join0 == [st |-> Stand0, young |-> FALSE, will |-> FALSE, covered |-> FALSE]
 Landing0 == [token |-> NONE, head |-> NONE, st |-> Stand0, iv |-> 0]
 Read0 == [pc |-> "idle", k |-> "i", lease |-> 0, v |-> NONE, iv |-> 0, token |-> NONE, head |-> NONE, st |-> Stand0,
           store |-> NONE, age |-> 0, on |-> "", part |-> "", j |-> Join0, l |-> Landing0, around |-> FALSE,
-          looked |-> FALSE, versions |-> NoVersions, entry |-> NoEntry, m1 |-> 0, m2 |-> 0, m6 |-> 0, m8 |-> 0]
+          looked |-> FALSE, large |-> FALSE, renew |-> FALSE, versions |-> NoVersions, entry |-> NoEntry, m1 |-> 0, m2 |-> 0, m6 |-> 0, m8 |-> 0]
 Sync0 == [pc |-> "idle", age |-> 0, ep |-> 0, gen |-> 0, applied |-> 0, rep |-> 0, head |-> 0, flush |-> FALSE,
           ver |-> [d \in Deps |-> 0], iv |-> [k \in Keys |-> 0], deps |-> {}]
 Write0 == [pc |-> "idle", kind |-> "", v |-> 0, ep |-> 0, n |-> 0, place |-> 0, token |-> 0, st |-> Stand0]
@@ -68,12 +69,13 @@ Init ==
 (***************************** time *****************************)
 
 Flying == {"sent", "both", "got", "lead", "nest", "fill", "filled", "away"}
+IsFlying(g) == g.pc \in Flying \/ (g.large /\ g.pc \in {"looks", "half", "whole", "looked"})
 Older1(a) == IF a = NONE THEN NONE ELSE IF a >= D THEN D ELSE a + 1
 Less(a) == IF a = 0 THEN 0 ELSE a - 1
 Tick ==
   /\ Ticks
   /\ node' = [p \in Nodes |-> [node[p] EXCEPT !.lease = Less(@)]]
-  /\ read' = [t \in Threads |-> [read[t] EXCEPT !.lease = Less(@), !.age = IF Joins /\ read[t].pc \in Flying THEN Older1(@) ELSE 0]]
+  /\ read' = [t \in Threads |-> [read[t] EXCEPT !.lease = Less(@), !.age = IF Joins /\ IsFlying(read[t]) THEN Older1(@) ELSE 0]]
   /\ sync' = [p \in Nodes |-> [sync[p] EXCEPT !.age = IF sync[p].pc = "sent" THEN Older1(@) ELSE 0]]
   /\ ages' = [v \in Versions |-> Older1(ages[v])]
   /\ UNCHANGED <<late, db, server, write, used, judge>>
@@ -113,7 +115,7 @@ Ahead(t) == IF t = "n" /\ Nested = "known" /\ read[read["n"].part].st.ep = node[
             THEN read[read["n"].part].token ELSE 0
 
 Flights(t, k) == {h \in Threads : h # t /\ NodeOf(h) = NodeOf(t) /\ read[h].k = k /\ ~read[h].around
-                    /\ read[h].pc \in Flying}
+                    /\ IsFlying(read[h])}
 
 LookAt(t, g) ==
   LET p == NodeOf(t) q == node[p] k == g.k
@@ -180,6 +182,7 @@ SyncAndRead(t) ==
                     !.head = s.head, !.flush = since.flush, !.ver = since.ver, !.iv = s.iv]]
       /\ read' = [h \in Threads |->
            IF h = t THEN (IF Refuses(s, st) THEN [asking EXCEPT !.pc = "look"]
+                          ELSE IF Valid(s, ent[g.k]) /\ Large THEN [asking EXCEPT !.pc = "both", !.large = TRUE, !.head = s.head]
                           ELSE IF Valid(s, ent[g.k])
                           THEN [asking EXCEPT !.pc = "both", !.v = ent[g.k].val, !.head = s.head, !.iv = s.iv[g.k]]
                           ELSE [asking EXCEPT !.pc = "both", !.token = s.head])
@@ -193,8 +196,9 @@ ReadRuns(t) ==
   IN  /\ g.pc = "sent"
       /\ IF Refuses(srv, st) THEN Away(t, g)
          ELSE /\ read' = [read EXCEPT ![t] =
-                   IF Valid(srv, ent[g.k]) THEN [g EXCEPT !.pc = "got", !.v = ent[g.k].val, !.head = srv.head, !.iv = srv.iv[g.k]]
-                                           ELSE [g EXCEPT !.pc = "got", !.token = srv.head]]
+                   IF Valid(srv, ent[g.k]) /\ Large /\ ~g.renew THEN [g EXCEPT !.pc = "got", !.large = TRUE, !.head = srv.head]
+                   ELSE IF Valid(srv, ent[g.k]) /\ ~Large THEN [g EXCEPT !.pc = "got", !.v = ent[g.k].val, !.head = srv.head, !.iv = srv.iv[g.k]]
+                   ELSE [g EXCEPT !.pc = "got", !.token = srv.head]]
               /\ UNCHANGED bad
       /\ NotMet /\ UNCHANGED <<late, db, ages, server, node, sync, write, used>>
 
@@ -202,7 +206,7 @@ ReadRuns(t) ==
 LookVersions(t) ==
   LET g == read[t] IN
   /\ g.pc = "looks"
-  /\ \E tag \in Looks :
+  /\ \E tag \in (IF g.large THEN {TRUE} ELSE Looks) :
        read' = [read EXCEPT ![t] =
          IF On("look_versions_first") THEN [g EXCEPT !.pc = "half", !.versions = VersionsAt(srv, tag), !.iv = srv.iv[g.k]]
          ELSE [g EXCEPT !.pc = "half", !.versions.ver = IF tag THEN 0 ELSE NONE, !.entry = ent[g.k]]]
@@ -227,25 +231,38 @@ LookAgain(t) ==
                                  ELSE [g EXCEPT !.pc = "looked", !.v = NONE, !.head = NONE, !.iv = 0]]
   /\ NotMet /\ UNCHANGED <<late, db, ages, server, node, sync, write, used, bad>>
 
-\* loads.look_in_l2: who is not sure goes on as if it had not looked, and asks the script
+\* l2_hits.look_in_l2: who is not sure goes on as if it had not looked, and asks the script; where that had left a large
+\* value to the look, for leave to load
 LookAnswered(t) ==
-  LET g == read[t] p == NodeOf(t) q == node[p] m == Meet(q, g.st, g.head, g.k) good == g.v # NONE /\ Current(q, g.st) IN
-  /\ g.pc = "looked"
-  /\ node' = [node EXCEPT ![p] = IF ~good THEN q ELSE IF Withheld(q, g.k) THEN m ELSE Keep(m, g)]
-  /\ IF good /\ ~Withheld(q, g.k)
-     THEN Finish(t, g, g.v, Landing0) /\ Meets(t, g, g.iv) /\ UNCHANGED <<told, ret>>
-     ELSE /\ read' = [read EXCEPT ![t] = [g EXCEPT !.pc = "look", !.looked = TRUE, !.lease = q.lease, !.v = NONE, !.head = NONE,
-                                                   !.iv = 0, !.st = Stand0]]
-          /\ UNCHANGED bad /\ NotMet
-  /\ UNCHANGED <<late, db, ages, server, sync, write, used>>
+  LET g == read[t] p == NodeOf(t) q == node[p] m == Meet(q, g.st, g.head, g.k)
+      good == g.v # NONE /\ Current(q, g.st)
+      gone == [g EXCEPT !.v = NONE, !.head = NONE, !.iv = 0, !.large = FALSE]
+  IN  /\ g.pc = "looked"
+      /\ node' = [node EXCEPT ![p] = IF ~good THEN q ELSE IF Withheld(q, g.k) THEN m ELSE Keep(m, g)]
+      /\ IF good /\ ~Withheld(q, g.k)
+         THEN /\ Finish(t, g, g.v, [Landing0 EXCEPT !.head = g.head, !.st = g.st, !.iv = g.iv])
+              /\ Meets(t, g, g.iv) /\ UNCHANGED <<told, ret>>
+         ELSE /\ IF ~g.large
+                 THEN read' = [read EXCEPT ![t] = [gone EXCEPT !.pc = "look", !.looked = TRUE, !.lease = q.lease, !.st = Stand0]]
+                      /\ UNCHANGED bad
+                 ELSE IF q.lease > 0 /\ q.pending = {}
+                 THEN read' = [read EXCEPT ![t] = [gone EXCEPT !.pc = "sent", !.renew = TRUE, !.st = StandOf(q)]] /\ UNCHANGED bad
+                 ELSE Away(t, gone)
+              /\ NotMet
+      /\ UNCHANGED <<late, db, ages, server, sync, write, used>>
 
-\* The answer of L2 is here: loads.take_hit, or a load begins. A load reads the truth as soon as it may, which is the worst.
+\* The answer of L2 is here: l2_hits.take, or a load begins. A load reads the truth as soon as it may, which is the worst.
 ReadAnswered(t) ==
   LET g == read[t] p == NodeOf(t) q == node[p] head == IF g.token = NONE THEN g.head ELSE g.token
       m == Meet(q, g.st, head, g.k)
   IN  /\ g.pc = "got"
-      /\ IF ~Current(q, g.st) \/ (g.token = NONE /\ Withheld(q, g.k))
-         THEN Away(t, g) /\ UNCHANGED node /\ NotMet
+      /\ IF ~Current(q, g.st) \/ (g.token = NONE /\ ~g.large /\ Withheld(q, g.k))
+         THEN Away(t, [g EXCEPT !.large = FALSE]) /\ UNCHANGED node /\ NotMet
+         ELSE IF g.large
+         THEN /\ node' = [node EXCEPT ![p] = m] /\ NotMet
+              /\ IF m.lease > 0 /\ m.pending = {}
+                 THEN read' = [read EXCEPT ![t] = [g EXCEPT !.pc = "looks", !.head = NONE, !.st = StandOf(m)]] /\ UNCHANGED bad
+                 ELSE Away(t, [g EXCEPT !.large = FALSE, !.head = NONE])
          ELSE IF g.token = NONE
          THEN /\ node' = [node EXCEPT ![p] = Keep(m, g)]
               /\ Finish(t, g, g.v, [Landing0 EXCEPT !.head = g.head, !.st = g.st, !.iv = g.iv])
@@ -334,14 +351,14 @@ SyncAnswered(p) ==
   /\ read' = [h \in Threads |->
        IF NodeOf(h) # p THEN read[h]
        ELSE IF read[h].pc = "both" THEN (IF counts /\ proven.lease > 0 THEN [read[h] EXCEPT !.pc = "got"]
-                                         ELSE [read[h] EXCEPT !.pc = "look", !.v = NONE, !.token = NONE, !.head = NONE, !.iv = 0, !.st = Stand0])
+                                         ELSE [read[h] EXCEPT !.pc = "look", !.large = FALSE, !.v = NONE, !.token = NONE, !.head = NONE, !.iv = 0, !.st = Stand0])
        ELSE IF read[h].pc = "join" /\ counts /\ read[h].j.will THEN [read[h] EXCEPT !.j.covered = TRUE] ELSE read[h]]
   /\ UNCHANGED <<late, db, ages, server, write, used, ret, met, bad>>
 
 SyncLost(p) ==
   /\ sync[p].pc = "sent" /\ sync' = [sync EXCEPT ![p] = Sync0]
   /\ read' = [h \in Threads |-> IF NodeOf(h) = p /\ read[h].pc = "both"
-                                THEN [read[h] EXCEPT !.pc = "look", !.v = NONE, !.token = NONE, !.head = NONE, !.iv = 0, !.st = Stand0] ELSE read[h]]
+                                THEN [read[h] EXCEPT !.pc = "look", !.large = FALSE, !.v = NONE, !.token = NONE, !.head = NONE, !.iv = 0, !.st = Stand0] ELSE read[h]]
   /\ UNCHANGED <<late, db, ages, server, node, write, used, judge>>
 
 (***************************** writes: writes.py *****************************)

@@ -25,6 +25,7 @@ SMALL = {
     "SyncsArrive": "TRUE",
     "Split": "TRUE",
     "Ticks": "TRUE",
+    "Large": "FALSE",
     "Looks": "{}",
     "Evicts": "FALSE",
     "Cold": "FALSE",
@@ -41,6 +42,7 @@ FORGED = {"Hints": '{{}, {"t"}}', "MaxForged": "1"}
 NESTED = {"Keys": '{"i", "o"}', "Threads": '{"p1", "n"}', "Nested": '"known"', "SyncsArrive": "FALSE"}
 NESTED_JOINS = {**NESTED, "Threads": '{"p1", "p2", "n"}', "Joins": "TRUE", "Split": "FALSE"}
 LOOKS = {"Looks": "{TRUE, FALSE}"}
+LARGE = {"Large": "TRUE"}
 JOINS = {**TWO, "Joins": "TRUE", "Split": "FALSE"}
 
 
@@ -170,6 +172,9 @@ LOOKED = (
     holds("looks, joins", LOOKS, JOINS, STILL),
     holds("looks, Redis away", LOOKS, OWN, FAILS, STILL),
     holds("looks, nested reads", LOOKS, NESTED, STILL),
+    holds("large values, joins", LARGE, JOINS, STILL),
+    holds("large values, failover, delete", LARGE, OWN, FAILOVER, STILL, writes("delete")),
+    holds("large values, joins, own writes, Redis away", LARGE, JOINS, OWN, STILL, FAILS, long=True),
     holds("looks, two nodes, failover, delete", LOOKS, NODES, FAILOVER, STILL, writes("delete"), long=True),
     holds("looks, joins, leases that end", LOOKS, JOINS, long=True),
     needed("look_versions_first", "G6", LOOKS, STILL, writes("delete")),
