@@ -7,7 +7,7 @@ import pytest
 from tests.core.hands import Clock, D, Node, begun, bump, joined, took
 from tests.core.sim_server import SimServer
 from tiercache._core.commands import KeyAsk, Read
-from tiercache._core.plan import Join
+from tiercache._core.plan import Call, Join
 from tiercache._errors import LoadTimeout
 
 
@@ -193,6 +193,20 @@ def test_a_value_whose_tags_are_being_written_is_not_taken(a: Node) -> None:
     leading = a.read("k", tags=["t"]).answer()
     joining = joined(a)
     a.core.hold(["t:t"])
+    leading.reply("old").answer()
+
+    assert not took(a, joining)
+
+
+def test_who_joins_inside_a_block_does_not_take_what_was_loaded_before_it_wrote(a: Node) -> None:
+    """Only the source knows that the value depends on the tag, so the read did not go past the tiers."""
+    leading = a.read("k").answer()
+    assert isinstance(leading.step, Call)
+    assert leading.step.load is not None
+    leading.step.load.found.depend("t")
+    a.core.hold(["t:t"])
+    joining = joined(a, tags=())
+    a.core.release(["t:t"])
     leading.reply("old").answer()
 
     assert not took(a, joining)

@@ -101,6 +101,9 @@ def _fly(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Any]:
         try:
             if role == "lead":
                 return (yield from _lead(tiers, want, flight, blocking=blocking))
+            # It may land after a write that is under way here, and be from before the commit: this read went
+            # past the tiers for the tags that are declared, and its source may name others.
+            written = frozenset(core.held)
             landing = yield from _follow(tiers, want, flight, begun + tiers.load_timeout - now)
         finally:
             tiers.board.leave(flight, load, role)
@@ -108,7 +111,7 @@ def _fly(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Any]:
             raise too_long(tiers, want)
         if landing is ABANDONED:
             continue
-        if may_take(core, joined, landing, nested=load is not None):
+        if written.isdisjoint(landing.deps) and may_take(core, joined, landing, nested=load is not None):
             want.counts.joins += 1
             return landing.entry.take()
         joins += 1
