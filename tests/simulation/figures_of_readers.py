@@ -106,6 +106,17 @@ def a_join_after_an_own_write_that_waits(f: Figure) -> None:
     f.end += 1
 
 
+def a_join_inside_a_block(f: Figure) -> None:
+    """P loads "b" under a fence of its own, and lands after the end of the block; somebody joins between
+    commit and end, who cannot tell that "b" depends on what is written if only its source names the tag."""
+    seconds = f.some(1.2, 3)
+    f.act(0, "block", f.p, "y", seconds, 200.0, False, "well")
+    commit = seconds / 2
+    f.act(commit - f.some(0.02, 0.3), "read", f.p, "b", False, wrong=("slow load", f.some(seconds, 3.5)))
+    f.poll(commit + f.some(0.02, 0.2), f.p, "b", 0.05, seconds)
+    f.end += 2
+
+
 def a_join_of_a_load_that_was_overtaken(f: Figure) -> None:
     """P loads, with leave from the server or without it; Q writes, and loads as well; P is given Q's value,
     lets go of it, and joins its own load."""

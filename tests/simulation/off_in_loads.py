@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.simulation.mutations import Mutation
-from tiercache._core import flights, loads
+from tiercache._core import flights, loads, reads
 
 OF_LOADS = (
     # ---- loads
@@ -117,6 +117,14 @@ OF_LOADS = (
         "and _has_no_older_part(core, joined, landing.stand)",
         "",
         theme="cut off",
+    ),
+    Mutation(
+        "a join inside a block takes what was loaded before its commit",
+        reads,
+        "_fly",
+        "written.isdisjoint(landing.deps) and",
+        "",
+        theme="orphans",
     ),
     Mutation(
         "every caller leads",
