@@ -29,7 +29,7 @@ class Mutation:
     old: str
     new: str
     within: int = 300
-    theme: str = ""  # of the seeds that are looked at; one in sixteen has it by itself
+    theme: str = ""  # of the seeds that are looked at; one in thirty has it by itself
     also: Mutation | None = None  # what else stands guard, and has to go as well
 
     @contextmanager

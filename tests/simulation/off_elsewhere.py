@@ -14,7 +14,7 @@ OF_FENCES = (
         "SimServer._judge",
         "if state.fences and",
         "if False and",
-        theme="fences",
+        theme="orphans",
     ),
     Mutation(
         "a fence makes no record",

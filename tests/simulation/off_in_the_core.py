@@ -47,6 +47,7 @@ OF_THE_CORE = (
         "Coherence.serve",
         "if self.l1.condemned:",
         "if False:",
+        theme="cut off",
     ),
     Mutation(
         "the hit path does not heed what is condemned",
@@ -54,6 +55,7 @@ OF_THE_CORE = (
         "Coherence._fold",
         "-inf if self.l1.condemned else self.lease",
         "self.lease",
+        theme="cut off",
     ),
     # ---- hints and syncs
     Mutation(
