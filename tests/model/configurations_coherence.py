@@ -169,6 +169,7 @@ LOOKED = (
     holds("looks, lost state", LOOKS, OWN, STILL, {"MaxForgets": "1"}),
     holds("looks, set, delete and clear", LOOKS, OWN, STILL, writes("set", "delete", "clear")),
     holds("looks, two threads", LOOKS, TWO, STILL, {"Split": "FALSE"}),
+    holds("looks, one past L1", LOOKS, TWO, STILL, {"Around": '{"p2"}', "Split": "FALSE"}),
     holds("looks, joins", LOOKS, JOINS, STILL),
     holds("looks, Redis away", LOOKS, OWN, FAILS, STILL),
     holds("looks, nested reads", LOOKS, NESTED, STILL),
