@@ -6,8 +6,8 @@ moves on. Each policy sees the same trace, and whatever it misses it is given.
 
 How to read it: percent of the reads that were hits, without the first tenth of the trace, which fills the
 tier. "exact LRU" is the textbook's, and "Belady's optimum", which knows the future, is what nothing can
-beat. tiercache orders by the stamps of its entries and looks at 256 of them at most per eviction, so it
-should lie on the exact LRU.
+beat. tiercache places anew what was hit only when its turn to go has come, and looks at 64 entries at most
+for that, so it should lie beside the exact LRU, now above and now below.
 """
 
 from __future__ import annotations
