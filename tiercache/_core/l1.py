@@ -35,14 +35,16 @@ takes the oldest it met, in all groups or in `SAMPLE` of them, by turns.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, MutableMapping
 from math import floor, frexp, inf, ldexp
 from typing import Any
 
 from tiercache._core.groups import Dependents, Group, Index, Linked
 from tiercache._core.records import EVERYTHING, key_dep
+from tiercache._core.shelves import Shelves
 
-SLICE = 500  # entries one operation drops at most: a millisecond or so
+SLICE = 300  # entries one operation drops at most: a millisecond or so
+EVICTION = 4  # how many of those one eviction counts for, with the search for the oldest
 MAX_SHARED = 1_024  # instants and kinds remembered to be shared
 # What an entry costs beside its payload, for `maxbytes`: slots, dict items, a tag, a short key.
 ENTRY_OVERHEAD = 350
@@ -122,7 +124,7 @@ class L1:
 
     def __init__(self, maxsize: int, maxbytes: int | None = None) -> None:
         self.maxsize, self.maxbytes = maxsize, maxbytes
-        self.entries: dict[str, Entry] = {}
+        self.entries: MutableMapping[str, Entry] = Shelves()
         self.used_bytes = 0
         self.evictions = 0
         self.slice_size = SLICE
@@ -137,7 +139,7 @@ class L1:
     def put(self, entry: Entry, now: float) -> None:
         """Keep *entry* in place of any other under its key, and evict what no longer fits.
 
-        One that is too large, or for which more than `slice_size` others would have to go, is not kept.
+        One that is too large, or for which too many others at once would have to go, is not kept.
         """
         self.drop(entry.key)
         if self.maxbytes is not None and entry.size + ENTRY_OVERHEAD > self.maxbytes:
@@ -259,7 +261,7 @@ class L1:
         room = inf if self.maxbytes is None else self.maxbytes
         if self.condemned:
             self.sweep()
-        for _ in range(self.slice_size + 1):
+        for _ in range(self.slice_size // EVICTION + 2):
             if len(self.entries) <= self.maxsize and self.used_bytes <= room:
                 return
             oldest = self._index.oldest(but=entry)
