@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tiercache._core.records import EVERYTHING
 from tiercache._core.shelves import Shelves
+from tiercache._core.singles import Singles
 
 if TYPE_CHECKING:
     from tiercache._core.l1 import Entry
@@ -117,6 +118,7 @@ class Index:
 
     def __init__(self) -> None:
         self._tags: Shelves[Entry | Dependents] = Shelves()
+        self._singles = Singles()  # instead of there: entries with one tag of their own
         self._all = Dependents(EVERYTHING)
         self._groups: dict[tuple[Any, ...], Group] = {}
         self._listed: list[Group] = []  # the same, for eviction to take turns
@@ -127,7 +129,7 @@ class Index:
         if dep == EVERYTHING:
             found, self._all = self._all, Dependents(EVERYTHING)
             return found
-        one = self._tags.get(dep)
+        one = self._found(dep)
         if isinstance(one, Dependents):
             del self._tags[dep]
         return one
@@ -135,18 +137,20 @@ class Index:
     def join(self, entry: Entry) -> None:
         """Let *entry* be found by what it depends on."""
         own: list[str] = []
+        alone: list[str] = []
         common = [self._all]
-        for dep in entry.deps:
-            found = self._tags.get(dep)
+        for dep in dict.fromkeys(entry.deps):
+            found = self._found(dep)
             if found is None:
-                self._tags[dep] = entry
+                alone.append(dep)
             elif isinstance(found, Dependents):
                 if found.is_common:
                     common.append(found)
                     continue
                 found.few.append(entry)
                 dep = found.dep
-            elif found is not entry:
+            else:
+                self._singles.discard(found, dep)
                 self._tags[dep] = several = Dependents(dep)
                 several.few += (found, entry)
             own.append(dep)
@@ -154,6 +158,11 @@ class Index:
         entry.own = own[0] if len(own) == 1 else tuple(own)
         entry.group = group
         group.link(entry)
+        if alone and len(own) == 1:
+            self._singles.add(entry, own[0])
+        else:
+            for dep in alone:
+                self._tags[dep] = entry
 
     def leave(self, entry: Entry) -> None:
         """Undo `join`; the entry still says what it depends on."""
@@ -161,10 +170,15 @@ class Index:
             found = self._tags.get(dep)
             if found is entry:
                 del self._tags[dep]
+            elif found is None:
+                self._singles.discard(entry, dep)
             elif isinstance(found, Dependents) and entry in found.few:
                 found.few.remove(entry)
                 self._tidy(found)
         self._unlink(entry)
+
+    def _found(self, dep: str) -> Entry | Dependents | None:
+        return self._tags.get(dep) or self._singles.get(dep)
 
     def settle(self, entry: Entry, table: dict[Any, Entry]) -> None:
         """Let *entry* be in a group whose calls are filed in *table*."""

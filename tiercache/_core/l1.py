@@ -61,7 +61,6 @@ class Entry(Linked):
         "kind",
         "own",
         "restore",
-        "size",
         "stamp",
         "value",
         "vouched",
@@ -84,12 +83,11 @@ class Entry(Linked):
         self.restore = restore  # makes the caller's own copy of `value`; None where it is shared
         self.deadline = deadline  # local instant; -inf once dropped
         self.vouched = vouched  # head at which the server last vouched for the value
-        self.size = size
         self.own: tuple[str, ...] | str = deps  # what it depends on and its group does not; one, or several
-        self.group: Group | int = print  # what it shares with others; `print` until it is put
-        self.stamp = (
-            0.0  # instant of the last hit; of the last placing, and negative, if there was none since
-        )
+        # What it shares with others; `print` and `size` until it is put.
+        self.group: Group | tuple[int, int] = print, size
+        # Instant of the last hit; of the last placing, and negative, if it was not hit since.
+        self.stamp = 0.0
         # The call it is filed under as well: 1, True and 1.0 are one key to a dict, so their types count.
         self.arguments: Any = UNFILED
         self.kind: Any = None  # kind_of(arguments)
@@ -97,7 +95,7 @@ class Entry(Linked):
     @property
     def deps(self) -> tuple[str, ...]:
         """Tags only: the key itself is looked up by name."""
-        return self.own_deps if isinstance(self.group, int) else (*self.own_deps, *self.group.deps)
+        return (*self.own_deps, *self.group.deps) if isinstance(self.group, Group) else self.own_deps
 
     @property
     def own_deps(self) -> tuple[str, ...]:
@@ -106,7 +104,12 @@ class Entry(Linked):
     @property
     def print(self) -> int:
         """Of the tags its function declares; 0 for what was stored by key."""
-        return self.group if isinstance(self.group, int) else self.group.print
+        return self.group.print if isinstance(self.group, Group) else self.group[0]
+
+    @property
+    def size(self) -> int:
+        """Bytes of payload; an entry that is put has told them, and forgets them."""
+        return 0 if isinstance(self.group, Group) else self.group[1]
 
     def take(self) -> Any:
         """The value as the caller's own."""
@@ -125,7 +128,8 @@ class L1:
     def __init__(self, maxsize: int, maxbytes: int | None = None) -> None:
         self.maxsize, self.maxbytes = maxsize, maxbytes
         self.entries: MutableMapping[str, Entry] = Shelves()
-        self.used_bytes = 0
+        self.used_bytes = 0  # counted where *maxbytes* is given
+        self._sizes: Shelves[int] | None = None if maxbytes is None else Shelves()
         self.evictions = 0
         self.slice_size = SLICE
         self.condemned: deque[Dependents] = deque()  # not swept yet; read without the lock, too
@@ -142,16 +146,19 @@ class L1:
         One that is too large, or for which too many others at once would have to go, is not kept.
         """
         self.drop(entry.key)
-        if self.maxbytes is not None and entry.size + ENTRY_OVERHEAD > self.maxbytes:
-            entry.deadline = -inf
-            return
+        if self._sizes is not None and self.maxbytes is not None:
+            size = entry.size + ENTRY_OVERHEAD
+            if size > self.maxbytes:
+                entry.deadline = -inf
+                return
+            self._sizes[entry.key] = size
+            self.used_bytes += size
         entry.stamp = self._shared_instant(-now, 64.0)
         entry.deadline = self._shared_instant(entry.deadline, entry.deadline - now)
         if entry.vouched != self._head:
             self._head = entry.vouched
         entry.vouched = self._head
         self.entries[entry.key] = entry
-        self.used_bytes += entry.size + ENTRY_OVERHEAD
         self._index.join(entry)
         self._make_room(entry)
 
@@ -174,7 +181,8 @@ class L1:
         if entry is None:
             return False
         entry.deadline = -inf
-        self.used_bytes -= entry.size + ENTRY_OVERHEAD
+        if self._sizes is not None:
+            self.used_bytes -= self._sizes.pop(key)
         self._unfile(entry)
         self._index.leave(entry)
         return True
