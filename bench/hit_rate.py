@@ -30,7 +30,7 @@ Policy = Callable[[Sequence[int], int], Iterator[bool]]  # (trace, size) -> whet
 
 
 def measure(run: Run) -> list[Result]:
-    length = run.calls(20_000 if run.quick else 150_000, tiny=500)
+    length = run.calls(10_000 if run.quick else 150_000, tiny=500)
     return [result_of(run, title, reading, trace) for title, reading, trace in made(length, run.seed)]
 
 

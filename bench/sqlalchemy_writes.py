@@ -46,7 +46,7 @@ class User(Base):
 
 
 def measure(run: Run) -> list[Result]:
-    rounds = run.rounds(40, 3)
+    rounds = run.rounds(20, 3)
     with run.server() as url, databases() as urls:
         cache = TierCache(url, namespace=run.prefix)
         with cache.sync:
@@ -71,7 +71,7 @@ def databases() -> Iterator[dict[str, str]]:
 
 
 def of_database(name: str, url: str, cache: TierCache, run: Run, rounds: int) -> Iterator[Result]:
-    objects = run.calls(OBJECTS)
+    objects, commits = run.calls(OBJECTS), run.calls(5 if run.quick else COMMITS)
     plain, installed, fenced = (create_engine(url) for _ in range(3))
     Base.metadata.create_all(plain)
     install(cache, installed)
@@ -88,11 +88,12 @@ def of_database(name: str, url: str, cache: TierCache, run: Run, rounds: int) ->
         )
 
     def told() -> None:
-        for number in range(COMMITS):
+        for number in range(commits):
             cache.sync.invalidate_tags(["table:users", f"row:users:{number}"])
 
     candidates: dict[str, Callable[[], float]] = {
-        label: timed(commit, engine) for label, engine in {**engines, "fenced": fenced}.items()
+        label: timed(partial(commit, commits=commits), engine)
+        for label, engine in {**engines, "fenced": fenced}.items()
     }
     candidates["an invalidation alone"] = elapsed(told)
     with Session(plain) as session:
@@ -100,9 +101,9 @@ def of_database(name: str, url: str, cache: TierCache, run: Run, rounds: int) ->
         session.commit()
     times = in_turn(run, candidates, rounds)
     yield against(
-        f"{name}: one object changed and committed, {rounds} rounds of {COMMITS}",
+        f"{name}: one object changed and committed, {rounds} rounds of {commits}",
         times,
-        calls=COMMITS,
+        calls=commits,
         unit="us",
     )
     for engine in (plain, installed, fenced):
@@ -156,10 +157,10 @@ def flushed(session: Session) -> float:
     return time.thread_time() - begun
 
 
-def commit(session: Session) -> float:
+def commit(session: Session, commits: int) -> float:
     user = session.get_one(User, 1)
     taken = 0.0
-    for number in range(COMMITS):
+    for number in range(commits):
         user.name = f"n{number} {id(session)}"
         begun = time.perf_counter()
         session.commit()
