@@ -23,11 +23,22 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from bench.results import Result, percentile, shown
 
 WIDTH = 4.8  # inches; it is shown as wide as its card: letters of 9 pixels on a phone, of 14 elsewhere
+WIDE = 50  # a factor between medians beyond which a linear scale shows the greatest only
 POINTS = 240  # of one contender in a "spread", at most
 INK, MUTED, GRID, OURS = "#101112", "#626466", "#d2d4d6", "#e0457b"
 VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)", OURS: "var(--ours)"}
 HAND_WRITTEN, CASE = "#8a8f98", "#5f7fb0"
-BY_HAND = ("bare ", "functools", "lru_cache", "redis-py GET", "raw ", "exact ", "one connection", "Belady")
+BY_HAND = (
+    "bare ",
+    "functools",
+    "lru_cache",
+    "redis-py GET",
+    "raw ",
+    "exact ",
+    "one connection",
+    "future ",
+    "Belady",
+)
 FAMILIES = {
     **{"cachebox": "#4c8df6", "cachetools": "#f0883e", "theine": "#9b6df2", "async-lru": "#37b24d"},
     **{"cashews": "#0fa3a3", "aiocache": "#d9a514", "dogpile": "#b07d53"},
@@ -56,6 +67,10 @@ mpl.rcParams.update(
 
 def is_ours(name: str) -> bool:
     return name.startswith("tiercache")
+
+
+def is_a_rival(name: str) -> bool:
+    return name.startswith(tuple(FAMILIES)) and not name.startswith(BY_HAND)
 
 
 def is_a_contender(name: str) -> bool:
@@ -87,7 +102,10 @@ def drawn(result: Result) -> Figure | None:
         names.sort(key=lambda name: median(samples[name]))
     figure = Figure(figsize=(WIDTH, 0.55 + 0.265 * len(names)), layout="constrained")
     axes: Axes = figure.subplots()
-    logarithmic = result.log and min(min(samples[name]) for name in names) > 0
+    middles = [median(samples[name]) for name in names]
+    logarithmic = min(min(samples[name]) for name in names) > 0 and (
+        result.log or max(middles) > WIDE * min(middles)
+    )
     told = beside_of(result)
     for place, name in enumerate(reversed(names)):
         draw = spread if result.chart == "spread" else one_bar

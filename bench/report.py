@@ -12,7 +12,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from bench.charts import FAMILIES, TIMES, drawn, is_ours, multiple_of, png, result_of, svg
+from bench.charts import TIMES, drawn, is_a_rival, is_ours, multiple_of, png, result_of, svg, with_unit
 from bench.results import Result, shown
 
 PAGE = Path(__file__).with_name("report.html")
@@ -108,9 +108,9 @@ def at_a_glance(questions: Mapping[str, Any]) -> Iterator[str]:
     yield '<article><div class="scroll"><table><tr><th>what</th><th>tiercache</th><th>nearest rival</th>'
     yield f"<th>its multiple</th><th>1 {TIMES}</th></tr>"
     for name, title, ours, rival, theirs, base in rows:
-        cells = (f"{ours:g} {TIMES}", escape(rival), f"{theirs:g} {TIMES}" if theirs else "", escape(base))
-        link = f'<a href="#{name}">{escape(title)}</a>'
-        yield f"<tr><td>{link}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+        won = ' class="won"' if ours <= theirs else ""
+        yield f'<tr><td><a href="#{name}">{escape(title)}</a></td><td{won}>{with_unit(ours, "x")}</td>'
+        yield f"<td>{escape(rival)}</td><td>{with_unit(theirs, 'x')}</td><td>{escape(base)}</td></tr>"
     yield "</table></div></article></section>"
 
 
@@ -120,26 +120,34 @@ def ours_and_nearest(result: Result) -> tuple[float, str, float, str] | None:
         return None
     column = result.columns.index("x")
     multiples = {str(row[0]): multiple_of(row[column]) for row in result.rows}
-    base = next((name for name, multiple in multiples.items() if multiple == 1.0), None)
+    base = next((name for name, multiple in multiples.items() if multiple == 1.0), "tiercache")
     ours = next((name for name in multiples if is_ours(name)), None)
-    if base is None or is_ours(base) or ours is None:
+    rivals = {name: some for name, some in multiples.items() if is_a_rival(name)}
+    if is_ours(base) or ours is None or not rivals:
         return None
-    rivals = {name: some for name, some in multiples.items() if name.startswith(tuple(FAMILIES))}
-    nearest = min(rivals, key=lambda name: rivals[name], default="")
-    return multiples[ours], nearest, rivals.get(nearest, 0.0), base
+    nearest = min(rivals, key=lambda name: rivals[name])
+    return multiples[ours], nearest, rivals[nearest], base
 
 
 def section(name: str, entry: Mapping[str, Any]) -> Iterator[str]:
     question, *paragraphs = [part.strip() for part in entry["question"].strip().split("\n\n")]
     yield f'<section id="{name}"><h2>{code(escape(question))}</h2>'
-    for paragraph in paragraphs:
-        yield f'<p class="muted">{code(escape(paragraph))}</p>'
+    yield from map(prose, paragraphs)
     if entry["error"]:
         yield f'<p class="failed">It did not run to its end: {escape(entry["error"])}</p>'
     yield '<div class="grid">'
     for stored in entry["results"]:
         yield from card(result_of(stored))
     yield f'</div><p class="small">{name}: {entry["seconds"]} s</p></section>'
+
+
+def prose(paragraph: str) -> str:
+    """A paragraph of a docstring; where its lines begin with a dash, a list."""
+    text = code(escape(paragraph))
+    if not text.startswith("- "):
+        return f'<p class="muted">{text}</p>'
+    items = "".join(f"<li>{item}</li>" for item in text.removeprefix("- ").split("\n- "))
+    return f'<ul class="muted">{items}</ul>'
 
 
 def code(text: str) -> str:
@@ -149,10 +157,11 @@ def code(text: str) -> str:
 
 
 def card(result: Result) -> Iterator[str]:
-    yield f"<article><h3>{escape(result.title)}</h3>"
+    figure = drawn(result)
+    wide = ' class="wide"' if figure is None and len(result.columns) > 4 else ""
+    yield f"<article{wide}><h3>{escape(result.title)}</h3>"
     if result.reading:
         yield f'<p class="reading">{code(escape(result.reading))}</p>'
-    figure = drawn(result)
     if figure is not None:
         yield f'<figure role="img" aria-label="{escape(result.title)}">{svg(figure)}</figure>'
     yield from table(result, folded=figure is not None)
