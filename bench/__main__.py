@@ -55,7 +55,7 @@ def main() -> None:
 
 def ask(names: Sequence[str], run: Run) -> dict[str, Any]:
     """What the JSON holds: the machine, and by question its text, its seconds and its results."""
-    here = {**machine(), "quick": run.quick, "load before": load()}
+    here = {**machine(), "quick": run.quick, "seed": run.seed, "load before": load()}
     questions = {}
     with progress(names, run) as begin:
         for name in names:
@@ -70,15 +70,16 @@ def ask(names: Sequence[str], run: Run) -> dict[str, Any]:
 
 def answer(name: str, run: Run) -> dict[str, Any]:
     run.absent.clear()
-    begun, results, error = time.perf_counter(), [], None
-    module = importlib.import_module(f"bench.{name}")
+    begun, results, error, text = time.perf_counter(), [], None, name
     try:
+        module = importlib.import_module(f"bench.{name}")
+        text = module.__doc__ or name
         results = module.measure(run)
     except Exception as failure:  # the other questions are asked all the same
         error = "".join(traceback.format_exception_only(failure)).strip()
         traceback.print_exc()
     return {
-        "question": module.__doc__ or "",
+        "question": text,
         "seconds": round(time.perf_counter() - begun, 1),
         "results": [asdict(result) for result in results],
         "error": error,

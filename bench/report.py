@@ -22,6 +22,10 @@ PICTURES = {
     ("hit", "hit, def, one int"): "hit",
     ("hit", "hit, async def, one int"): "hit-async",
     ("hit_rate", "Zipf 1.0, "): "hit-rate",
+    ("l2", "L2 hit, async def, one caller"): "l2",
+    ("l2", "L2 hits, 200 tasks"): "l2-tasks",
+    ("stampede", "cold"): "stampede",
+    ("delay", "write here to new value there, reader sleeping"): "delay",
 }
 
 

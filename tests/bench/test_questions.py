@@ -11,9 +11,10 @@ from bench.contenders.facade import Contender
 from bench.results import Result, against, percentile
 from bench.runs import Run
 from bench.traces import scan_and_zipf, shifting, zipf
+from tests.servers import RedisServer
 
 pytest.importorskip("matplotlib")
-from bench import report
+from bench import fence, report
 
 
 @pytest.mark.filterwarnings("ignore")  # those of the rivals, where they are installed
@@ -75,3 +76,11 @@ def test_a_trace_is_decided_by_its_seed() -> None:
     assert zipf(100, 1.0, 50, 1) == zipf(100, 1.0, 50, 1) != zipf(100, 1.0, 50, 2)
     assert shifting(100, 1.0, 500, 1, hold=50) == shifting(100, 1.0, 500, 1, hold=50)
     assert len(scan_and_zipf(100, 1.0, 55, 1, scan=10)) == 55
+
+
+def test_on_a_server_of_the_users_own_a_run_deletes_what_it_wrote_and_nothing_else(
+    redis_server: RedisServer,
+) -> None:
+    redis_server.cli("SET", "mine", "1")
+    fence.measure(Run(quick=True, tiny=True, redis=redis_server.url()))
+    assert redis_server.cli("KEYS", "*") == [b"mine"]
