@@ -11,33 +11,14 @@ import gc
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from types import FrameType
 from typing import Any
 
 import pytest
 
+from tests.bench.instructions import instructions
 from tests.bench.turns import Turns
 from tests.servers import RedisServer
 from tiercache import TierCache
-
-
-def instructions(call: Callable[[], object]) -> int:
-    """How many bytecode instructions *call* executes, below itself."""
-    executed = 0
-
-    def trace(frame: FrameType, event: str, _: Any) -> Any:
-        nonlocal executed
-        frame.f_trace_lines, frame.f_trace_opcodes = False, True
-        executed += event == "opcode"
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        call()
-    finally:
-        sys.settrace(before)
-    return executed
 
 
 def in_one_step(coroutine: Any) -> None:
