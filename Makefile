@@ -50,8 +50,7 @@ fuzz: .venv/for-work
 
 # Every question of bench/README.md, drawn as bench/report.html; less than 25 minutes.
 bench: .venv/for-bench
-	$(BIN)/python -m bench
-	$(BIN)/python -m bench.report
+	$(BIN)/python -m bench; failed=$$?; $(BIN)/python -m bench.report --png docs/images; exit $$failed
 
 # Real processes under real faults: the tables and the picture of docs/explanation/chaos.md; a quarter of an hour.
 chaos: .venv/for-work
