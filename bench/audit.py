@@ -22,7 +22,7 @@ from bench.results import Result, against
 from bench.runs import Run
 from bench.timing import loop_of, without_gc
 from tiercache import TierCache
-from tiercache._core.coherence import ANY_EPOCH
+from tiercache._core.sources import ANY_EPOCH
 
 CALLS = 100_000  # a candidate and a round
 AUDITS = {"off": None, "not drawn": 1e-9, "drawn": 1.0, "during an audit's load": None}
