@@ -19,7 +19,7 @@ _begun = False
 
 
 def load() -> None:
-    """Import all that the I/O of a node takes; nothing the second time. Not to be called under a lock."""
+    """Import and read all that the I/O of a node takes, once. Not to be called under a lock."""
     global _begun
     _begun = True
     import asyncio  # noqa: F401
@@ -32,6 +32,11 @@ def load() -> None:
     import tiercache._transport.blocking
     import tiercache._transport.listener
     import tiercache._transport.memory  # noqa: F401
+    from tiercache._core import scripts
+
+    # All of one release: its files may be another one's by the time the process comes to need them.
+    for script in scripts.ALL:
+        _ = script.sha
 
 
 def finish_loading() -> None:

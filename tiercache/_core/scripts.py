@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import reprlib
-from importlib.resources import files
+from functools import cached_property
 from secrets import randbits
 from typing import Any, NamedTuple
 
@@ -13,12 +13,24 @@ class Script:
     """One Lua script: its source, the name Redis knows it by, and whether it may run twice unharmed."""
 
     def __init__(self, *parts: str, repeatable: bool = True) -> None:
-        folder = files("tiercache._core") / "lua"
         self.name = parts[-1]
-        self.source = "\n".join((folder / f"{part}.lua").read_text("utf-8") for part in parts)
-        self.sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
         self.repeatable = repeatable
+        self._parts = parts
+        ALL.append(self)
 
+    @cached_property
+    def source(self) -> str:
+        from importlib.resources import files
+
+        folder = files("tiercache._core") / "lua"
+        return "\n".join((folder / f"{part}.lua").read_text("utf-8") for part in self._parts)
+
+    @cached_property
+    def sha(self) -> str:
+        return hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+
+
+ALL: list[Script] = []
 
 SYNC = Script("prelude", "sync")
 READ = Script("read")
