@@ -18,7 +18,7 @@ READING = (
     "Medians over the rounds; loads and max are the worst, wrong and missing the sums. `old`: how long after "
     "the invalidation had returned its old value was given."
 )
-EXAMPLES = 2
+EXAMPLES, WIDTH = 2, 120  # of what was wrong or missing
 
 
 def tables(contests: Iterable[Contest], setup: Setup) -> list[Result]:
@@ -67,5 +67,5 @@ def _faults(seen: Contest) -> list[str]:
     lines = []
     for label, verdicts in seen.verdicts.items():
         told = [text for verdict in verdicts for text in (*verdict.wrong, *verdict.missing)]
-        lines += [f"{label}: {text}." for text in told[:EXAMPLES]]
+        lines += [f"{label}: {text[:WIDTH]}." for text in told[:EXAMPLES]]
     return lines
