@@ -126,7 +126,7 @@ class TierCache:
         return await self._node.run_async(self._verbs.get_or_load(key, loader, ttl, tags, share))
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
-        """The values that are cached, by key; one round trip a hundred keys that L1 does not have."""
+        """The values that are cached, by key; one round trip a thousand keys that L1 does not have."""
         return await self._node.run_async(self._verbs.get_many(keys))
 
     async def get_or_load_many(
@@ -170,7 +170,7 @@ class TierCache:
     async def set_many(
         self, mapping: Mapping[str, object], *, ttl: Ttl | Unset = UNSET, tags: TagsOfKey = ()
     ) -> Written:
-        """`set` for each item, in order; one round trip a hundred of them."""
+        """`set` for each item, in order; one round trip a thousand of them."""
         return await self._node.run_async(self._verbs.set_many(mapping, ttl, tags))
 
     async def touch(self, key: str, *, ttl: Ttl | Unset = UNSET) -> bool:

@@ -11,6 +11,7 @@ import gc
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import pytest
@@ -95,8 +96,18 @@ def test_a_hit_leaves_nothing_behind(cache: TierCache) -> None:
     assert sys.getallocatedblocks() - before < 100
 
 
-def loaded_many(cache: TierCache) -> None:
-    cache.sync.get_or_load_many(["m1", "m2", "m3"], lambda keys: dict.fromkeys(keys, 1))
+def read_many(count: int, cache: TierCache) -> None:
+    cache.sync.get_many([f"n{i}" for i in range(count)])
+
+
+def load_many(count: int, cache: TierCache) -> None:
+    keys, loads = [f"m{i}" for i in range(count)], []
+    cache.sync.get_or_load_many(keys, lambda missing: loads.append(missing) or dict.fromkeys(missing, 1))
+    assert loads == [keys], "one call, with all that is missing"
+
+
+def write_many(count: int, cache: TierCache) -> None:
+    cache.sync.set_many({f"w{i}": i for i in range(count)})
 
 
 def fenced(cache: TierCache) -> None:
@@ -109,10 +120,16 @@ COSTS: dict[str, tuple[Callable[[TierCache], object], int]] = {
     "a hit in L1": (lambda cache: cache.sync.get("kept"), 0),
     "a miss": (lambda cache: cache.sync.get_or_load("missed", lambda: 1), 3),
     "a read of what nobody has": (lambda cache: cache.sync.get("nobody"), 1),
-    "a read of a hundred keys": (lambda cache: cache.sync.get_many([f"n{i}" for i in range(100)]), 1),
-    "a load of three keys": (loaded_many, 3),
+    **{
+        f"{act} of {count} keys": (partial(acts, count), limit)
+        for count in (1, 10, 100)  # for a thousand: tests/core/test_batches.py
+        for act, acts, limit in (
+            ("a read", read_many, 1),
+            ("a load", load_many, 3),
+            ("a write", write_many, 1),
+        )
+    },
     "a write": (lambda cache: cache.sync.set("kept", 2), 1),
-    "a write of ten keys": (lambda cache: cache.sync.set_many({f"w{i}": i for i in range(10)}), 1),
     "an invalidation": (lambda cache: cache.sync.invalidate_tags("t"), 1),
     "a fenced write": (fenced, 2),
 }
@@ -126,9 +143,9 @@ def counted(redis_server: RedisServer) -> Iterator[tuple[TierCache, Turns]]:
         with cache.sync:
             for act, _ in COSTS.values():
                 act(cache)
+                cache.sync.delete_many(["missed", *(f"m{i}" for i in range(1_000))])
             cache.sync.set("kept", 1)
             cache.sync.get("kept")
-            cache.sync.delete_many(["missed", "m1", "m2", "m3"])
             yield cache, turns
 
 

@@ -56,17 +56,35 @@ def test_a_batch_that_is_cancelled_frees_its_locks(a: Node, b: Node) -> None:
     assert b.read("x").answer().at == ("Call",)
 
 
-def test_a_batch_asks_for_a_hundred_keys_at_a_time(a: Node) -> None:
-    reading = a.read_many(*(f"k{i}" for i in range(250)))
+def test_a_batch_asks_for_a_thousand_keys_in_one_round_trip_a_hundred_a_script(a: Node) -> None:
+    reading = a.read_many(*(f"k{i}" for i in range(1_050)))
     sizes = []
-    while reading.at == ("Read",):
-        (command,) = reading.commands
-        assert isinstance(command, Read)
-        sizes.append(len(command.asks))
+    while set(reading.at) == {"Read"}:
+        sizes.append([len(command.asks) for command in reading.commands if isinstance(command, Read)])
         reading.answer()
 
-    assert sizes == [100, 100, 50]
+    assert sizes == [[100] * 10, [50]]
     assert reading.at == ("Call",)
+
+
+def test_a_thousand_loads_are_stored_in_one_round_trip(a: Node) -> None:
+    keys = [f"k{i}" for i in range(1_000)]
+    loading = a.read_many(*keys).answer()
+
+    assert loading.reply(dict.fromkeys(keys, "v")).at == ("Fill",) * 1_000
+
+
+def test_what_several_reads_find_counts_as_of_the_first_of_them(a: Node, b: Node) -> None:
+    """The others are as good as of later heads, which says less and no more than is true."""
+    first = a.read_many(*(f"k{i}" for i in range(150)))
+    b.load("k149", "v")
+    first.execute()
+    head = a.server.domain.state.head
+    b.finish(b.invalidate("other"))
+    first.reply()
+
+    assert first.at == ("Call",)
+    assert a.tiers.core.seen == head
 
 
 def test_a_batch_is_not_larger_than_256_kilobytes_and_comes_whole_all_the_same(a: Node, b: Node) -> None:

@@ -58,7 +58,7 @@ def test_what_another_process_has_loaded_is_not_loaded_again(
 ) -> None:
     loader = Loader()
     one, other = (world.view(new_node(redis_server.url())) for _ in range(2))
-    keys = [f"k{i}" for i in range(250)]  # three round trips
+    keys = [f"k{i}" for i in range(250)]
 
     async def body() -> None:
         await one.get_or_load_many(keys[:150], loader.load)

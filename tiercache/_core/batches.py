@@ -1,4 +1,4 @@
-"""Plans over many keys: one look into L2 a hundred keys, one call of the loader for all that is missing."""
+"""Plans over many keys: one round trip a thousand keys, one call of the loader for all that is missing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from math import inf
 from typing import Any
 
 from tiercache._core.coherence import Stand
-from tiercache._core.commands import MAX_READ, Answer, Fill, Hit, KeyAsk, Mode, Unlock
+from tiercache._core.commands import MAX_SENT, Answer, Fill, Hit, KeyAsk, Mode, Unlock
 from tiercache._core.flights import Flight, Landing, Load, audit_around, running_load
 from tiercache._core.l2_hits import keep, landing_of_hit, take, take_hit
 from tiercache._core.large import Large
@@ -107,7 +107,7 @@ def _ask_all(
     answers: dict[str, Answered] = {}
     todo = [KeyAsk(want.key, mode, owner) for want, owner in zip(wants, owners, strict=True)]
     while todo:
-        asks, todo = tuple(todo[:MAX_READ]), todo[MAX_READ:]
+        asks, todo = tuple(todo[:MAX_SENT]), todo[MAX_SENT:]
         asked = yield from ask_l2(tiers, asks, blocking=blocking)
         if asked is None:
             stand = tiers.core.stand(tiers.clock())
@@ -312,8 +312,8 @@ def _store_many(
         landed = yield from keep_local(tiers, landings, blocking=blocking)
         for (_, flight, _), landing in zip(local, landed, strict=True):
             tiers.board.land(flight, landing)
-    for start in range(0, len(fills), MAX_READ):
-        yield from _fill_slice(tiers, fills[start : start + MAX_READ])
+    for start in range(0, len(fills), MAX_SENT):
+        yield from _fill_slice(tiers, fills[start : start + MAX_SENT])
 
 
 def _fill_slice(tiers: Tiers, fills: list[tuple[Want, Flight, Landing, Fill]]) -> Plan[None]:

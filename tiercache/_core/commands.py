@@ -32,6 +32,7 @@ from tiercache._core.scripts import (
 R_co = TypeVar("R_co", covariant=True)
 
 MAX_READ = 100  # keys a read
+MAX_SENT = 1_000  # keys a round trip: some reads, or as many fills or sets
 REPLAY_LIMIT = 1_000  # records one sync brings; a node further behind empties its L1 instead
 LOCK_MS = 10_000  # a load that takes longer may be led twice
 Mode = Literal["get", "lead", "renew"]
@@ -132,6 +133,7 @@ class Answers:
 
     head: int | None
     found: tuple[Answer, ...] = ()
+    newest: int | None = None  # of several reads: the head of the last
 
 
 class KeyAsk(NamedTuple):

@@ -12,11 +12,11 @@ from math import inf
 from typing import Any
 
 from tiercache._core.coherence import Stand
-from tiercache._core.commands import Answer, Answers, Fill, KeyAsk, Read, Unlock
+from tiercache._core.commands import MAX_READ, Answer, Answers, Fill, KeyAsk, Read, Unlock
 from tiercache._core.flights import Flight, Landing, Load, ahead_of, current_load, running_load
 from tiercache._core.l1 import Entry
 from tiercache._core.l2_hits import file_alias
-from tiercache._core.plan import Plan, Tell, ask
+from tiercache._core.plan import Ask, Plan, Tell, ask
 from tiercache._core.records import check_of
 from tiercache._core.sources import Found, is_writing
 from tiercache._core.syncs import sync
@@ -40,16 +40,19 @@ def ask_l2(tiers: Tiers, asks: tuple[KeyAsk, ...], *, blocking: bool) -> Plan[As
         if ahead_of(core, running_load()) == inf:
             break
         stand = core.stand(tiers.clock())
-        request = Read(stand.epoch, stand.seen, asks)
+        reads = tuple(
+            Read(stand.epoch, stand.seen, asks[at : at + MAX_READ]) for at in range(0, len(asks), MAX_READ)
+        )
         answers: Answers | None
         if must_sync or core.pending or stand.lease <= stand.at:
-            good, answers = yield from sync(tiers, blocking=blocking, read=request if stand.epoch else None)
+            together = reads[0] if stand.epoch and len(reads) == 1 else None
+            good, answers = yield from sync(tiers, blocking=blocking, read=together)
             if not good:
                 break
             must_sync = False
         else:
             try:
-                answers = yield from ask(request)
+                answers = of_all((yield Ask(reads)))
             except L2Unavailable:
                 break
             must_sync = answers.head is None
@@ -57,10 +60,18 @@ def ask_l2(tiers: Tiers, asks: tuple[KeyAsk, ...], *, blocking: bool) -> Plan[As
                 tiers.events["resyncs"] += 1
         if answers is None or answers.head is None:
             continue
-        if core.meet(stand, answers.head, (x.key for x in asks)):
+        if core.meet(stand, answers.newest or answers.head, (x.key for x in asks)):
             return stand, answers.head, answers.found
     lapsed(tiers)
     return None
+
+
+def of_all(replies: Sequence[Answers]) -> Answers:
+    """What several reads were answered one after the other, as of the first of them."""
+    heads = [answers.head for answers in replies if answers.head is not None]
+    if len(heads) < len(replies):
+        return Answers(None)
+    return Answers(min(heads), tuple(found for answers in replies for found in answers.found), max(heads))
 
 
 def _call(

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from tiercache._core.coherence import Stand
 from tiercache._core.collect import note
-from tiercache._core.commands import MAX_READ, Clear, Invalidate, Recorded, Set
+from tiercache._core.commands import MAX_SENT, Clear, Invalidate, Recorded, Set
 from tiercache._core.copies import kept
 from tiercache._core.l1 import Entry
 from tiercache._core.plan import Ask, Plan
@@ -122,14 +122,14 @@ def put(
 ) -> Plan[Written]:
     """Store each value as current: a record on its key, the value, and the hint, in one step.
 
-    A hundred items a round trip, each a step of its own, in their order. With *token*, refused (`stored`
+    A thousand items a round trip, each a step of its own, in their order. With *token*, refused (`stored`
     is False) when anything a value depends on changed since. Where Redis is away nothing is stored, and
     the old values count as invalidated, pending.
     """
     written = Written(None)
     packed = [(want, value, tiers.values.encode(value)) for want, value in items]
-    for start in range(0, len(packed), MAX_READ):
-        part = yield from _put_slice(tiers, packed[start : start + MAX_READ], token, blocking)
+    for start in range(0, len(packed), MAX_SENT):
+        part = yield from _put_slice(tiers, packed[start : start + MAX_SENT], token, blocking)
         written = Written(
             part.token or written.token, part.pending or written.pending, part.stored and written.stored
         )
