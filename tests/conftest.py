@@ -15,6 +15,15 @@ from tests.servers import RedisServer
 from tests.source import Source
 from tests.world import Tasks, Threads, World
 from tiercache import TierCache
+from tiercache._accelerator import compiled
+
+
+def pytest_report_header() -> str:
+    if compiled is not None:
+        return "hit path: both halves"
+    return (
+        "hit path: Python only; it was not compiled here for want of a C compiler, or TIERCACHE_PURE is set"
+    )
 
 
 @pytest.fixture(scope="session")

@@ -59,6 +59,7 @@ _COMPILED = """
     return {wait}_pure({call})
 """
 _GLOBALS: dict[str, Any] = {
+    "__name__": __name__,  # for a warning that is traced to here
     "_PLAIN": PLAIN_TYPES,
     "_MISSES": (KeyError, TypeError),
     "_UNFILED": UNFILED,

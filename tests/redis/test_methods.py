@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
+import inspect
+import pickle
+import typing
 from collections.abc import Iterator
 
 import pytest
@@ -40,6 +45,17 @@ class Shop:
 
 class Market(Shop):
     pass
+
+
+@cached
+def title(book: int, *, short: bool = False) -> str:
+    """What it is called."""
+    return f"book {book}"
+
+
+@cached
+async def author(book: int) -> str:
+    return f"author of {book}"
 
 
 @pytest.fixture(autouse=True)
@@ -95,3 +111,24 @@ async def test_the_verbs_of_an_async_method_are_awaited() -> None:
     await Shop.owner.invalidate(Shop("a"))
     await Shop("a").owner()
     assert len(runs) == 2
+
+
+def test_a_cached_function_is_a_python_function_and_its_pickle_is_its_name() -> None:
+    for function in (title, author, Shop.orders, Shop.owner):
+        assert inspect.isfunction(function)
+        assert pickle.loads(pickle.dumps(function)) is function
+    assert typing.get_type_hints(title) == {"book": int, "short": bool, "return": str}
+    assert str(inspect.signature(title)) == "(book: 'int', *, short: 'bool' = False) -> 'str'"
+    assert title.__doc__ == "What it is called."
+    assert pickle.loads(pickle.dumps(functools.partial(title, short=True)))(7) == "book 7"
+
+
+@pytest.mark.anyio
+async def test_a_cached_coroutine_function_may_be_a_task_be_gathered_and_waited_for() -> None:
+    for _ in range(2):
+        assert await asyncio.gather(author(1), author(2)) == ["author of 1", "author of 2"]
+        assert await asyncio.create_task(author(1)) == "author of 1"
+        assert await asyncio.wait_for(author(2), 5) == "author of 2"
+        coroutine = author(1)
+        assert inspect.iscoroutine(coroutine)
+        assert await coroutine == "author of 1"
