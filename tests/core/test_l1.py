@@ -128,6 +128,18 @@ def test_an_entry_that_was_hit_outlives_one_that_was_not() -> None:
     assert set(l1.entries) == set(names([0, 2, 4]))
 
 
+def test_what_is_hit_stays_however_soon_after_it_others_come() -> None:
+    """Instants are shared, and so rounded: never to one that is later than a hit after them."""
+    l1 = L1(10)
+    for n in range(3_000):
+        now = 1_000 + n / 1_000
+        l1.put(entry(f"k{n}"), now)
+        l1.entries["k0"].stamp = now + 1e-5
+
+    assert set(l1.entries) == {"k0", *names(range(2_991, 3_000))}
+    assert l1.evictions == 2_990
+
+
 def hit_in_reverse(count: int) -> L1:
     """A full tier of *count* entries, all hit since they were put, the last one put longest ago."""
     l1 = filled(names(range(count)), maxsize=count)

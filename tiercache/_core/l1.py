@@ -45,6 +45,7 @@ from tiercache._core.shelves import Shelves
 
 SLICE = 300  # entries one operation drops at most: a millisecond or so
 EVICTION = 4  # how many of those one eviction counts for, with the search for the oldest
+TICKS = 16  # a second, to which the instant of a put is rounded down
 MAX_SHARED = 1_024  # instants and kinds remembered to be shared
 # What an entry costs beside its payload, for `maxbytes`: slots, dict items, a tag, a short key.
 ENTRY_OVERHEAD = 350
@@ -153,7 +154,7 @@ class L1:
                 return
             self._sizes[entry.key] = size
             self.used_bytes += size
-        entry.stamp = self._shared_instant(-now, 64.0)
+        entry.stamp = self._shared_of(-floor(now * TICKS) / TICKS)
         entry.deadline = self._shared_instant(entry.deadline, entry.deadline - now)
         if entry.vouched != self._head:
             self._head = entry.vouched
