@@ -34,7 +34,7 @@ from bench.runs import Run
 from tiercache._core.l1 import L1, Entry
 
 ENTRIES = 100_000
-FEWER = 20_000  # --quick
+FEWER = 10_000  # --quick
 TAGS = ("users", "user:{user_id}")
 CONTENDERS: tuple[type[Contender], ...] = (*IN_MEMORY_SYNC, AsyncLru, CashewsMemory)
 BARE = "bare wrapper over a dict"
