@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -31,14 +31,14 @@ PICTURES = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.report", description=__doc__)
-    parser.add_argument("json", nargs="?", type=Path, help="what `python -m bench` saved")
+    parser.add_argument("json", nargs="*", type=Path, help="what `python -m bench` saved; of many, one page")
     parser.add_argument("--out", type=Path, default=PAGE, help="the page; bench/report.html")
     parser.add_argument("--png", type=Path, metavar="FOLDER", help="draw the chosen charts as PNG, too")
     arguments = parser.parse_args()
-    source = arguments.json or newest()
-    found = json.loads(source.read_text())
+    sources = arguments.json or [newest()]
+    found = together([json.loads(source.read_text()) for source in sources])
     arguments.out.write_text(page(found))
-    print(f"{arguments.out}: {arguments.out.stat().st_size // 1000} kB, from {source}")
+    print(f"{arguments.out}: {arguments.out.stat().st_size // 1000} kB, from {', '.join(map(str, sources))}")
     if arguments.png is not None:
         for path in pictures(found, arguments.png):
             print(path)
@@ -49,6 +49,13 @@ def newest() -> Path:
     if not files:
         raise SystemExit("nothing to draw: `python -m bench` measures first")
     return files[-1]
+
+
+def together(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Runs of some questions each as one; where several ask the same, and for the machine, the last counts."""
+    questions = {name: entry for run in runs for name, entry in run["questions"].items()}
+    quick = any(run["machine"].get("quick") for run in runs)
+    return {"machine": {**runs[-1]["machine"], "quick": quick}, "questions": questions}
 
 
 def page(found: Mapping[str, Any]) -> str:

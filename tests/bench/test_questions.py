@@ -84,3 +84,12 @@ def test_on_a_server_of_the_users_own_a_run_deletes_what_it_wrote_and_nothing_el
     redis_server.cli("SET", "mine", "1")
     fence.measure(Run(quick=True, tiny=True, redis=redis_server.url()))
     assert redis_server.cli("KEYS", "*") == [b"mine"]
+
+
+def test_runs_of_some_questions_each_are_drawn_as_one() -> None:
+    def run(quick: bool, **questions: str) -> dict[str, object]:
+        return {"machine": {"date": str(questions), "quick": quick}, "questions": questions}
+
+    found = report.together([run(True, hit="old", l2="kept"), run(False, hit="new")])
+    assert found["questions"] == {"hit": "new", "l2": "kept"}
+    assert found["machine"] == {"date": "{'hit': 'new'}", "quick": True}
