@@ -154,7 +154,11 @@ class Node:
                 return
             self.closed = True
         self.wind_up()
-        self.tiers.core.disown()
+        core = self.tiers.core
+        core.disown()
+        while core.l1.condemned:
+            with core.lock:  # of each slice: whoever reads now still has to be told no
+                core.l1.sweep()
 
     def wind_up(self) -> None:
         """Stop the listener, send what is pending for 2 s at most, and close what this thread may close.

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tiercache import TierCache
 from tiercache._core import groups
 from tiercache._core.coherence import Coherence
 from tiercache._core.commands import Recorded, Synced
@@ -212,3 +213,15 @@ def test_a_clear_lets_aliases_go_and_new_ones_stay() -> None:
         core.l1.sweep()
 
     assert table == {3: new}
+
+
+def test_closing_forgets_all_of_it() -> None:
+    cache = TierCache("memory://", private=True)
+    cache.sync.set("k", "v")
+    core = cache._node.tiers.core
+    for n in range(MANY):
+        core.insert(entry(n, vouched=core.seen), core.stand(0.0), 1.0)
+    assert len(core.l1.entries) > MANY
+    cache.sync.close()
+
+    assert len(core.l1.entries) == 0
