@@ -23,8 +23,23 @@ from bench.runs import Run, silent
 from tiercache import embedded
 
 QUESTIONS = (
-    *("hit", "copies", "hit_rate", "audit", "l2", "stampede", "delay", "barrier", "fence", "faults"),
-    *("memory", "stalls", "sqlalchemy_entities", "sqlalchemy_writes"),
+    *(
+        "hit",
+        "copies",
+        "hit_rate",
+        "audit",
+        "l2",
+        "stampede",
+        "delay",
+        "barrier",
+        "fence",
+        "faults",
+        "memory",
+        "stalls",
+        "sqlalchemy_entities",
+        "sqlalchemy_writes",
+        "tags",
+    ),
 )
 FOLDER = Path("build/bench")
 BESIDE = ("redis", "hiredis", "orjson", "anyio")  # what tiercache stands on

@@ -68,6 +68,12 @@ class Here:
         self._gate.wait(TIMEOUT)
         self._gate.clear()
 
+    def gate_is_open(self) -> bool:
+        """Whether it is; it is closed again by asking."""
+        opened = self._gate.is_set()
+        self._gate.clear()
+        return opened
+
     def open_gate(self) -> None:
         self._gate.set()
         self._gate_of_loop.set()

@@ -76,7 +76,7 @@ class Aiocache(Contender):
         found = await self.cache.multi_get([f":{key}" for key in names])
         return {key: value for key, value in zip(names, found, strict=True) if value is not None}
 
-    async def write_many(self, values: Mapping[str, Any]) -> None:
+    async def write_many(self, values: Mapping[str, Any], tags: Iterable[str] = ()) -> None:
         await self.cache.multi_set(
             [(f":{key}", value) for key, value in values.items()], ttl=int(self.place.ttl)
         )

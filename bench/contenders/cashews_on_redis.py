@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
-from bench.contenders.facade import Contender
+from bench.contenders.facade import Contender, Unable
 from bench.contenders.hand_redis import CONNECTIONS
 
 LOCK = 10  # seconds after which the lock of a load that died is free again
@@ -78,7 +78,9 @@ class Cashews(Contender):
         found = await self.cache.get_many(*(self.key(key) for key in names))
         return {key: value for key, value in zip(names, found, strict=True) if value is not None}
 
-    async def write_many(self, values: Mapping[str, Any]) -> None:
+    async def write_many(self, values: Mapping[str, Any], tags: Iterable[str] = ()) -> None:
+        if tags:
+            raise Unable("no tags where many keys are written at once")
         await self.cache.set_many(
             {self.key(key): value for key, value in values.items()}, expire=self.place.ttl
         )

@@ -68,7 +68,7 @@ class Coredis(Contender):
             key: orjson.loads(value) for key, value in zip(names, found, strict=True) if value is not None
         }
 
-    async def write_many(self, values: Mapping[str, Any]) -> None:
+    async def write_many(self, values: Mapping[str, Any], tags: Iterable[str] = ()) -> None:
         async with self.client.pipeline(transaction=False) as pipeline:
             for key, value in values.items():
                 pipeline.set(self.key(key), orjson.dumps(value), ex=int(self.place.ttl))

@@ -65,5 +65,5 @@ class Dogpile(Contender):
         found = self.region.get_multi(names)
         return {key: value for key, value in zip(names, found, strict=True) if value}
 
-    def write_many(self, values: Mapping[str, Any]) -> None:
+    def write_many(self, values: Mapping[str, Any], tags: Iterable[str] = ()) -> None:
         self.region.set_multi(dict(values))

@@ -81,7 +81,8 @@ class Contender:
         """What was found, by key."""
         raise Unable("no reading of many keys at once")
 
-    def write_many(self, values: Mapping[str, Any]) -> Any:
+    def write_many(self, values: Mapping[str, Any], tags: Iterable[str] = ()) -> Any:
+        """*tags* are those of every key."""
         raise Unable("no writing of many keys at once")
 
 

@@ -82,7 +82,7 @@ class Glide(Contender):
             key: orjson.loads(value) for key, value in zip(names, found, strict=True) if value is not None
         }
 
-    async def write_many(self, values: Mapping[str, Any]) -> None:
+    async def write_many(self, values: Mapping[str, Any], tags: Iterable[str] = ()) -> None:
         from glide import Batch
 
         batch = Batch(is_atomic=False)

@@ -55,8 +55,8 @@ class Tiercache(_Tiercache):
     def read_many(self, keys: Iterable[str]) -> dict[str, Any]:
         return self.cache.sync.get_many(keys)
 
-    def write_many(self, values: Mapping[str, Any]) -> None:
-        self.cache.sync.set_many(values)
+    def write_many(self, values: Mapping[str, Any], tags: Iterable[str] = ()) -> None:
+        self.cache.sync.set_many(values, tags=list(tags))
 
 
 class TiercacheAsync(_Tiercache):
@@ -81,5 +81,5 @@ class TiercacheAsync(_Tiercache):
     async def read_many(self, keys: Iterable[str]) -> dict[str, Any]:
         return await self.cache.get_many(keys)
 
-    async def write_many(self, values: Mapping[str, Any]) -> None:
-        await self.cache.set_many(values)
+    async def write_many(self, values: Mapping[str, Any], tags: Iterable[str] = ()) -> None:
+        await self.cache.set_many(values, tags=list(tags))
