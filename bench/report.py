@@ -52,7 +52,7 @@ def newest() -> Path:
 
 
 def together(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Runs of some questions each as one; where several ask the same, and for the machine, the last counts."""
+    """Runs of some questions each as one; of those that ask the same, and for the machine, the last."""
     questions = {name: entry for run in runs for name, entry in run["questions"].items()}
     quick = any(run["machine"].get("quick") for run in runs)
     return {"machine": {**runs[-1]["machine"], "quick": quick}, "questions": questions}
