@@ -12,6 +12,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from bench.__main__ import QUESTIONS
 from bench.charts import TIMES, drawn, is_a_rival, is_ours, multiple_of, png, result_of, svg, with_unit
 from bench.results import Result, shown
 
@@ -53,7 +54,8 @@ def newest() -> Path:
 
 def together(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Runs of some questions each as one; of those that ask the same, and for the machine, the last."""
-    questions = {name: entry for run in runs for name, entry in run["questions"].items()}
+    found = {name: entry for run in runs for name, entry in run["questions"].items()}
+    questions = {name: found[name] for name in QUESTIONS if name in found} | found
     quick = any(run["machine"].get("quick") for run in runs)
     return {"machine": {**runs[-1]["machine"], "quick": quick}, "questions": questions}
 
