@@ -28,7 +28,7 @@ from bench.stampede.tables import tables
 from tiercache.cli.stampede.scenarios import SCENARIOS, Setup
 from tiercache.cli.stampede.stage import OwnStage, Stage
 
-QUICK = ("cold", "tag")
+QUICK = ("cold",)
 WHOLE = ("cold", "tag", "restart")
 
 
