@@ -23,23 +23,8 @@ from bench.runs import Run, silent
 from tiercache import embedded
 
 QUESTIONS = (
-    *(
-        "hit",
-        "copies",
-        "hit_rate",
-        "audit",
-        "l2",
-        "stampede",
-        "delay",
-        "barrier",
-        "fence",
-        "faults",
-        "memory",
-        "stalls",
-        "sqlalchemy_entities",
-        "sqlalchemy_writes",
-        "tags",
-    ),
+    *("hit", "copies", "hit_rate", "audit", "l2", "stampede", "delay", "barrier", "fence", "faults"),
+    *("memory", "stalls", "tags", "sqlalchemy_entities", "sqlalchemy_writes"),
 )
 FOLDER = Path("build/bench")
 BESIDE = ("redis", "hiredis", "orjson", "anyio")  # what tiercache stands on

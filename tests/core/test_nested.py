@@ -225,9 +225,9 @@ def test_the_parts_of_a_batch_keep_to_its_token(a: Node, server: SimServer) -> N
 
 
 def test_a_batch_in_two_epochs_keeps_to_the_token_of_each(a: Node, b: Node, server: SimServer) -> None:
-    """1. The first hundred keys are answered.  2. FLUSHALL.  3. The rest is, in the next epoch, at a record
+    """1. The first thousand keys are answered.  2. FLUSHALL.  3. The rest is, in the next epoch, at a record
     that L1 has not been told of."""
-    loading = a.read_many(*(f"k{i}" for i in range(150)), tags=["t"]).answer()
+    loading = a.read_many(*(f"k{i}" for i in range(1_050)), tags=["t"]).answer()
     server.flush()
     syncing = a.sync().execute()
     assert loading.answer().at == ("Join",)

@@ -254,14 +254,14 @@ def test_a_set_that_finds_no_memory_is_kept_in_l1_and_leaves_no_older_value(
     assert b.get("k") is MISS
 
 
-def test_sets_go_a_hundred_a_round_trip(a: Node) -> None:
-    items = [(a.want(f"k{i}", call=None), i) for i in range(150)]
+def test_sets_go_a_thousand_a_round_trip(a: Node) -> None:
+    items = [(a.want(f"k{i}", call=None), i) for i in range(1_050)]
     putting = a.start(writes.put(a.tiers, items, blocking=False))
 
-    assert putting.at == ("Set",) * 100
+    assert putting.at == ("Set",) * 1_000
     assert putting.answer().at == ("Set",) * 50
     assert putting.answer().result.stored
-    assert a.get("k149") == 149
+    assert a.get("k1049") == 1049
 
 
 def test_a_value_without_expiry_leaves_redis_after_30_days(a: Node) -> None:
