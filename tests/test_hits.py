@@ -391,13 +391,15 @@ def test_a_hundred_thousand_hits_leave_nothing_behind(half: str) -> None:
     references = [sys.getrefcount(each) for each in watched]
     tracemalloc.start()
     hit_and_miss(1000)
-    before, _ = tracemalloc.get_traced_memory()
-    hit_and_miss(100_000)
-    after, _ = tracemalloc.get_traced_memory()
+    left = []
+    for _ in range(3):  # other threads of this process allocate as well, but not each time
+        before, _ = tracemalloc.get_traced_memory()
+        hit_and_miss(100_000)
+        left.append(tracemalloc.get_traced_memory()[0] - before)
     tracemalloc.stop()
 
     assert [sys.getrefcount(each) for each in watched] == references
-    assert after - before < 20_000, "bytes, of 100,000 hits"
+    assert min(left) < 20_000, "bytes, of 100,000 hits"
 
 
 def test_a_path_that_nobody_has_any_more_is_collected_with_all_it_looked_in(half: str) -> None:
