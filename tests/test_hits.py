@@ -376,7 +376,7 @@ def test_hits_in_threads_are_counted_each_and_never_give_anothers_value(path_of:
 
 def test_a_hundred_thousand_hits_leave_nothing_behind(half: str) -> None:
     path = Path(lambda a, b=0: None, blocking=True, pure=half == "pure")
-    argument, value = int("1000000000"), ["a", ["b"]]  # a literal would be one object for every run of this test
+    argument, value = int("1000000000"), ["a", ["b"]]  # a literal is the same in all runs
     entry = path.keep(value, argument, restore=list.copy)
     watched = (entry, value, argument, path.core, path.counts, path.table, PAST)
 

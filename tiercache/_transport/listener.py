@@ -22,8 +22,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from redis.connection import Connection
-
 from tiercache._core.barriers import Question, acknowledge, parse_question
 from tiercache._core.plan import Step, run
 from tiercache._core.records import parse_hint
@@ -35,6 +33,7 @@ from tiercache._transport.address import Address
 from tiercache._transport.blocking import FAILURES
 from tiercache._transport.breaker import PROBE_EVERY
 from tiercache._transport.flood import Flood
+from tiercache._transport.subscription import Subscription
 
 log = logging.getLogger("tiercache")
 
@@ -75,7 +74,7 @@ class Listener:
         self._asleep, self._slept = asleep, asleep()
         self._wake_channel = names.wake + tiers.core.node
         self._stopping = threading.Event()
-        self._connection: Connection | None = None
+        self._subscription: Subscription | None = None
         self._next_sync = self._next_connect = self._last_sync = self._active = 0.0
         self._next_look = 0.0
         self._last_served = -1
@@ -99,8 +98,8 @@ class Listener:
 
     def forget(self) -> None:
         """After a fork, in the child: the thread is not here, the socket is the parent's."""
-        if self._connection is not None:
-            self._connection.disconnect()
+        if self._subscription is not None:
+            self._subscription.close()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -130,26 +129,26 @@ class Listener:
             self._address.look(self._tiers.core.max_staleness / 6)
         if now >= self._next_sync:
             self._sync(now)
-        if self._connection is not None and not self._address.leads_to(self._connection):
+        if self._subscription is not None and not self._subscription.leads_there:
             raise ConnectionError("another server is the primary now")
-        if self._connection is None:
+        if self._subscription is None:
             if now < self._next_connect:
                 self._stopping.wait(min(TURN, self._next_connect - now))
                 return
             self._subscribe(now)
-        assert self._connection is not None
+        assert self._subscription is not None
         now = self._tiers.clock()
         if self._questions and now >= self._next_answer:
             self._answer(now)
         due = min(self._next_sync, self._next_answer) if self._questions else self._next_sync
         wait = max(0.0, min(TURN, due - now))
-        if self._connection.can_read(timeout=wait):
-            self._receive(self._connection.read_response())
+        message = self._subscription.hear(wait)
+        if message is not None:
+            self._receive(message)
 
     def _subscribe(self, now: float) -> None:
         self._next_connect = now + RECONNECT_EVERY
-        connection = self._connection = self._address.open()
-        connection.send_command("SUBSCRIBE", self._names.channel, self._wake_channel)
+        self._subscription = Subscription(self._address, self._names.channel, self._wake_channel)
         self._unanswered = 0
 
     def _receive(self, message: Any) -> None:
@@ -247,11 +246,11 @@ class Listener:
                 self._judge(now, gap)
             else:
                 self._next_sync = now + PROBE_EVERY
-        if self._connection is not None and self.subscribed:
+        if self._subscription is not None and self.subscribed:
             if self._unanswered >= 2:
                 raise ConnectionError("the subscription has fallen silent")
             self._unanswered += 1
-            self._connection.send_command("PING")
+            self._subscription.ping()
 
     def _lost(self, error: BaseException | None) -> None:
         if error is not None and str(error) != self._complaint:
@@ -261,6 +260,6 @@ class Listener:
             self._tiers.events["subscriptions_lost"] += 1
         self.subscribed = False
         self._tiers.bells.ring_all()
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.disconnect()
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            subscription.close()

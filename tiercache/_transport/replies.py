@@ -18,7 +18,7 @@ from tiercache._core.scripts import Names, Parts
 from tiercache._errors import L2Refused, L2Unavailable
 
 WireCommand = tuple[Any, ...]
-_MISSING = object()
+MISSING = object()
 
 
 def packed(wire: Sequence[WireCommand]) -> bytes:
@@ -29,7 +29,7 @@ def packed(wire: Sequence[WireCommand]) -> bytes:
 def new_reader() -> hiredis.Reader:
     """What makes replies of the bytes that came on one connection; an error among them is redis-py's own."""
     return hiredis.Reader(
-        protocolError=InvalidResponse, replyError=DefaultParser.parse_error, notEnoughData=_MISSING
+        protocolError=InvalidResponse, replyError=DefaultParser.parse_error, notEnoughData=MISSING
     )
 
 
@@ -37,7 +37,7 @@ def taken(reader: hiredis.Reader, replies: list[Any], count: int) -> bool:
     """Add what *reader* has to *replies*; whether there are *count* of them now."""
     while len(replies) < count:
         reply = reader.gets()
-        if reply is _MISSING:
+        if reply is MISSING:
             return False
         if isinstance(reply, BrokenConnection):  # such as: it still loads its data, or has too many clients
             raise reply

@@ -6,7 +6,6 @@ way of sending a command and reading the reply takes as long as the server and t
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections import deque
@@ -18,17 +17,17 @@ from redis.exceptions import ConnectionError as BrokenConnection
 from redis.exceptions import TimeoutError as RedisTimeout
 
 from tiercache._transport.address import Address
+from tiercache._transport.patience import RAN_OUT, SENT_AT_ONCE_BYTES, PatientSocket
 from tiercache._transport.replies import new_reader, no_connection, taken
 
 RECEIVE_BYTES = 262_144  # at once; four times 65,536 takes a tenth off a reply of 1 MB
-SENT_AT_ONCE_BYTES = 16_384  # what any socket takes without waiting for its reader
 
 
 class Wire:
     """A place for one connection, which may be open; for one thread at a time."""
 
     # Of the open connection.
-    _socket: socket.socket
+    _socket: PatientSocket
     _timeout: float
     _reader: hiredis.Reader
     _buffer: bytearray
@@ -48,8 +47,8 @@ class Wire:
         self.close()
         self._connection = connection = address.open()
         assert connection._sock is not None
-        self._socket = connection._sock
         self._timeout = address.timeout
+        self._socket = PatientSocket(connection._sock, self._timeout)
         self._reader, self._buffer = new_reader(), bytearray(RECEIVE_BYTES)
 
     def close(self) -> None:
@@ -77,8 +76,8 @@ class Wire:
                     break
                 shortened = self._shorten(give_up)
             if shortened:
-                self._socket.settimeout(self._timeout)
-        except TimeoutError as error:
+                self._socket.wait(self._timeout)
+        except RAN_OUT as error:
             raise RedisTimeout(f"Timeout: no answer within {self._timeout} s") from error
         if reader.has_data():
             self.close()  # one reply too many: each further request would get that of the one before it
@@ -89,7 +88,7 @@ class Wire:
         left = give_up - time.monotonic()
         if left <= 0:
             raise TimeoutError
-        self._socket.settimeout(left)
+        self._socket.wait(left)
         return True
 
 
