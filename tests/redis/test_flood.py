@@ -77,9 +77,8 @@ class Attacker:
         while not self._over.wait(self.pause):
             count = 1 if self.pause else 20
             messages = [self._forge(self.sent + i) for i in range(count)]
-            self._socket.sendall(
-                b"".join(hiredis.pack_command(("PUBLISH", self._channel, each)) for each in messages)
-            )
+            for message in messages:  # not as one: this process' memory is what the node's is told by
+                self._socket.sendall(hiredis.pack_command(("PUBLISH", self._channel, message)))
             for _ in messages:
                 replies.readline()
             self.sent += count

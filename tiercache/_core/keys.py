@@ -76,6 +76,7 @@ class CallKeys:
             raise ValueError(
                 f"ignore: {ignored!r} is no parameter of {name}(); {nearest(ignored, self._parameters)}"
             )
+        self._counted = tuple(name for name in self._parameters if name not in self.ignored)
         if self.ignored and key is not None:
             raise ValueError("give ignore= or key=: what key= does not name is left out already")
         if key is not None and not callable(key) and not isinstance(key, str):
@@ -103,12 +104,12 @@ class CallKeys:
         elif self._template is not None:
             text = self._template.fill(arguments, lambda field, value: "{" + self._field(field, value) + "}")
         else:
-            counted = [self._argument(name, arguments[name]) for name in self._parameters]
-            text = ", ".join([each for each in counted if each])
+            counted = [self._argument(name, arguments[name]) for name in self._counted]
+            text = ", ".join([each for each in counted if each]) if len(counted) != 1 else counted[0]
         return _shortened(f"{self.prefix}({text})", MAX_KEY)
 
     def _argument(self, name: str, value: object) -> str:
-        if name in self.ignored or is_uncounted(value):
+        if is_uncounted(value):
             return ""
         leaf = text_of_leaf(value)
         if leaf is not None:

@@ -20,6 +20,7 @@ from typing import Any
 
 MAX_TAG_BYTES = 512
 MAX_TAGS = 128
+_SURE_LENGTH, _SURE_INT = 128, 10**18  # of a value whose tag needs no check
 
 ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+>")
 _FIELD = re.compile(r"([^\W\d]\w*)((?:\.[^\W\d]\w*|\[[^\[\]]+\])*)")
@@ -81,6 +82,7 @@ class TagTemplates:
         self._choose: Chooser | None = None
         self._templates: tuple[Template, ...] = ()
         self._constant: tuple[str, ...] | None = None
+        self._plain: list[tuple[str, str, str]] = []
         if callable(tags):
             self._choose = Chooser(tags, parameters, "tags")
             declared = ["\0" + _name(tags)]  # no template holds a NUL, so none has this print
@@ -89,6 +91,9 @@ class TagTemplates:
             self._templates = tuple(Template(text, parameters, "tags") for text in texts)
             if not any(template.fields for template in self._templates):
                 self._constant = self._rendered({})
+            plain = [template.plain for template in self._templates]
+            if all(each is not None and _is_sure(*each) for each in plain):
+                self._plain = [each for each in plain if each is not None]
         digest = blake2b("\0".join(declared).encode(), digest_size=4).digest()
         self.print = int.from_bytes(digest) or 1 if declared else 0
 
@@ -102,7 +107,20 @@ class TagTemplates:
             return self._constant
         if self._choose is not None:
             return check_entry_tags(self._choose(arguments))
-        return self._rendered(arguments)
+        return (self._plain and self._surely(arguments)) or self._rendered(arguments)
+
+    def _surely(self, arguments: Mapping[str, object]) -> tuple[str, ...] | None:
+        """The tags where they need no check, as with the usual templates and arguments; else None."""
+        tags = []
+        for before, parameter, after in self._plain:
+            value = arguments[parameter]
+            if type(value) is str:
+                if not (len(value) <= _SURE_LENGTH and value.isascii() and value.isprintable()):
+                    return None
+            elif type(value) is not int or not -_SURE_INT < value < _SURE_INT:
+                return None
+            tags.append(f"{before}{value}{after}")
+        return tuple(dict.fromkeys(tags)) if len(tags) > 1 else (tags[0],)
 
     def _rendered(self, arguments: Mapping[str, object]) -> tuple[str, ...]:
         return check_entry_tags([template.tag(arguments) for template in self._templates])
@@ -128,16 +146,16 @@ class Template:
             raise ValueError(
                 f"{self._said}: {error}; write {{parameter}} for a field, {{{{ and }}}} for braces"
             ) from None
-        self._plain: tuple[str, str, str] | None = None  # of the usual template, "user:{user_id}"
+        self.plain: tuple[str, str, str] | None = None  # of the usual template, "user:{user_id}"
         if len(self.fields) == 1 and self.fields[0].is_bare:
             at = self._pieces.index(self.fields[0])
             before, after = (list(map(str, part)) for part in (self._pieces[:at], self._pieces[at + 1 :]))
-            self._plain = "".join(before), self.fields[0].name, "".join(after)
+            self.plain = "".join(before), self.fields[0].name, "".join(after)
 
     def tag(self, arguments: Mapping[str, object]) -> str:
         """The text as a tag; ValueError where a field cannot be a part of one."""
-        if self._plain is not None:
-            before, parameter, after = self._plain
+        if self.plain is not None:
+            before, parameter, after = self.plain
             value = arguments[parameter]
             if type(value) is int or type(value) is str:
                 return f"{before}{value}{after}"
@@ -258,6 +276,12 @@ def module_name(module: str) -> str:
     if spec := getattr(script, "__spec__", None):
         return str(spec.name)
     return PurePath(getattr(script, "__file__", None) or "__main__").stem
+
+
+def _is_sure(before: str, _: str, after: str) -> bool:
+    """Whether any short printable text between the two makes a tag, and none that has a wider one."""
+    fits = len(before + after) <= MAX_TAG_BYTES - _SURE_LENGTH and (before + after).isascii()
+    return fits and (before + after).isprintable() and not ("row:".startswith(before) or before[:4] == "row:")
 
 
 def _each(tags: object) -> Iterator[object]:
