@@ -114,7 +114,7 @@ def after_faults(
     seen = {"slow load": slow_load(run, trios, cap), "killed subscription": killed(run, client, trios, cap)}
     if run.redis is None:
         seen["frozen server"] = frozen(run, client, trios, cap)
-    rounds = run.rounds(100, 30)
+    rounds = run.rounds(100, 15)
     apart = [in_one_instant(run, trio, rounds) for trio in trios]
     time.sleep(SETTLED)
     rows = [

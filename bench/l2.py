@@ -107,7 +107,7 @@ async def compare(
 ) -> Result:
     """The contenders in turn, against the first; a round of one makes so many *calls* on so many *keys*."""
     reads: dict[str, Read] = {}
-    rounds = run.rounds(10, 2) if size else run.rounds(20, 3)
+    rounds = run.rounds(10, 1) if size else run.rounds(20, 2)
     async with opened(run, url, contenders, maxsize=0) as (able, unable):
         for contender in able:
             try:

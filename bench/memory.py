@@ -36,7 +36,7 @@ from tiercache._core.l1 import L1, Entry
 PATIENCE = 40  # seconds
 
 ENTRIES = 100_000
-FEWER = 10_000  # --quick
+FEWER = 5_000  # --quick
 TAGS = ("users", "user:{user_id}")
 CONTENDERS: tuple[type[Contender], ...] = (*IN_MEMORY_SYNC, AsyncLru, CashewsMemory)
 BARE = "bare wrapper over a dict"

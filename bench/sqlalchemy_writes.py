@@ -46,7 +46,7 @@ class User(Base):
 
 
 def measure(run: Run) -> list[Result]:
-    rounds = run.rounds(20, 3)
+    rounds = run.rounds(20, 2)
     with run.server() as url, databases() as urls:
         cache = TierCache(url, namespace=run.prefix)
         with cache.sync:
