@@ -115,7 +115,7 @@ def fenced(cache: TierCache) -> None:
         pass
 
 
-# Docs: explanation/coherence.md. A look by plain commands that finds nothing costs a third, once in a row.
+# Docs: explanation/coherence.md. After hits in L2, a look that finds nothing costs a third.
 COSTS: dict[str, tuple[Callable[[TierCache], object], int]] = {
     "a hit in L1": (lambda cache: cache.sync.get("kept"), 0),
     "a miss": (lambda cache: cache.sync.get_or_load("missed", lambda: 1), 3),

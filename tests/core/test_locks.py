@@ -123,7 +123,7 @@ def test_who_waits_for_other_processes_gives_up_after_load_timeout(a: Node, b: N
 
 def test_of_those_who_miss_a_key_at_once_one_looks_for_it_and_the_others_share_a_flight(a: Node) -> None:
     a.finish(a.read("other"), loaded="x")
-    a.counts.looks = True  # as after a hit that plain commands found
+    a.counts.prospect = 1  # as after a hit that plain commands found
     looking, leading, joining = (a.read("k") for _ in range(3))
 
     assert (looking.at, leading.at, joining.at) == (("Look",), ("Read",), ("Join",))

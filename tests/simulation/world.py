@@ -166,7 +166,7 @@ class World(Faults):
         """As a function asks that has answered other calls before, and whose source may name tags."""
         want = self._want(op.process, key, **options)
         if self.setting.looks is not None:
-            want.counts.looks = op.dice.random() < self.setting.looks
+            want.counts.prospect = int(op.dice.random() < self.setting.looks)
         return replace(want, tags=("x",)) if key == "b" and self.setting.names_tags else want
 
     def _read(self, op: Operation, want: Want, *, by_hand: bool = False) -> None:

@@ -18,7 +18,7 @@ from tiercache._core.looks import Look, Looked
 from tiercache._core.plan import Ask, Plan
 from tiercache._core.records import StoredEntry, parse_entry
 from tiercache._core.sources import knows_of_writes, uncommitted
-from tiercache._core.tiers import Tiers, Want
+from tiercache._core.tiers import FOUND, IN_VAIN, NOT_FOUND, REFUSED, Tiers, Want
 from tiercache._core.values import Unreadable
 from tiercache._core.writes import deps_named, made_entry
 from tiercache._errors import L2Refused, L2Unavailable
@@ -67,7 +67,7 @@ def look_in_l2(tiers: Tiers, want: Want, tags: tuple[str, ...] | None = None) ->
         replies = yield Ask((asked,))
     except L2Refused:
         tiers.events["look_refused"] += 1
-        want.counts.looks = False
+        want.counts.prospect = REFUSED
         return None
     except L2Unavailable:
         return None
@@ -78,7 +78,10 @@ def look_in_l2(tiers: Tiers, want: Want, tags: tuple[str, ...] | None = None) ->
     good = looked.good(want.key)
     if good is not None and looked.head is not None and core.meet(stand, looked.head, (want.key,)):
         taken = take_stored(tiers, want, *good, stand, looked.head)
-    want.counts.looks = taken is not None and (tags is None or set(tags) <= set(want.tags))
+    if taken is None:
+        want.counts.learn(IN_VAIN)
+    elif tags is None or set(tags) <= set(want.tags):
+        want.counts.learn(FOUND)
     return taken
 
 
@@ -88,7 +91,8 @@ def take(tiers: Tiers, want: Want, answer: Hit | Large, stand: Stand, head: int)
         return (yield from look_in_l2(tiers, want, answer.tags))
     taken = take_hit(tiers, want, answer, stand, head)
     # Whether a look would have found as much.
-    want.counts.looks = taken is not None and set(taken.stored.tags) <= set(want.tags)
+    could_be_seen = taken is not None and set(taken.stored.tags) <= set(want.tags)
+    want.counts.learn(FOUND if could_be_seen else NOT_FOUND)
     return taken
 
 

@@ -30,7 +30,7 @@ from tiercache._core.loads import ask_l2, load_and_fill, load_away, load_for_l1,
 from tiercache._core.plan import TIMED_OUT, Join, Plan, ask
 from tiercache._core.records import key_dep
 from tiercache._core.sources import knows_of_writes, uncommitted
-from tiercache._core.tiers import Tiers, Want
+from tiercache._core.tiers import NOT_FOUND, Tiers, Want
 from tiercache._core.writes import deps_named, ttl_ms
 from tiercache._errors import L2Unavailable, LoadTimeout
 
@@ -65,9 +65,7 @@ def read(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Any]:
             if want.audit is not None:
                 want.audit(want, entry, "L1")
             return entry.take()
-    if want.call is None:
-        return (yield from peek(tiers, want, blocking=blocking))
-    if want.counts.looks and want.l2 and not want.renew:
+    if want.counts.prospect > 0 and want.l2 and not want.renew:
         taken = yield from look_in_l2(tiers, want)
         if taken is not None:
             want.counts.l2_hits += 1
@@ -76,6 +74,8 @@ def read(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Any]:
                 if want.audit is not None:
                     want.audit(want, entry, "L2")
             return taken.value
+    if want.call is None:
+        return (yield from peek(tiers, want, blocking=blocking))
     return (yield from _fly(tiers, want, blocking=blocking))
 
 
@@ -185,6 +185,8 @@ def peek(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Any]:
             if want.l1:
                 keep(tiers, want, taken)
             return taken.value
+        if answer == "miss":
+            want.counts.learn(NOT_FOUND)
     want.counts.misses += 1
     return MISS
 
@@ -268,6 +270,8 @@ def _fetch(
             stand, head, (answer,) = asked
             mode = "renew" if want.renew else "lead"
             if answer == "lead":
+                if not want.renew:
+                    want.counts.learn(NOT_FOUND)
                 return (yield from load_and_fill(tiers, want, flight, owner, stand, head, blocking=blocking))
             if isinstance(answer, Hit | Large):
                 taken = yield from take(tiers, want, answer, stand, head)

@@ -30,17 +30,26 @@ class ValueCodec(Protocol):
     def is_shareable(self, value: Any) -> bool: ...
 
 
+# What the last answers of L2 say of a look at the next read. One that finds nothing costs a round trip, and
+# one that finds the entry saves a quarter: it pays where four of five reads are hits.
+FOUND, NOT_FOUND, IN_VAIN = 1, -3, -2
+MOST = 8  # that all of them count for
+REFUSED = -1_000  # by an ACL, say, that is seldom changed
+
+
 class Counts(Tally):
     """How the reads of one function, or of one view, were answered. Plain integers, each exact."""
 
     NAMES = ("joins", "l1_hits", "l2_hits", "loads", "misses")
-    __slots__ = ("joins", "l2_hits", "loads", "looks", "misses")
+    __slots__ = ("joins", "l2_hits", "loads", "misses", "prospect")
 
     def __init__(self) -> None:
         self.l1_hits = self.l2_hits = self.loads = self.joins = self.misses = 0
-        self.looks = (
-            False  # a look would have answered the last read of L2, and so is tried first at the next
-        )
+        self.prospect = 0  # of a look; above 0 it comes before the script
+
+    def learn(self, sign: int) -> None:
+        """Let *sign*, of an answer of L2, count for the prospect."""
+        self.prospect = max(min(self.prospect, -MOST), min(MOST, self.prospect + sign))
 
     def add(self, other: Counts) -> None:
         for name in self.NAMES:
