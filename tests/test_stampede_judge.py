@@ -39,7 +39,7 @@ def seen(
 ) -> Observed:
     """One round of two processes, of which the first saw *calls* and *loads*."""
     order = order or Order("tasks", 1, ("k",), instant=START, load=LOAD, deadline=START + 10)
-    place = Place("redis://", "ns", ttl=ttl, load_timeout=30.0, max_staleness=1.0)
+    place = Place("redis://", "ns", ttl=ttl, load_timeout=30.0, max_staleness=1.0, early_refresh=0.0)
     shares = {0: Share(calls=list(calls), loads=list(loads)), 1: elsewhere or Share()}
     return Observed(scenario, order, place, shares)
 

@@ -275,6 +275,7 @@ class TierCache:
         l1: bool = True,
         l2: bool = True,
         share: bool = False,
+        early_refresh: float = 0.0,
         session: str | None = None,
     ) -> Decorator: ...
     def cached(self, function: Any = None, /, **options: Any) -> Any:  # type: ignore[misc]  # typed above

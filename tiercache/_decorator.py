@@ -19,7 +19,7 @@ from tiercache._core.l1 import Entry, kind_of
 from tiercache._core.plan import Call, Plan
 from tiercache._core.sources import is_writing
 from tiercache._core.tags import TagTemplates
-from tiercache._core.tiers import Counts, Want
+from tiercache._core.tiers import Counts, Early, Want
 from tiercache._core.writes import Written
 from tiercache._errors import SettingError, TierCacheError
 from tiercache._hits import UNFILED, HitPath, Spelling
@@ -57,6 +57,7 @@ class Function:
         l1: bool,
         l2: bool,
         share: bool,
+        early_refresh: float,
     ) -> None:
         for name, flag in (("l1", l1), ("l2", l2), ("share", share)):
             if not isinstance(flag, bool):
@@ -72,6 +73,7 @@ class Function:
         self.ttl = ttl if isinstance(ttl, Unset) else lifetime(ttl, "ttl")
         self.l1_ttl = l1_ttl if isinstance(l1_ttl, Unset) else lifetime(l1_ttl, "l1_ttl")
         self.l1, self.l2, self.share = l1, l2, share
+        self.beta = _checked_beta(early_refresh, l2=l2)
         # What a callable makes of a call may change from one call to the next, with a context variable say.
         self.by_arguments = l1 and not callable(key)
         self.spelling = Spelling(function, self.keys.ignored)
@@ -125,11 +127,15 @@ class Function:
             share=self.share,
             audit=None if auditor is None else auditor.observer_of_call(self, arguments, now),
             renew=renew,
+            early=self._early(cache._node) if self.beta else None,
             caller=self,
             table=None if at is UNFILED else self.table,
             arguments=at,
         )
         return reads.read(cache._node.tiers, want, blocking=self.blocking)
+
+    def _early(self, node: Node) -> Early:
+        return Early(self.beta, functools.partial(node.refreshes.begin, blocking=self.blocking))
 
     def behind_a_load(self, node: Node, args: Args, kwargs: Kwargs) -> Entry | None:
         """The entry the hit path would have found, were it not closed; None within a load or transaction."""
@@ -175,6 +181,16 @@ class Function:
     def info(self) -> CacheInfo:
         self.bind()
         return CacheInfo.of(self.counts)
+
+
+def _checked_beta(early_refresh: object, *, l2: bool) -> float:
+    if isinstance(early_refresh, bool) or not isinstance(early_refresh, int | float):
+        raise SettingError(f"early_refresh is a number, 1.0 for the usual, not {early_refresh!r}")
+    if not 0 <= early_refresh < inf:
+        raise SettingError(f"early_refresh must be 0 or more, and finite, not {early_refresh!r}")
+    if early_refresh and not l2:
+        raise SettingError("early_refresh needs L2, where one process sees that another was sooner")
+    return float(early_refresh)
 
 
 def decorated(
@@ -249,6 +265,7 @@ def cached(
     l1: bool = True,
     l2: bool = True,
     share: bool = False,
+    early_refresh: float = 0.0,
     session: str | None = None,
     cache: TierCache | None = None,
 ) -> Decorator: ...
@@ -265,6 +282,8 @@ def cached(function: Any = None, /, *, cache: TierCache | None = None, **options
     version  entries of another version are other entries: change it with the meaning of the value
     l1, l2   False leaves a tier out; without L2 each process loads for itself
     share    every caller gets the one object in L1, which nobody may change; else mutable values are copies
+    early_refresh
+             how much sooner than its end, in loads, a value is loaded anew beside its readers; 1.0 is usual
     session  where SQLAlchemy's session is among the arguments: "db", "self.session"; entities join it
     cache    where to; None: the default cache, made at the first call
 
@@ -294,5 +313,6 @@ OPTIONS: dict[str, Any] = {
     "l1": True,
     "l2": True,
     "share": False,
+    "early_refresh": 0.0,
     "session": None,
 }

@@ -33,6 +33,7 @@ from tiercache._core.syncs import send_pending, sync
 from tiercache._core.tiers import Counts, Tiers
 from tiercache._core.values import Values
 from tiercache._errors import L2Unavailable, TierCacheError
+from tiercache._refreshes import Refreshes
 from tiercache._settings import Settings
 from tiercache._transport.breaker import Breaker
 
@@ -93,6 +94,7 @@ class Node:
         self._prober: Blocking | None = None
         self._open()
         self.auditor = Auditor.of(settings, self.tiers, self._perform)
+        self.refreshes = Refreshes(self)
         _nodes.add(self)
 
     def _open(self) -> None:
@@ -130,8 +132,7 @@ class Node:
 
     def counted(self) -> Counts:
         """New counts that are part of this node's."""
-        counts = Counts()
-        self.counts.append(counts)
+        self.counts.append(counts := Counts())
         return counts
 
     def retire(self, counts: Counts) -> None:
@@ -184,6 +185,7 @@ class Node:
 
     async def close_loop(self) -> None:
         """Close the connections of the running loop, which no other thread may."""
+        await self.refreshes.end()
         awaiting = self._loops.pop(self._running_loop(), None)
         if awaiting is not None:
             await awaiting.close()
@@ -205,7 +207,7 @@ class Node:
                 stacklevel=4,
             )
         if self._memory is not None and not self.tiers.core.epoch:
-            # L1 is all there is: what a write puts there must not go for want of an epoch.
+            # L1 is all there is: a write must not go for want of an epoch.
             run(sync(self.tiers, blocking=True), self._memory.perform)
         if self._listener is None and self._memory is None and self.settings.listen:
             with self._lock:
@@ -274,6 +276,7 @@ class Node:
         core.told.clear()
         core.forget_loads()
         self.tiers.forget()
+        self.refreshes = Refreshes(self)
         self.values.renew_lock()
         if self.auditor is not None:
             self.auditor.forget()

@@ -91,6 +91,8 @@ def unable(kind: type[Contender], scenario: Scenario) -> str:
         return "no tags"
     if scenario.name == "refresh" and kind.write is Contender.write:
         return "no writing by key"
+    if scenario.early_refresh:
+        return "what it has of an early refresh, if any, is not played here"
     if scenario.forgets and not kind.uses_redis:
         return "keeps nothing in Redis"
     return ""

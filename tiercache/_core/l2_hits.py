@@ -8,6 +8,7 @@ from __future__ import annotations
 from math import inf
 from typing import Any, NamedTuple
 
+from tiercache._core import early
 from tiercache._core.coherence import Stand
 from tiercache._core.commands import Hit
 from tiercache._core.compression import inflate
@@ -122,6 +123,8 @@ def take_stored(
         deps = deps_named(stored.tags, (want.key,))
         if core.withheld(deps) or core.bypassed(deps) or uncommitted(deps):
             return None
+    if want.early is not None and left is not None:
+        early.begin_if_due(tiers, want, want.early, stored, left)
     return Taken(value, payload, stored, left, stand, head)
 
 
@@ -129,6 +132,8 @@ def keep(tiers: Tiers, want: Want, taken: Taken) -> Entry:
     """The entry of what was *taken*, in L1 unless something overtook it."""
     value, payload, stored, left, stand, head = taken
     entry = made_entry(tiers, want, value, payload, stand.at, left, head, stored)
+    if want.early is not None and left is not None:
+        entry.deadline = min(entry.deadline, stand.at + early.kept_for(tiers, want, want.early, stored, left))
     if want.l1 and tiers.core.insert(entry, stand, stand.at):
         file_alias(tiers, want, entry)
     return entry

@@ -11,6 +11,7 @@ from dataclasses import replace
 from math import inf
 from typing import Any
 
+from tiercache._core import early
 from tiercache._core.coherence import Stand
 from tiercache._core.commands import MAX_READ, Answer, Answers, Fill, KeyAsk, Read, Unlock
 from tiercache._core.flights import Flight, Landing, Load, ahead_of, current_load, running_load
@@ -86,8 +87,10 @@ def _call(
     load = Load(tiers.core, stand.epoch, token, flight, running_load())
     load.found.is_committed = not is_writing()  # it may take its value from objects, and ask no source
     tiers.core.begin_load(stand.epoch, token)
+    begun = tiers.clock()
     try:
         value = yield replace(want.call, load=load)
+        want.counts.took = tiers.clock() - begun
         payload = packed(tiers, want, value, load)
     finally:
         load.is_over = True
@@ -146,6 +149,25 @@ def load_and_fill(
     return take_fill(tiers, want, landing, filled.status, filled.head, sent), value
 
 
+def load_anew(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[None]:
+    """Load and store what is still good, unless somebody loads it by now, here or elsewhere."""
+    owner = tiers.owner()
+    flight = Flight(
+        want.key, tiers.clock()
+    )  # on no board: who reads now has the old value, and waits for none
+    asked = yield from ask_l2(tiers, (KeyAsk(want.key, "renew", owner),), blocking=blocking)
+    if asked is None or asked[2] != ("lead",):
+        return
+    stand, head, _ = asked
+    try:
+        yield from load_and_fill(tiers, want, flight, owner, stand, head, blocking=blocking)
+    except GeneratorExit:  # the plan itself is thrown away, with the loop it ran in
+        raise
+    except BaseException:
+        yield from unlock(want, owner)
+        raise
+
+
 def unfilled(tiers: Tiers, error: L2Unavailable, entries: int = 1) -> None:
     """Count *entries* that L2 did not take; a server that was there and refused is told of in `health`."""
     tiers.events["unfilled"] += entries
@@ -175,6 +197,8 @@ def take_fill(tiers: Tiers, want: Want, landing: Landing, status: str, head: int
     if status not in ("ok", "full") or not tiers.core.meet(landing.stand, head):
         return landing
     landing.entry.vouched = head
+    if want.early is not None:
+        landing.entry.deadline -= early.lead_time(tiers, want, want.early, sent)
     if want.l1 and tiers.core.insert(landing.entry, landing.stand, sent):
         file_alias(tiers, want, landing.entry)
     return replace(landing, head=head)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from tiercache._accelerator import Tally
 from tiercache._core.coherence import Coherence
@@ -41,11 +41,12 @@ class Counts(Tally):
     """How the reads of one function, or of one view, were answered. Plain integers, each exact."""
 
     NAMES = ("joins", "l1_hits", "l2_hits", "loads", "misses")
-    __slots__ = ("joins", "l2_hits", "loads", "misses", "prospect")
+    __slots__ = ("joins", "l2_hits", "loads", "misses", "prospect", "took")
 
     def __init__(self) -> None:
         self.l1_hits = self.l2_hits = self.loads = self.joins = self.misses = 0
         self.prospect = 0  # of a look; above 0 it comes before the script
+        self.took = 0.0  # seconds of the last load
 
     def learn(self, sign: int) -> None:
         """Let *sign*, of an answer of L2, count for the prospect."""
@@ -116,6 +117,7 @@ class Tiers:
     syncs: Board = field(init=False)
     bells: Bells = field(default_factory=Bells)
     looking: set[str] = field(default_factory=set)  # keys that somebody looks for in L2, outside of a flight
+    refreshed: dict[str, int] = field(default_factory=dict)  # ends of the entries loaded anew before those
     events: Counter[str] = field(default_factory=Counter)
     refusal: str | None = None  # why the last sync that was answered brought no lease
     unstored: str | None = None  # why the last value did not get into L2, though Redis answered
@@ -138,11 +140,19 @@ class Tiers:
         self.syncs.forget()
         self.bells = Bells()
         self.looking = set()
+        self.refreshed = {}
         self.refused_until = 0.0
 
     def owner(self) -> str:
         """A name for one load of this node: a lock knows the node by it, a late fill is told apart."""
         return f"{self.core.node}:{next(self._owners)}"
+
+
+class Early(NamedTuple):
+    """That an entry is loaded anew before its end, while it is still served."""
+
+    beta: float  # how much sooner than its load takes: 1 for the usual, more for sooner
+    start: Callable[[Want], bool]  # begins that beside the caller; False where too many are under way
 
 
 class Filed(Protocol):
@@ -170,6 +180,7 @@ class Want:
     share: bool = False  # hand out the one object to everybody
     audit: Callable[[Want, Entry, str], None] | None = None  # told what a hit gave, and of which tier
     renew: bool = False  # load, whatever is stored
+    early: Early | None = None
     table: dict[Any, Entry] | None = (
         None  # of `caller` at the call, if it may file it; it may have got another since
     )

@@ -52,6 +52,7 @@ class Conductor:
             scenario.ttl(self._setup),
             scenario.load_timeout(self._setup),
             scenario.max_staleness,
+            scenario.early_refresh,
         )
         try:
             self._open(place, world)
@@ -71,7 +72,12 @@ class Conductor:
     def _round(self, scenario: Scenario, place: Place, world: World, number: int) -> Observed:
         count = self._setup.keys if scenario.many_keys else 1
         keys = tuple(f"{number}:{i}" for i in range(count))
-        warm = self._heat(keys, world) if scenario.is_hot else []
+        # Who has seen how long a load takes knows when it is time for the next.
+        warm = (
+            self._heat(keys, world, self._setup.load * bool(scenario.early_refresh))
+            if scenario.is_hot
+            else []
+        )
         if scenario.forgets:
             self._stage.forget_all(place)
         filled = max((load.ended or 0.0 for load in warm), default=0.0)
@@ -84,13 +90,13 @@ class Conductor:
         self._mend(observed, place, world)
         return observed
 
-    def _heat(self, keys: tuple[str, ...], world: World) -> list[Load]:
-        """Let the first process load *keys*, and then the others read them."""
+    def _heat(self, keys: tuple[str, ...], world: World, load: float) -> list[Load]:
+        """Let the first process load *keys*, in *load* seconds, and then the others read them."""
         loads: list[Load] = []
         others = list(range(1, len(self._callers)))
         for among in ([0], others):
             now = time.monotonic()
-            order = Order(world, min(READERS, len(keys)), keys, now, load=0.0, deadline=now + GRACE)
+            order = Order(world, min(READERS, len(keys)), keys, now, load=load, deadline=now + GRACE)
             for share in self._callers.ask(order, among).values():
                 loads += share.loads
                 for call in share.calls:

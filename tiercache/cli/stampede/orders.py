@@ -26,6 +26,7 @@ class Place:
     ttl: float
     load_timeout: float
     max_staleness: float
+    early_refresh: float
 
 
 @dataclass(frozen=True, slots=True)

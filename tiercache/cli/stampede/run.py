@@ -83,8 +83,7 @@ def remarks(stage: Stage, options: Options) -> str:
     lines = []
     if "refresh" in names:
         lines.append(
-            "tiercache has no early refresh (XFetch): in `refresh`, one process calls the loader and then\n"
-            "`set` with a token, as a job of one's own would."
+            "In `refresh` one process calls the loader, and then `set` with a token, as a job would."
         )
     if "restart" in names and not stage.is_own:
         lines.append("In `restart` this server was not restarted: the run's own keys were deleted instead.")

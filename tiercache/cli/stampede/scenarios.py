@@ -71,6 +71,12 @@ def renewed(setup: Setup, at: Moment) -> Order:
     return replace(expiring(setup, at), renew_at=ends - setup.load - RENEW_AHEAD)
 
 
+def read_all_along(setup: Setup, at: Moment) -> Order:
+    """Everybody asks over and over from half of the key's life on, so that somebody finds it is time."""
+    order = expiring(setup, at)
+    return replace(order, instant=max(at.now + setup.head_start, at.filled + short_ttl(setup) / 2))
+
+
 def changing(setup: Setup, at: Moment) -> Order:
     """Everybody asks over and over while the truth changes and the tag is invalidated, until D is over."""
     order = once(setup, at)
@@ -134,6 +140,7 @@ class Scenario:
     forgets: bool = False  # Redis loses its memory between reading the keys and asking for them
     kills_holder: bool = False
     ttl: Callable[[Setup], float] = field(default=lambda setup: LONG)
+    early_refresh: float = 0.0
     load_timeout: Callable[[Setup], float] = field(default=lambda setup: 30.0)
     max_staleness: float = 5.0
     is_long: bool = False  # by what somebody must wait for; left out of a quick run
@@ -150,6 +157,17 @@ SCENARIOS = (
         rounds=2,
         is_hot=True,
         ttl=short_ttl,
+    ),
+    Scenario(
+        "early",
+        "a hot key, read all along, with `early_refresh`",
+        read_all_along,
+        "load",
+        rounds=2,
+        is_hot=True,
+        ttl=short_ttl,
+        worlds=("tasks", "threads"),  # what half of the callers learn of a load, the other function does not
+        early_refresh=1.0,
     ),
     Scenario(
         "tag",

@@ -10,6 +10,7 @@ from tiercache import TierCache
 from tiercache.cli.stampede.orders import TAG, Place, World
 
 Loader = Callable[[], Any]
+Cached = Callable[[str, Loader], Any]
 
 
 class Unfit(Exception):
@@ -64,6 +65,10 @@ class Tiercache:
             load_timeout=place.load_timeout,
             max_staleness=place.max_staleness,
         )
+        beta = place.early_refresh
+        # Once: a function knows how long its loads take.
+        self._early_task = _early(self._cache, beta, awaited=True) if beta else None
+        self._early_thread = _early(self._cache, beta, awaited=False) if beta else None
 
     async def open(self) -> None:
         pass
@@ -72,17 +77,21 @@ class Tiercache:
         await self._cache.close()
 
     def verbs(self, world: World) -> Verbs:
-        return InThreads(self._cache) if world == "threads" else InTasks(self._cache)
+        if world == "threads":
+            return InThreads(self._cache, self._early_thread)
+        return InTasks(self._cache, self._early_task)
 
     def syncs(self) -> int:
         return self._cache.stats().events["syncs"]
 
 
 class InTasks:
-    def __init__(self, cache: TierCache) -> None:
-        self._cache = cache
+    def __init__(self, cache: TierCache, early: Cached | None) -> None:
+        self._cache, self._early = cache, early
 
     async def load(self, key: str, loader: Loader) -> Any:
+        if self._early is not None:
+            return await self._early(key, loader)
         return await self._cache.get_or_load(key, loader, tags=[TAG])
 
     async def drop_tag(self) -> None:
@@ -94,10 +103,12 @@ class InTasks:
 
 
 class InThreads:
-    def __init__(self, cache: TierCache) -> None:
-        self._cache = cache.sync
+    def __init__(self, cache: TierCache, early: Cached | None) -> None:
+        self._cache, self._early = cache.sync, early
 
     def load(self, key: str, loader: Loader) -> Any:
+        if self._early is not None:
+            return self._early(key, loader)
         return self._cache.get_or_load(key, loader, tags=[TAG])
 
     def drop_tag(self) -> None:
@@ -106,3 +117,21 @@ class InThreads:
     def renew(self, key: str, loader: Loader) -> None:
         token = self._cache.token()
         self._cache.set(key, loader(), tags=[TAG], token=token)
+
+
+def _early(cache: TierCache, beta: float, *, awaited: bool) -> Cached:
+    """A cached function of one name in both worlds, so that they share what it keeps."""
+    cached = cache.cached(key="{key}", tags=[TAG], early_refresh=beta)
+    if awaited:
+
+        @cached
+        async def load(key: str, loader: Loader) -> Any:
+            return await loader()
+
+    else:
+
+        @cached
+        def load(key: str, loader: Loader) -> Any:
+            return loader()
+
+    return load
