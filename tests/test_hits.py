@@ -39,11 +39,13 @@ class Path:
         self.core = Coherence(self.l1, max_staleness=1.0, node="n")
         self.core.open_until = 100.0
         self.asked: list[tuple[Any, ...]] = []
+        self.handling: list[type[BaseException] | None] = []  # what was under way when it was asked
         self.while_it_asks_for_the_time: Callable[[], None] = lambda: None
         self.blocking = blocking
 
         def past(*call: Any) -> Any:
             self.asked.append(call)
+            self.handling.append(sys.exc_info()[0])
             return PAST
 
         async def past_later(*call: Any) -> Any:
@@ -226,6 +228,15 @@ def test_none_is_an_argument_like_another(path_of: Callable[..., Path]) -> None:
     path.keep("none", None)
 
     assert [path(None), path(0)] == ["none", PAST]
+
+
+def test_what_is_asked_for_has_no_exception_of_the_path_for_its_context(path_of: Callable[..., Path]) -> None:
+    """Else a function's own error would read: KeyError, and during the handling of that another occurred."""
+    path = path_of(lambda a: None)
+    path.keep("one", 1)
+
+    assert [path(2), path([]), path(True)] == [PAST] * 3
+    assert path.handling == [None] * 3
 
 
 def test_an_error_of_an_arguments_own_hash_is_raised(path_of: Callable[..., Path]) -> None:

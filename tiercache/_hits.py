@@ -29,26 +29,28 @@ PLAIN_TYPES = frozenset({int, str, bytes, bool, type(None), UUID})
 UNFILED = object()  # in place of the table's key of a call that has none
 
 # 1, True and 1.0 are one key to a dict, so the types count. A TypeError says that an argument has no hash.
+# What is not answered goes past after the exception is over: no later one has it for its context.
 _PURE = """
 {kind} _pure({parameters}):
     _until = _core.open_until
     try:
         _entry = _table[{key}]
     except _MISSES:
-        return {wait}_past({args}, {kwargs})
-    _now = _clock()
-    if _now < _until and _now < _entry.deadline{same}:
-        _entry.stamp = _now
-        _counts.l1_hits += 1
-        _restore = _entry.restore
-        return _entry.value if _restore is None else _restore(_entry.value)
-    return {wait}_past({args}, {kwargs}, _now)
+        pass
+    else:
+        _now = _clock()
+        if _now < _until and _now < _entry.deadline{same}:
+            _entry.stamp = _now
+            _counts.l1_hits += 1
+            _restore = _entry.restore
+            return _entry.value if _restore is None else _restore(_entry.value)
+        return {wait}_past({args}, {kwargs}, _now)
+    return {wait}_past({args}, {kwargs})
 
 def _filed({parameters}):
     return {key} if {fits} and {plain} else _UNFILED
 """
-# What is not answered is looked up again, in the way above. The exception is over by then: no later
-# one has it for its context.
+# What is not answered is looked up again, in the way above.
 _COMPILED = """
 {kind} _hit({parameters}):
     if {fits}:
