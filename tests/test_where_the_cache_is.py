@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import pytest
 
-from tiercache import TierCache, configure, default_cache
+from tiercache import TierCache, cached, configure, default_cache
 
 
 @pytest.fixture(autouse=True)
@@ -25,3 +26,33 @@ def test_a_cache_without_a_url_has_the_settings_of_the_default_cache() -> None:
     assert (other._settings.ttl, other._settings.l1_ttl) == (5, 60)
     made.sync.close()
     other.sync.close()
+
+
+def test_a_call_that_the_default_cache_changed_under_files_nothing_in_the_new_one() -> None:
+    """1. A call begins.  2. The function goes to a new cache.  3. The call's entry, of the old, is kept."""
+    begun, changed = threading.Event(), threading.Event()
+    source = {1: "old"}
+
+    def tags(a: int) -> list[str]:
+        if a == 1 and not changed.is_set():
+            begun.set()
+            changed.wait(10)
+        return ["tag"]
+
+    @cached(tags=tags)
+    def read(a: int) -> str | None:
+        return source.get(a)
+
+    with TierCache("memory://", namespace="before").sync:  # the node outlives the change
+        configure("memory://", namespace="before")
+        call = threading.Thread(target=read, args=(1,))
+        call.start()
+        assert begun.wait(10)
+        new = configure("memory://", namespace="after").sync
+        read(2)
+        changed.set()
+        call.join()
+
+        source[1] = "new"
+        new.invalidate_tags("tag")
+        assert read(1) == "new"

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any, ParamSpec, TypeVar, Unpack, overload
 
 from tiercache import _decorator, _registry, _report, _transports
+from tiercache._bound import Binding
 from tiercache._core.collect import Collected
 from tiercache._core.tags import check_tags
 from tiercache._core.writes import Token, Written
@@ -66,7 +67,7 @@ class TierCache:
         self._node, self._settings = _registry.acquire(address, given, private=private, clock=clock)
         self._node.fallback = self._node.fallback or nobody_said
         self._released = False
-        self._functions: weakref.WeakSet[_decorator.Function] = weakref.WeakSet()
+        self._bindings: weakref.WeakSet[Binding] = weakref.WeakSet()
         self._counts = self._node.counted()
         self._verbs = self._made_verbs(blocking=False)
         self.sync = SyncCache(self, self._made_verbs(blocking=True))

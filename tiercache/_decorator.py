@@ -12,6 +12,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from tiercache._attached import in_session
+from tiercache._bound import Binding, Bound
 from tiercache._core import reads, writes
 from tiercache._core.flights import running_load
 from tiercache._core.keys import CallKeys
@@ -19,14 +20,13 @@ from tiercache._core.l1 import Entry, kind_of
 from tiercache._core.plan import Call, Plan
 from tiercache._core.sources import is_writing
 from tiercache._core.tags import TagTemplates
-from tiercache._core.tiers import Counts, Early, Want
+from tiercache._core.tiers import Early, Want
 from tiercache._core.writes import Written
-from tiercache._errors import SettingError, TierCacheError
+from tiercache._errors import SettingError
 from tiercache._hits import UNFILED, HitPath, Spelling
 from tiercache._nearest import nearest
 from tiercache._report import CacheInfo
 from tiercache._settings import lifetime
-from tiercache._signatures import returned
 from tiercache._typing import AsyncCached, Decorator, SyncCached
 from tiercache._verbs import UNSET, Tags, Ttl, Unset, jittered
 
@@ -78,45 +78,20 @@ class Function:
         self.by_arguments = l1 and not callable(key)
         self.spelling = Spelling(function, self.keys.ignored)
         self.filed: Callable[..., Any]  # a call's key in the table
-        self.table: dict[Any, Entry] = {}  # of the cache bound to; the hit path holds it, too
-        self._owner, self.counts = owner, Counts()
-        self._cache: TierCache | None = None
+        self.binding = Binding(function, owner, self.keys.prefix)
 
-    def bind(self) -> TierCache:
-        """The cache this function's calls go to; the default one may be another than at the last call."""
-        cache = self._owner()
-        if cache._released:
-            raise TierCacheError(f"the cache of {self.keys.prefix} is closed")
-        if cache is not self._cache:
-            self.unbind()
-            self.counts = cache._node.counted()
-            cache._node.values.learn(returned(self.function))
-            cache._functions.add(self)
-            self._cache = cache
-        return cache
-
-    def unbind(self) -> None:
-        """Find nothing by arguments any more; a load that is still under way files nothing either."""
-        if self._cache is not None:
-            node, self._cache = self._cache._node, None
-            with node.tiers.core.lock:
-                before, self.table = self.table, {}
-                before.clear()
-            node.retire(self.counts)
-
-    def node(self) -> Node:
-        return self.bind()._node
-
-    def read(self, args: Args, kwargs: Kwargs, *, renew: bool = False, now: float | None = None) -> Plan[Any]:
+    def read(
+        self, bound: Bound, args: Args, kwargs: Kwargs, *, renew: bool = False, now: float | None = None
+    ) -> Plan[Any]:
         """The plan of one call that the hit path, at *now* if it came to ask, could not answer."""
-        cache = self.bind()
+        cache = bound.cache
         arguments = self.keys.bind(args, kwargs)
         settings, auditor = cache._settings, cache._node.auditor
         ttl = settings.ttl if isinstance(self.ttl, Unset) else self.ttl
         at = self.filed(*args, **kwargs) if self.by_arguments else UNFILED
         want = Want(
             self.keys.key(arguments),
-            self.counts,
+            bound.counts,
             call=Call(self.function, args, kwargs),
             tags=(*self.templates.render(arguments), self.own_tag),
             ttl=jittered(settings, ttl),
@@ -128,8 +103,8 @@ class Function:
             audit=None if auditor is None else auditor.observer_of_call(self, arguments, now),
             renew=renew,
             early=self._early(cache._node) if self.beta else None,
-            caller=self,
-            table=None if at is UNFILED else self.table,
+            caller=self.binding,
+            table=None if at is UNFILED else bound.table,
             arguments=at,
         )
         return reads.read(cache._node.tiers, want, blocking=self.blocking)
@@ -137,25 +112,27 @@ class Function:
     def _early(self, node: Node) -> Early:
         return Early(self.beta, functools.partial(node.refreshes.begin, blocking=self.blocking))
 
-    def behind_a_load(self, node: Node, args: Args, kwargs: Kwargs) -> Entry | None:
+    def behind_a_load(self, bound: Bound, args: Args, kwargs: Kwargs) -> Entry | None:
         """The entry the hit path would have found, were it not closed; None within a load or transaction."""
         if running_load() is not None or is_writing():
             return None
-        until = node.tiers.core.lease
+        core = bound.node.tiers.core
+        until = core.lease
         at = self.filed(*args, **kwargs)
-        entry = self.table.get(at)
-        if entry is None or node.tiers.core.l1.condemned:
+        entry = bound.table.get(at)
+        if entry is None or core.l1.condemned:
             return None
-        now = node.clock()
+        now = bound.node.clock()
         if now < until and now < entry.deadline and entry.kind == kind_of(at):
             entry.stamp = now
-            self.counts.l1_hits += 1
+            bound.counts.l1_hits += 1
             return entry
         return None
 
-    def bind_path(self, path: HitPath, node: Node) -> None:
+    def bind_path(self, path: HitPath, bound: Bound) -> None:
+        node = bound.node
         sampled = node.auditor is not None
-        path.bind(node.tiers.core, node.hit_clock, self.counts, self.table, sampled=sampled)
+        path.bind(node.tiers.core, node.hit_clock, bound.counts, bound.table, sampled=sampled)
 
     def key(self, args: Args, kwargs: Kwargs) -> str:
         if self.of_class is not None and self.of_class not in kwargs:
@@ -172,15 +149,14 @@ class Function:
                 f"Class.{name}.invalidate(object, ...), not {first!r}"
             )
 
-    def invalidate(self, args: Args, kwargs: Kwargs) -> Plan[Written]:
-        return writes.invalidate(self.node().tiers, (), (self.key(args, kwargs),))
+    def invalidate(self, node: Node, args: Args, kwargs: Kwargs) -> Plan[Written]:
+        return writes.invalidate(node.tiers, (), (self.key(args, kwargs),))
 
-    def invalidate_all(self) -> Plan[Written]:
-        return writes.invalidate(self.node().tiers, (self.own_tag,), ())
+    def invalidate_all(self, node: Node) -> Plan[Written]:
+        return writes.invalidate(node.tiers, (self.own_tag,), ())
 
     def info(self) -> CacheInfo:
-        self.bind()
-        return CacheInfo.of(self.counts)
+        return CacheInfo.of(self.binding.bind().counts)
 
 
 def _checked_beta(early_refresh: object, *, l2: bool) -> float:
@@ -217,34 +193,50 @@ def decorated(
 
 def _blocking(made: Function) -> Any:
     def past_l1(args: Args, kwargs: Kwargs, now: float | None = None, **how: bool) -> Any:
-        node = made.node()
-        made.bind_path(path, node)
-        entry = None if how or now is None or now == inf else made.behind_a_load(node, args, kwargs)
-        return entry.take() if entry is not None else node.run(made.read(args, kwargs, now=now, **how))
+        bound = made.binding.bind()
+        made.bind_path(path, bound)
+        entry = None if how or now is None or now == inf else made.behind_a_load(bound, args, kwargs)
+        if entry is not None:
+            return entry.take()
+        return bound.node.run(made.read(bound, args, kwargs, now=now, **how))
+
+    def invalidate(*args: Any, **kwargs: Any) -> Written:
+        node = made.binding.bind().node
+        return node.run(made.invalidate(node, args, kwargs))
+
+    def invalidate_all() -> Written:
+        node = made.binding.bind().node
+        return node.run(made.invalidate_all(node))
 
     path = HitPath(made.spelling, past_l1, blocking=True)
     made.filed = path.filed
     made_wrapper: Any = functools.update_wrapper(path.call, made.function)
-    made_wrapper.invalidate = lambda *args, **kwargs: made.node().run(made.invalidate(args, kwargs))
-    made_wrapper.invalidate_all = lambda: made.node().run(made.invalidate_all())
+    made_wrapper.invalidate, made_wrapper.invalidate_all = invalidate, invalidate_all
     made_wrapper.refresh = lambda *args, **kwargs: past_l1(args, kwargs, renew=True)
     return made_wrapper
 
 
 def _awaited(made: Function) -> Any:
     async def past_l1(args: Args, kwargs: Kwargs, now: float | None = None, **how: bool) -> Any:
-        node = made.node()
-        made.bind_path(path, node)
-        entry = None if how or now is None or now == inf else made.behind_a_load(node, args, kwargs)
+        bound = made.binding.bind()
+        made.bind_path(path, bound)
+        entry = None if how or now is None or now == inf else made.behind_a_load(bound, args, kwargs)
         if entry is not None:
             return entry.take()
-        return await node.run_async(made.read(args, kwargs, now=now, **how))
+        return await bound.node.run_async(made.read(bound, args, kwargs, now=now, **how))
+
+    def invalidate(*args: Any, **kwargs: Any) -> Coroutine[Any, Any, Written]:
+        node = made.binding.bind().node
+        return node.run_async(made.invalidate(node, args, kwargs))
+
+    def invalidate_all() -> Coroutine[Any, Any, Written]:
+        node = made.binding.bind().node
+        return node.run_async(made.invalidate_all(node))
 
     path = HitPath(made.spelling, past_l1, blocking=False)
     made.filed = path.filed
     made_wrapper: Any = functools.update_wrapper(path.call, made.function)
-    made_wrapper.invalidate = lambda *args, **kwargs: made.node().run_async(made.invalidate(args, kwargs))
-    made_wrapper.invalidate_all = lambda: made.node().run_async(made.invalidate_all())
+    made_wrapper.invalidate, made_wrapper.invalidate_all = invalidate, invalidate_all
     made_wrapper.refresh = lambda *args, **kwargs: past_l1(args, kwargs, renew=True)
     return made_wrapper
 

@@ -132,8 +132,8 @@ class SyncCache:
         if cache._released:
             return False
         cache._released = True
-        for function in list(cache._functions):
-            function.unbind()  # its next call finds that this handle is gone
+        for binding in list(cache._bindings):
+            binding.unbind(cache)  # its next call finds that this handle is gone
         self._node.retire(cache._counts)
         return _registry.release(self._node)
 

@@ -158,7 +158,8 @@ class Early(NamedTuple):
 class Filed(Protocol):
     """A function that finds entries by the arguments of its calls, in its table of the moment."""
 
-    table: dict[Any, Entry]
+    @property
+    def table(self) -> dict[Any, Entry] | None: ...
 
 
 @dataclass(slots=True, eq=False)

@@ -1,0 +1,88 @@
+"""Where the calls of a decorated function go: to its cache, or whichever is the default one at the moment."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tiercache._core.l1 import Entry
+from tiercache._core.tiers import Counts
+from tiercache._errors import TierCacheError
+from tiercache._signatures import returned
+
+if TYPE_CHECKING:
+    from tiercache._cache import TierCache
+    from tiercache._node import Node
+
+_lock = threading.RLock()  # a core's lock may be taken under it, never the other way about
+
+
+class Bound(NamedTuple):
+    """A cache, and what a function has of its own there.
+
+    A call takes all of it at once, when it begins. Else:  1. A call begins in the old default cache.  2. The
+    function goes to a new one.  3. The call files its entry in the table of the new one: no invalidation
+    there would ever reach it.
+    """
+
+    cache: TierCache
+    node: Node
+    counts: Counts
+    table: dict[Any, Entry]  # the hit path holds it, too
+
+
+class Binding:
+    """Where the calls of *function*, which errors call *name*, go; *owner* gives the cache of the moment."""
+
+    def __init__(self, function: Callable[..., Any], owner: Callable[[], TierCache], name: str) -> None:
+        self._function, self._owner, self._name = function, owner, name
+        self._bound: Bound | None = None  # written under `_lock`
+
+    def bind(self) -> Bound:
+        """Where a call that begins now goes."""
+        cache = self._owner()
+        bound = self._bound
+        if bound is None or bound.cache is not cache:
+            cache._node.values.learn(returned(self._function))
+            with _lock:
+                bound = self._bound
+                if bound is None or bound.cache is not cache:
+                    self.unbind()
+                    bound = self._bound = Bound(cache, cache._node, cache._node.counted(), {})
+                    cache._bindings.add(self)
+        # Last: who closes the cache says so first, and then unbinds all that were bound to it by then.
+        if cache._released:
+            self.unbind(cache)
+            raise TierCacheError(f"the cache of {self._name} is closed")
+        return bound
+
+    def unbind(self, cache: TierCache | None = None) -> None:
+        """Find nothing by arguments any more; a load that is still under way files nothing either.
+
+        With *cache*, only if that is where the calls go.
+        """
+        with _lock:
+            bound = self._bound
+            if bound is None or (cache is not None and bound.cache is not cache):
+                return
+            with bound.node.tiers.core.lock:
+                self._bound = None
+                bound.table.clear()
+            bound.node.retire(bound.counts)
+
+    @property
+    def table(self) -> dict[Any, Entry] | None:
+        """In which calls may be filed now."""
+        bound = self._bound
+        return None if bound is None else bound.table
+
+
+def _renew_lock() -> None:
+    """In a forked child: a thread of the parent may have held the lock."""
+    global _lock
+    _lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
