@@ -14,6 +14,7 @@ import threading
 import tracemalloc
 import weakref
 from collections.abc import Callable
+from enum import Enum
 from math import inf
 from typing import Any
 
@@ -211,6 +212,42 @@ def test_a_default_of_any_type_stands_for_itself_alone(path_of: Callable[..., Pa
     assert [path(1), path(1, default)] == ["left out"] * 2
     assert [path(1, object()), path(1, c=-0.0), path(1, None)] == [PAST] * 3
     assert path.filed(1, c=-0.0) is UNFILED
+
+
+class Settings:
+    def __init__(self) -> None:
+        self.limit = 1
+
+
+class Calendar(Enum):
+    MONDAY = 1
+
+
+@pytest.mark.parametrize("default", [[1], {"limit": 1}, {1}, Settings(), ([1],), bytearray(b"1")])
+def test_a_default_that_can_be_changed_does_not_stand_for_itself(
+    path_of: Callable[..., Path], default: object
+) -> None:
+    """Its key is another one when it has changed, and nobody tells the path."""
+
+    def function(a: int, b: object = default) -> None: ...
+
+    path = path_of(function)
+    path.keep("given", 1, 2)
+
+    assert path.filed(1) is UNFILED
+    assert [path(1), path(1, default), path(1, 2)] == [PAST, PAST, "given"]
+
+
+@pytest.mark.parametrize("default", [0.5, (1, "a"), Calendar.MONDAY, int, len, threading.Lock()])
+def test_a_default_that_nobody_can_change_stands_for_itself(
+    path_of: Callable[..., Path], default: object
+) -> None:
+    def function(a: int, b: object = default) -> None: ...
+
+    path = path_of(function)
+    path.keep("left out", 1)
+
+    assert path(1) == "left out"
 
 
 @pytest.mark.parametrize("argument", [1.5, (1,), [1], object(), {}])

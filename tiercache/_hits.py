@@ -12,14 +12,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from inspect import Parameter, signature
-from types import FunctionType
+from types import BuiltinFunctionType, FunctionType
 from typing import Any
 from uuid import UUID
 
 from tiercache._accelerator import compiled
 from tiercache._core.coherence import Coherence
+from tiercache._core.key_text import is_uncounted
 from tiercache._core.l1 import L1, Entry
 from tiercache._core.tiers import Counts
+from tiercache._core.values import Values
 
 Clock = Callable[[], float]
 
@@ -158,11 +160,7 @@ def _text_of(parameters: list[Parameter], ignored: frozenset[str]) -> dict[str, 
     more = [each.name for each in parameters if each.kind is each.VAR_KEYWORD]
     counted = [each for each in named if each.name not in ignored]
     # A default of another type stands for itself, and is the same object in every call that leaves it out.
-    fixed = [
-        each.name
-        for each in counted
-        if type(each.default) not in PLAIN_TYPES and each.default is not each.empty
-    ]
+    fixed = [each.name for each in counted if each.default is not each.empty and _is_fixed(each.default)]
     held = [each.name for each in counted if each.name not in fixed]
     plain = [f"_type({name}) in _PLAIN" for name in held]
     fits = [f"{name} is _default_{name}" for name in fixed] + [f"not {name}" for name in more]
@@ -193,6 +191,15 @@ def _text_of(parameters: list[Parameter], ignored: frozenset[str]) -> dict[str, 
             + [f"**{name}" for name in more]
         ),
     }
+
+
+def _is_fixed(default: Any) -> bool:
+    """Whether *default* is of no plain type, and its text in keys always the same: nobody can change it."""
+    if type(default) in PLAIN_TYPES:
+        return False
+    if type(default) is object or isinstance(default, type | FunctionType | BuiltinFunctionType):
+        return True
+    return is_uncounted(default) or Values().is_shareable(default)
 
 
 def _declared(parameters: list[Parameter]) -> str:
