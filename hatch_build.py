@@ -1,6 +1,7 @@
 """Build hook: compiles the hit path where that can be done, and goes on without it where not.
 
-`TIERCACHE_PURE=1` in the environment of the build leaves it out. A wheel that has it is for one
+`TIERCACHE_PURE=1` in the environment of the build leaves it out; `CC`, `CFLAGS` and `LDFLAGS` are heeded as
+setuptools does. A wheel that has it is for one
 Python and one platform; one without it is for all.
 """
 
@@ -51,7 +52,16 @@ def compile_extension(source: Path, target: Path) -> None:
         raise NotImplementedError("TIERCACHE_PURE is set")
     if sys.implementation.name != "cpython" or config.get("Py_GIL_DISABLED") or not config.get("LDSHARED"):
         raise NotImplementedError("it is for CPython with its lock, on POSIX")
-    flags = [flag for name in ("CFLAGS", "CCSHARED") for flag in shlex.split(config.get(name) or "")]
+    linker = config["LDSHARED"]
+    usual, compiler = config.get("CC"), os.environ.get("CC")
+    if usual and compiler and linker.startswith(usual):
+        linker = compiler + linker.removeprefix(usual)
+    given = [
+        config.get("CFLAGS"),
+        config.get("CCSHARED"),
+        os.environ.get("CFLAGS"),
+        os.environ.get("LDFLAGS"),
+    ]
+    flags = [flag for text in (linker, *given) for flag in shlex.split(text or "")]
     includes = {f"-I{sysconfig.get_path(name)}" for name in ("include", "platinclude")}
-    linker = shlex.split(config["LDSHARED"])
-    subprocess.run([*linker, *flags, *sorted(includes), str(source), "-o", str(target)], check=True)
+    subprocess.run([*flags, *sorted(includes), str(source), "-o", str(target)], check=True)
