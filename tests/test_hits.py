@@ -475,3 +475,59 @@ def test_health_says_which_half_serves_and_the_environment_may_choose_python(pur
     built = importlib.util.find_spec("tiercache._compiled") is not None
 
     assert run.stdout.decode().strip() == ("compiled" if built and pure != "1" else "pure")
+
+
+@pytest.mark.skipif(compiled is None, reason="the hit path was not compiled here")
+def test_the_package_imported_anew_leaves_what_was_decorated_before_as_it_was() -> None:
+    """As for a second application in an interpreter of its own (mod_wsgi), which shares no class."""
+    program = (
+        "import sys\n"
+        "def cached():\n"
+        "    import tiercache\n"
+        "    cache = tiercache.TierCache('memory://', private=True)\n"
+        "    @cache.cached\n"
+        "    def function(a): return [a]\n"
+        "    return function\n"
+        "first = cached()\n"
+        "first(1), first(1)\n"
+        "for name in [name for name in sys.modules if name.partition('.')[0] == 'tiercache']:\n"
+        "    del sys.modules[name]\n"
+        "second = cached()\n"
+        "for function in (first, second):\n"
+        "    function(1), function(1), function(2), function(2)\n"
+        "print(first.cache_info().l1_hits, second.cache_info().l1_hits)\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "TIERCACHE_PURE"}
+    run = subprocess.run([sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, check=True)
+
+    assert run.stdout.decode().split() == ["4", "2"]
+
+
+@pytest.mark.skipif(compiled is None, reason="the hit path was not compiled here")
+def test_interpreters_of_one_process_have_a_compiled_half_each() -> None:
+    program = (
+        "import importlib, sys\n"
+        "if sys.version_info >= (3, 13):\n"
+        "    interpreters = importlib.import_module('_interpreters')\n"
+        "    other = interpreters.create('legacy')\n"
+        "else:\n"
+        "    interpreters = importlib.import_module('_xxsubinterpreters')\n"
+        "    other = interpreters.create(isolated=False)\n"
+        "application = '''\n"
+        "import tiercache\n"
+        "cache = tiercache.TierCache('memory://', private=True)\n"
+        "@cache.cached\n"
+        "def function(a): return [a]\n"
+        "assert [function(1), function(1), function(2)] == [[1], [1], [2]]\n"
+        "assert function.cache_info().l1_hits == 1\n"
+        "'''\n"
+        "exec(application)\n"
+        "failed = interpreters.run_string(other, f'import sys; sys.path[:] = {sys.path!r}' + application)\n"
+        "assert failed is None, failed\n"
+        "assert [function(2), function(3), function(3)] == [[2], [3], [3]]\n"
+        "interpreters.destroy(other)\n"
+        "assert function(3) == [3]\n"
+        "assert function.cache_info().l1_hits == 4\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "TIERCACHE_PURE"}
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program], env=environment, check=True)

@@ -6,7 +6,7 @@
 
    All of it runs under the GIL. A look-up (an argument's __hash__ or __eq__), a clock other than
    the system's and a restore run foreign code: what is used after one of these is owned, or read
-   anew.  */
+   anew. Each interpreter that imports it, and each import anew, has a State, and nothing is shared.  */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -17,13 +17,16 @@
 
 #define SLOT(object, offset) (*(PyObject **)((char *)(object) + (offset)))
 
-/* Of use(): the classes, and where their slots are. */
-static PyTypeObject *entry_type, *core_type;
-static Py_ssize_t at_value, at_restore, at_deadline, at_kind, at_stamp, at_open_until;
-
-static PyObject *unanswered;
-static PyObject *copy_function;    /* copy(), which is called directly where an entry is restored by it */
-static PyObject *system_monotonic; /* time.monotonic, unless something else stands there */
+/* Of one module; its objects are NULL once the garbage collector has cleared it. */
+typedef struct {
+    PyTypeObject *look_type, *tally_type;
+    /* Of use(): the classes, and where their slots are. */
+    PyTypeObject *entry_type, *core_type;
+    Py_ssize_t at_value, at_restore, at_deadline, at_kind, at_stamp, at_open_until;
+    PyObject *unanswered;
+    PyObject *copy_function;    /* copy(), which is called directly where an entry is restored by it */
+    PyObject *system_monotonic; /* time.monotonic, unless something else stands there */
+} State;
 
 /* ---- Tally: the base of Counts, with a number that C can count up */
 
@@ -37,14 +40,18 @@ static PyMemberDef tally_members[] = {
     {NULL},
 };
 
-static PyTypeObject Tally_type = {
-    PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "tiercache._compiled.Tally",
-    .tp_doc = "Tally(): the hits in L1 of one function, or of one view.",
-    .tp_basicsize = sizeof(Tally),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
-    .tp_new = PyType_GenericNew,
-    .tp_members = tally_members,
+static PyType_Slot tally_slots[] = {
+    {Py_tp_doc, "Tally(): the hits in L1 of one function, or of one view."},
+    {Py_tp_new, PyType_GenericNew},
+    {Py_tp_members, tally_members},
+    {0, NULL},
+};
+
+static PyType_Spec tally_spec = {
+    .name = "tiercache._compiled.Tally",
+    .basicsize = sizeof(Tally),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = tally_slots,
 };
 
 /* ---- copies of values */
@@ -134,6 +141,8 @@ copy(PyObject *Py_UNUSED(module), PyObject *whole)
 
 typedef struct {
     PyObject_HEAD
+    PyObject *module; /* to the end: a Look that is cleared still asks its State */
+    State *state;
     PyObject *core, *clock, *counts, *table; /* NULL, all of them, while it is unbound */
 } Look;
 
@@ -163,7 +172,7 @@ read_clock(Look *self, double *now)
         return 0;
     }
 #ifdef __linux__
-    if (clock == system_monotonic) {
+    if (clock == self->state->system_monotonic) {
         struct timespec read;
         if (clock_gettime(CLOCK_MONOTONIC, &read) == 0) {
             /* Rounded as time.monotonic() does: one division of the whole nanoseconds. */
@@ -183,9 +192,9 @@ read_clock(Look *self, double *now)
 }
 
 static int
-stamp(PyObject *entry, double now)
+stamp(State *state, PyObject *entry, double now)
 {
-    PyObject *before = SLOT(entry, at_stamp), *after;
+    PyObject *before = SLOT(entry, state->at_stamp), *after;
 
     if (before != NULL && PyFloat_CheckExact(before) && Py_REFCNT(before) == 1) {
         /* Nobody but the slot has this number: it becomes the next one where it is. */
@@ -195,19 +204,19 @@ stamp(PyObject *entry, double now)
     after = PyFloat_FromDouble(now);
     if (after == NULL)
         return -1;
-    SLOT(entry, at_stamp) = after;
+    SLOT(entry, state->at_stamp) = after;
     Py_XDECREF(before);
     return 0;
 }
 
 static PyObject *
-restored(PyObject *entry)
+restored(State *state, PyObject *entry)
 {
-    PyObject *value = Py_NewRef(SLOT(entry, at_value)), *restore = SLOT(entry, at_restore), *own;
+    PyObject *value = Py_NewRef(SLOT(entry, state->at_value)), *restore = SLOT(entry, state->at_restore), *own;
 
     if (restore == Py_None)
         return value;
-    if (restore == copy_function)
+    if (restore == state->copy_function)
         own = copied(value);
     else {
         Py_INCREF(restore);
@@ -233,12 +242,13 @@ is_kind_of(PyObject *kind, PyObject *const *arguments, Py_ssize_t number)
 static PyObject *
 answer(Look *self, PyObject *key, PyObject *const *arguments, Py_ssize_t number)
 {
+    State *state = self->state;
     PyObject *entry, *kind, *value = NULL;
     double until, now;
 
     if (self->table == NULL)
         goto elsewhere;
-    until = instant(SLOT(self->core, at_open_until)); /* before the entry is found (R32) */
+    until = instant(SLOT(self->core, state->at_open_until)); /* before the entry is found (R32) */
     entry = found(self, key);
     if (entry == NULL) {
         /* Python's path meets the same error, and knows what becomes of it. */
@@ -254,25 +264,26 @@ answer(Look *self, PyObject *key, PyObject *const *arguments, Py_ssize_t number)
         return NULL;
     }
     /* From here to the restore no foreign code runs, and no other thread. */
-    if (self->counts == NULL || !Py_IS_TYPE(entry, entry_type) || !(now < until) || !(now < instant(SLOT(entry, at_deadline)))) {
+    if (self->counts == NULL || !Py_IS_TYPE(entry, state->entry_type) || !(now < until)
+        || !(now < instant(SLOT(entry, state->at_deadline)))) {
         Py_DECREF(entry);
         goto elsewhere;
     }
-    kind = SLOT(entry, at_kind);
-    if (SLOT(entry, at_value) == NULL || SLOT(entry, at_restore) == NULL
+    kind = SLOT(entry, state->at_kind);
+    if (SLOT(entry, state->at_value) == NULL || SLOT(entry, state->at_restore) == NULL
         || !(arguments == NULL ? kind == (PyObject *)Py_TYPE(key) : is_kind_of(kind, arguments, number))) {
         Py_DECREF(entry);
         goto elsewhere;
     }
-    if (stamp(entry, now) == 0) {
+    if (stamp(state, entry, now) == 0) {
         ((Tally *)self->counts)->l1_hits++;
-        value = restored(entry);
+        value = restored(state, entry);
     }
     Py_DECREF(entry);
     return value;
 
 elsewhere:
-    PyErr_SetNone(unanswered);
+    PyErr_SetNone(state->unanswered == NULL ? PyExc_RuntimeError : state->unanswered);
     return NULL;
 }
 
@@ -300,13 +311,14 @@ static PyObject *
 look_bind(Look *self, PyObject *args)
 {
     PyObject *core, *clock, *counts, *table;
+    State *state = self->state;
     Look before = *self;
 
-    if (core_type == NULL) {
+    if (state->core_type == NULL || state->tally_type == NULL) {
         PyErr_SetString(PyExc_RuntimeError, "use() comes before bind()");
         return NULL;
     }
-    if (!PyArg_ParseTuple(args, "O!OO!O!:bind", core_type, &core, &clock, &Tally_type, &counts,
+    if (!PyArg_ParseTuple(args, "O!OO!O!:bind", state->core_type, &core, &clock, state->tally_type, &counts,
                           &PyDict_Type, &table))
         return NULL;
     self->core = Py_NewRef(core);
@@ -344,16 +356,25 @@ look_unbind(Look *self, PyObject *Py_UNUSED(nothing))
 static PyObject *
 look_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
+    Look *self;
+
     if (PyTuple_GET_SIZE(args) > 0 || (kwargs != NULL && PyDict_GET_SIZE(kwargs) > 0)) {
         PyErr_SetString(PyExc_TypeError, "Look() takes no arguments");
         return NULL;
     }
-    return type->tp_alloc(type, 0);
+    self = (Look *)type->tp_alloc(type, 0);
+    if (self != NULL) {
+        self->module = Py_NewRef(PyType_GetModule(type)); /* there are no subclasses */
+        self->state = PyModule_GetState(self->module);
+    }
+    return (PyObject *)self;
 }
 
 static int
 look_traverse(Look *self, visitproc visit, void *arg)
 {
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->module);
     Py_VISIT(self->core);
     Py_VISIT(self->clock);
     Py_VISIT(self->counts);
@@ -364,9 +385,13 @@ look_traverse(Look *self, visitproc visit, void *arg)
 static void
 look_dealloc(Look *self)
 {
+    PyTypeObject *type = Py_TYPE(self);
+
     PyObject_GC_UnTrack(self);
     look_clear(self);
-    Py_TYPE(self)->tp_free((PyObject *)self);
+    Py_DECREF(self->module);
+    type->tp_free((PyObject *)self);
+    Py_DECREF(type);
 }
 
 static PyMethodDef look_methods[] = {
@@ -380,17 +405,21 @@ static PyMethodDef look_methods[] = {
     {NULL},
 };
 
-static PyTypeObject Look_type = {
-    PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "tiercache._compiled.Look",
-    .tp_doc = "Look(): answers hits, each as the path in Python would; Unanswered for any other call.",
-    .tp_basicsize = sizeof(Look),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
-    .tp_new = look_new,
-    .tp_dealloc = (destructor)look_dealloc,
-    .tp_traverse = (traverseproc)look_traverse,
-    .tp_clear = (inquiry)look_clear,
-    .tp_methods = look_methods,
+static PyType_Slot look_slots[] = {
+    {Py_tp_doc, "Look(): answers hits, each as the path in Python would; Unanswered for any other call."},
+    {Py_tp_new, look_new},
+    {Py_tp_dealloc, look_dealloc},
+    {Py_tp_traverse, look_traverse},
+    {Py_tp_clear, look_clear},
+    {Py_tp_methods, look_methods},
+    {0, NULL},
+};
+
+static PyType_Spec look_spec = {
+    .name = "tiercache._compiled.Look",
+    .basicsize = sizeof(Look),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = look_slots,
 };
 
 /* ---- the module */
@@ -414,18 +443,26 @@ offset_of(PyObject *type, const char *name, Py_ssize_t *offset)
 }
 
 static PyObject *
-use(PyObject *Py_UNUSED(module), PyObject *args)
+use(PyObject *module, PyObject *args)
 {
+    State *state = PyModule_GetState(module);
     PyObject *entry, *core;
 
     if (!PyArg_ParseTuple(args, "O!O!:use", &PyType_Type, &entry, &PyType_Type, &core))
         return NULL;
-    if (offset_of(entry, "value", &at_value) < 0 || offset_of(entry, "restore", &at_restore) < 0
-        || offset_of(entry, "deadline", &at_deadline) < 0 || offset_of(entry, "kind", &at_kind) < 0
-        || offset_of(entry, "stamp", &at_stamp) < 0 || offset_of(core, "open_until", &at_open_until) < 0)
+    if (state->core_type != NULL
+        && (entry != (PyObject *)state->entry_type || core != (PyObject *)state->core_type)) {
+        /* What is bound has cores of those; their slots may be elsewhere. */
+        PyErr_SetString(PyExc_RuntimeError, "use() was called with other classes before");
         return NULL;
-    Py_XSETREF(entry_type, (PyTypeObject *)Py_NewRef(entry));
-    Py_XSETREF(core_type, (PyTypeObject *)Py_NewRef(core));
+    }
+    if (offset_of(entry, "value", &state->at_value) < 0 || offset_of(entry, "restore", &state->at_restore) < 0
+        || offset_of(entry, "deadline", &state->at_deadline) < 0
+        || offset_of(entry, "kind", &state->at_kind) < 0 || offset_of(entry, "stamp", &state->at_stamp) < 0
+        || offset_of(core, "open_until", &state->at_open_until) < 0)
+        return NULL;
+    Py_XSETREF(state->entry_type, (PyTypeObject *)Py_NewRef(entry));
+    Py_XSETREF(state->core_type, (PyTypeObject *)Py_NewRef(core));
     Py_RETURN_NONE;
 }
 
@@ -434,14 +471,6 @@ static PyMethodDef methods[] = {
     {"copy", copy, METH_O,
      "copy(value): with its dicts, lists, sets and bytearrays copied, at every depth; all else shared."},
     {NULL},
-};
-
-static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT,
-    .m_name = "tiercache._compiled",
-    .m_doc = "The hit path, compiled; see tiercache._hits.",
-    .m_size = -1,
-    .m_methods = methods,
 };
 
 static PyObject *
@@ -458,25 +487,89 @@ monotonic_of_time(void)
     return clock;
 }
 
+static PyTypeObject * /* owned by the State, and by the module under its name */
+added_type(PyObject *module, PyType_Spec *spec)
+{
+    PyTypeObject *type = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, NULL);
+
+    if (type != NULL && PyModule_AddType(module, type) < 0)
+        Py_CLEAR(type);
+    return type;
+}
+
+static int
+module_exec(PyObject *module)
+{
+    State *state = PyModule_GetState(module);
+
+    if ((state->look_type = added_type(module, &look_spec)) == NULL
+        || (state->tally_type = added_type(module, &tally_spec)) == NULL
+        || (state->unanswered = PyErr_NewException("tiercache._compiled.Unanswered", NULL, NULL)) == NULL
+        || PyModule_AddObjectRef(module, "Unanswered", state->unanswered) < 0
+        || (state->copy_function = PyObject_GetAttrString(module, "copy")) == NULL
+        || (state->system_monotonic = monotonic_of_time()) == NULL)
+        return -1;
+    return 0;
+}
+
+static int
+module_traverse(PyObject *module, visitproc visit, void *arg)
+{
+    State *state = PyModule_GetState(module);
+
+    Py_VISIT(state->look_type);
+    Py_VISIT(state->tally_type);
+    Py_VISIT(state->entry_type);
+    Py_VISIT(state->core_type);
+    Py_VISIT(state->unanswered);
+    Py_VISIT(state->copy_function);
+    Py_VISIT(state->system_monotonic);
+    return 0;
+}
+
+static int
+module_clear(PyObject *module)
+{
+    State *state = PyModule_GetState(module);
+
+    Py_CLEAR(state->look_type);
+    Py_CLEAR(state->tally_type);
+    Py_CLEAR(state->entry_type);
+    Py_CLEAR(state->core_type);
+    Py_CLEAR(state->unanswered);
+    Py_CLEAR(state->copy_function);
+    Py_CLEAR(state->system_monotonic);
+    return 0;
+}
+
+static void
+module_free(void *module)
+{
+    module_clear(module);
+}
+
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, module_exec},
+#ifdef Py_mod_multiple_interpreters
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+#endif
+    {0, NULL},
+};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "tiercache._compiled",
+    .m_doc = "The hit path, compiled; see tiercache._hits.",
+    .m_size = sizeof(State),
+    .m_methods = methods,
+    .m_slots = module_slots,
+    .m_traverse = module_traverse,
+    .m_clear = module_clear,
+    .m_free = module_free,
+};
+
 PyMODINIT_FUNC
 PyInit__compiled(void)
 {
-    PyObject *module;
-
-    if (PyType_Ready(&Look_type) < 0 || PyType_Ready(&Tally_type) < 0)
-        return NULL;
-    module = PyModule_Create(&definition);
-    if (module == NULL)
-        return NULL;
-    unanswered = PyErr_NewException("tiercache._compiled.Unanswered", NULL, NULL);
-    copy_function = PyObject_GetAttrString(module, "copy");
-    system_monotonic = monotonic_of_time();
-    if (unanswered == NULL || copy_function == NULL || system_monotonic == NULL
-        || PyModule_AddObjectRef(module, "Unanswered", unanswered) < 0
-        || PyModule_AddObjectRef(module, "Look", (PyObject *)&Look_type) < 0
-        || PyModule_AddObjectRef(module, "Tally", (PyObject *)&Tally_type) < 0) {
-        Py_DECREF(module);
-        return NULL;
-    }
-    return module;
+    return PyModuleDef_Init(&definition);
 }
