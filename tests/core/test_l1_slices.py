@@ -215,6 +215,23 @@ def test_a_clear_lets_aliases_go_and_new_ones_stay() -> None:
     assert table == {3: new}
 
 
+def test_an_entry_that_a_sweep_leaves_is_in_no_table_when_it_is_dropped_later() -> None:
+    """Two functions with the same tags: what is left joins the group in use, which may be the other one's."""
+    l1 = L1(100)
+    tables: tuple[dict[Any, Entry], ...] = {}, {}
+    for n, vouched in enumerate((5, 5, 7, 7)):
+        kept = Entry(f"k{n}", n, None, deadline=inf, deps=("t:all",), vouched=vouched)
+        l1.put(kept, 0.0)
+        l1.alias(kept, tables[n % 2], n)
+
+    l1.condemn(("t:all",), before=7)
+    l1.sweep()
+    assert [list(table) for table in tables] == [[2], [3]]
+
+    l1.clear()
+    assert tables == ({}, {})
+
+
 def test_closing_forgets_all_of_it() -> None:
     cache = TierCache("memory://", private=True)
     cache.sync.set("k", "v")

@@ -262,8 +262,12 @@ class L1:
         if self.is_condemned(entry):
             self.drop(entry.key)
             return
+        table = entry.group.table if isinstance(entry.group, Group) else None
         self._index.leave(entry)
         self._index.join(entry)
+        if table is not None and entry.arguments is not UNFILED:
+            # The group in use may be that of another function, and who drops the entry looks there.
+            self._index.settle(entry, table)
 
     def _make_room(self, entry: Entry) -> None:
         """Let others than *entry* go until all is within bounds, or else *entry* itself."""
