@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Iterator
 
@@ -56,3 +57,21 @@ def test_a_call_that_the_default_cache_changed_under_files_nothing_in_the_new_on
         source[1] = "new"
         new.invalidate_tags("tag")
         assert read(1) == "new"
+
+
+def test_a_function_that_is_gone_leaves_what_it_counted_and_nothing_else() -> None:
+    cache = configure("memory://", namespace="counted").sync
+    counters = len(cache._node.counts)
+    for _ in range(10):
+
+        @cache._cache.cached
+        def read(a: int) -> int:
+            return a
+
+        read(1)
+    del read
+    gc.collect()
+
+    stats = cache.stats()
+    assert (stats.loads, stats.l1_hits) == (1, 9)
+    assert len(cache._node.counts) == counters

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -31,6 +32,7 @@ class Bound(NamedTuple):
     node: Node
     counts: Counts
     table: dict[Any, Entry]  # the hit path holds it, too
+    retire: Callable[[], object]  # keeps what was counted, once; by itself, when the function is gone
 
 
 class Binding:
@@ -50,7 +52,10 @@ class Binding:
                 bound = self._bound
                 if bound is None or bound.cache is not cache:
                     self.unbind()
-                    bound = self._bound = Bound(cache, cache._node, cache._node.counted(), {})
+                    node, counts = cache._node, cache._node.counted()
+                    retire = weakref.finalize(self, node.retire, counts)
+                    retire.atexit = False
+                    bound = self._bound = Bound(cache, node, counts, {}, retire)
                     cache._bindings.add(self)
         # Last: who closes the cache says so first, and then unbinds all that were bound to it by then.
         if cache._released:
@@ -70,7 +75,7 @@ class Binding:
             with bound.node.tiers.core.lock:
                 self._bound = None
                 bound.table.clear()
-            bound.node.retire(bound.counts)
+            bound.retire()
 
     @property
     def table(self) -> dict[Any, Entry] | None:
