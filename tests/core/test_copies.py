@@ -104,6 +104,7 @@ def test_a_value_that_is_kept_whole_counts_by_the_size_of_its_objects(keep: Keep
     assert keep({"name": "x" * 1000}).size > 1000 + sys.getsizeof({})
     assert keep([["x" * 1000]]).size > 1000 + sys.getsizeof([])
     assert keep(["x" * MAX_KEPT_WHOLE]).size < MAX_KEPT_WHOLE + 10
+    assert keep({letter * 900: 1 for letter in "abcd"}).size > 3600, "keys that no other value has"
 
 
 def test_keys_that_are_equal_and_of_two_types_are_copied_as_they_are(keep: Keep) -> None:

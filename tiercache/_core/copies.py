@@ -66,7 +66,10 @@ def kept(
         copier = copier_of(whole, _is_no_container if plain else values.is_shareable)
     else:
         copier = deep if plain or _is_tree(whole, values.is_shareable) else None
-    return as_bytes if copier is None else Kept(whole, copier, _size(whole) if sized else len(payload))
+    if copier is None:
+        return as_bytes
+    # Keys are no part of the one, but long ones of the other.
+    return Kept(whole, copier, max(_size(whole), len(payload)) if sized else len(payload))
 
 
 def copier_of(whole: Any, is_immutable: Callable[[Any], bool]) -> Copier | None:
