@@ -215,6 +215,14 @@ def test_a_clear_lets_aliases_go_and_new_ones_stay() -> None:
     assert table == {3: new}
 
 
+def test_entries_of_many_tags_go_in_smaller_slices() -> None:
+    core = core_of(MANY, *(f"tag{n}" for n in range(40)))
+
+    core.hear(Hint(EPOCH, 2, ("t:all",)))
+
+    assert 0 < work_of(core) <= SLICE // 5
+
+
 def test_an_entry_that_a_sweep_leaves_is_in_no_table_when_it_is_dropped_later() -> None:
     """Two functions with the same tags: what is left joins the group in use, which may be the other one's."""
     l1 = L1(100)

@@ -44,6 +44,7 @@ from tiercache._core.records import EVERYTHING, key_dep
 from tiercache._core.shelves import Shelves
 
 SLICE = 300  # entries one operation drops at most: a millisecond or so
+TAGS = 8  # of an entry, for which it counts as one more of those
 EVICTION = 4  # how many of those one eviction counts for, with the search for the oldest
 TICKS = 16  # a second, to which the instant of a put is rounded down
 MAX_SHARED = 1_024  # instants and kinds remembered to be shared
@@ -236,20 +237,19 @@ class L1:
         return any(entry.vouched < self._marks.get(dep, -inf) for dep in entry.own_deps)
 
     def sweep(self) -> None:
-        """Drop condemned entries, having looked at `slice_size` of those that may be at most."""
+        """Drop condemned entries, having looked at about `slice_size` of those that may be at most."""
         limit = self.slice_size
         while self.condemned and limit > 0:
             dependents = self.condemned[0]
             while dependents.few and limit > 0:
-                limit -= 1
                 entry = dependents.few.pop()
+                limit -= 1
                 if self.entries.get(entry.key) is entry:
-                    self._judge(entry)
+                    limit -= self._judge(entry)
             while dependents.groups and limit > 0:
                 group, _ = dependents.groups.popitem()
                 while not group.is_empty and limit > 0:
-                    limit -= 1
-                    self._judge(group.first())
+                    limit -= 1 + self._judge(group.first())
                 if not group.is_empty:
                     dependents.groups[group] = None
             if dependents.is_empty:
@@ -258,16 +258,20 @@ class L1:
             self._marks.clear()
             self._taken.clear()
 
-    def _judge(self, entry: Entry) -> None:
+    def _judge(self, entry: Entry) -> int:
+        """Drop *entry*, or place it anew; for how many others it counts, since each tag takes its time."""
+        table, number = None, len(entry.own_deps)
+        if isinstance(entry.group, Group):
+            table, number = entry.group.table, number + len(entry.group.common)
         if self.is_condemned(entry):
             self.drop(entry.key)
-            return
-        table = entry.group.table if isinstance(entry.group, Group) else None
+            return number // TAGS
         self._index.leave(entry)
         self._index.join(entry)
         if table is not None and entry.arguments is not UNFILED:
             # The group in use may be that of another function, and who drops the entry looks there.
             self._index.settle(entry, table)
+        return number // TAGS
 
     def _make_room(self, entry: Entry) -> None:
         """Let others than *entry* go until all is within bounds, or else *entry* itself."""
