@@ -194,7 +194,7 @@ class Twins:
         header = HEADER.match(raw)
         assert header is not None
         _, _, token, _, rest = raw.split(b"|", 4)
-        return self.place(int(header[1]), side), token, rest
+        return self.place(int(header[1]), side), int(token), rest  # of a large one it has leading zeros
 
     def evict(self, what: str) -> None:
         client, names, domain = self.real.client, self.real.names, self.sim.domain
