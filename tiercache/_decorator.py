@@ -184,6 +184,8 @@ def decorated(
         )
     if inspect.isclass(function):
         raise TypeError(f"{name} is a class; decorate a function that returns an instance of it")
+    if session is not None and options["early_refresh"]:
+        raise SettingError("early_refresh loads when the caller may be gone, and session= uses the caller's")
     made = Function(function, owner, **options)
     wrapper = _blocking(made) if made.blocking else _awaited(made)
     wrapper.key = lambda *args, **kwargs: made.key(args, kwargs)

@@ -173,6 +173,19 @@ def test_an_invalidation_during_an_early_load_is_not_undone_by_it(
     assert a.finish(read(a, beside, tags=("t",)), "of now") == "of now"
 
 
+def test_a_shorter_life_in_l1_is_not_made_shorter_still(a: Node, beside: Beside, clock: Clock) -> None:
+    leading = read(a, beside, beta=1e9, l1_ttl=2.0)
+    while leading.at != ("Call",):
+        leading.answer()
+    clock.advance(TOOK)
+    a.finish(leading.reply("old"))
+    assert a.counts.took == TOOK
+
+    clock.advance(1.9)
+    assert a.finish(read(a, beside, beta=1e9, l1_ttl=2.0)) == "old"
+    assert a.counts.l1_hits == 1
+
+
 def test_without_a_load_in_this_process_nothing_is_early(a: Node, beside: Beside, clock: Clock) -> None:
     load(a, beside)
     a.counts.took = 0.0

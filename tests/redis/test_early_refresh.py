@@ -168,6 +168,16 @@ def test_those_of_a_loop_that_ends_are_cancelled_and_leave_no_lock(
     assert keys() == 1
 
 
+def test_a_session_of_the_caller_s_is_not_for_a_load_that_outlives_him() -> None:
+    cache = TierCache("memory://", namespace="sessions")
+
+    def number(db: object) -> int:
+        return 1
+
+    with pytest.raises(SettingError, match="session"):
+        cache.cached(early_refresh=1.0, session="db")(number)
+
+
 @pytest.mark.parametrize("wrong", [-1, float("nan"), float("inf"), True, "1"])
 def test_a_beta_that_is_none_is_refused_where_it_stands(wrong: Any) -> None:
     cache = TierCache("memory://", namespace="wrong")

@@ -198,7 +198,9 @@ def take_fill(tiers: Tiers, want: Want, landing: Landing, status: str, head: int
         return landing
     landing.entry.vouched = head
     if want.early is not None:
-        landing.entry.deadline -= early.lead_time(tiers, want, want.early, sent)
+        ends = landing.entry.deadline if want.ttl is None else sent + want.ttl
+        lead = early.lead_time(tiers, want, want.early, sent)
+        landing.entry.deadline = min(landing.entry.deadline, ends - lead)
     if want.l1 and tiers.core.insert(landing.entry, landing.stand, sent):
         file_alias(tiers, want, landing.entry)
     return replace(landing, head=head)
