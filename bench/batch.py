@@ -21,7 +21,7 @@ import redis
 
 from bench.contenders.facade import Contender, Unable
 from bench.contenders.on_redis import AWAITED, BLOCKING, HandBatched
-from bench.contenders.tiercache_on_redis import Tiercache, TiercacheAsync
+from bench.contenders.tiercache import Tiercache, TiercacheAsync
 from bench.opened import answered, opened
 from bench.results import Result, against
 from bench.runs import Run

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import redis
 
+from bench.stampede import field
+from bench.stampede.__main__ import main as among_rivals
 from tests.servers import RedisServer, eventually
 from tests.test_cli import command, refusal
 from tests.test_demo import still_running
@@ -39,7 +41,7 @@ def test_a_cold_key_is_loaded_once_whoever_asks(capsys: pytest.CaptureFixture[st
     output = capsys.readouterr().out
 
     assert status == 0
-    assert output.endswith("No answer was wrong, none is missing.\n")
+    assert output.endswith("No answer was wrong, none is missing, and no key was loaded too often.\n")
     assert [row[0] for row in rows(output)] == WORLDS
     assert [row[1] for row in rows(output)] == ["1", "1", "1"]
     assert [row[3] for row in rows(output)] == ["12", "12", "12"], "all waited"
@@ -89,10 +91,24 @@ class Refusing(Tiercache):
         return verbs
 
 
-@pytest.mark.parametrize(
-    ("cache", "told"), [(Forgetful, r"\d+ answers were WRONG"), (Refusing, "are MISSING")]
+class Eager(Tiercache):
+    """A cache that asks the loader for each caller."""
+
+    def verbs(self, world: World) -> Verbs:
+        verbs = super().verbs(world)
+        verbs.load = lambda key, loader: loader()  # type: ignore[method-assign]
+        return verbs
+
+
+CACHES = (
+    (Forgetful, r"\d+ answers were WRONG"),
+    (Refusing, "are MISSING"),
+    (Eager, r"0 answers were WRONG, 0 are MISSING, 3 keys were loaded TOO OFTEN"),
 )
-def test_a_cache_that_answers_wrongly_or_not_at_all_is_found_out(
+
+
+@pytest.mark.parametrize(("cache", "told"), CACHES)
+def test_a_cache_that_answers_wrongly_or_not_at_all_or_loads_too_often_is_found_out(
     cache: type[Tiercache], told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stampede, "Tiercache", cache)
@@ -103,6 +119,27 @@ def test_a_cache_that_answers_wrongly_or_not_at_all_is_found_out(
 
     assert status == 1
     assert re.search(told, output.getvalue())
+
+
+@pytest.mark.parametrize("cache", [Forgetful, Refusing, Eager])
+def test_among_rivals_such_a_cache_is_found_out_too(
+    cache: type[Tiercache], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(field, "RIVALS", ())
+    monkeypatch.setattr(field, "Tiercache", cache)
+
+    assert among_rivals([*TINY, "--scenario", "cold"]) == 1
+    assert "tiercache, tasks" in capsys.readouterr().out
+
+
+def test_among_rivals_a_run_that_was_right_and_one_that_could_not_be_made_end_otherwise(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(field, "RIVALS", ())
+
+    assert among_rivals([*TINY, "--scenario", "cold"]) == 0
+    assert among_rivals([*TINY, "--redis", "redis://127.0.0.1:1/0"]) == 2
+    assert "does not answer" in capsys.readouterr().err
 
 
 def test_ctrl_c_ends_it_without_noise_and_leaves_no_process(tmp_path: Path) -> None:

@@ -151,6 +151,15 @@ def test_a_load_in_a_process_that_was_killed_counts() -> None:
     assert judge(observed).loads == 2
 
 
+def test_more_loads_of_a_key_than_its_scenario_allows_are_not_right() -> None:
+    twice = (LOADED, Load("k", 0, START + 0.05, START + 0.3))
+
+    assert judge(seen(called(), loads=twice)).excess == ["k: 2 loads, not 1 at most"]
+    assert not judge(seen(called(), loads=twice)).is_right
+    assert judge(seen(called(), loads=twice, scenario=NAMED["killed"])).is_right, "another took over"
+    assert judge(seen(called(), loads=(*twice, *twice), scenario=NAMED["give-up"])).is_right
+
+
 def test_a_script_call_is_one_request_and_connecting_is_none() -> None:
     before = {"get": 5, "evalsha": 10}
     after = {"get": 9, "evalsha": 14, "eval": 1, "hello": 3, "publish": 2, "zmscore": 3, "mget": 2}

@@ -16,7 +16,7 @@ from bench.contenders.facade import Contender
 from bench.contenders.hand_written import BareCoroutine, BareWrapper, BareWrapperLater
 from bench.contenders.lru_cache import LruCache, LruCacheLater
 from bench.contenders.theine import Theine, TheineLater
-from bench.contenders.tiercache import Tiercache, TiercacheLater
+from bench.contenders.tiercache import Tiercache, TiercacheAsync
 
 # The first is what the multiples are multiples of.
 IN_MEMORY_SYNC: tuple[type[Contender], ...] = (
@@ -34,7 +34,7 @@ IN_MEMORY_SYNC: tuple[type[Contender], ...] = (
 IN_MEMORY_ASYNC: tuple[type[Contender], ...] = (
     BareCoroutine,
     BareWrapperLater,
-    TiercacheLater,
+    TiercacheAsync,
     CacheboxLruLater,
     CacheboxLater,
     AsyncLru,

@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
-from bench.contenders.facade import Contender, Unable
+from bench.contenders.facade import Contender, Place, Unable
 from bench.contenders.hand_redis import CONNECTIONS
-
-LOCK = 10  # seconds after which the lock of a load that died is free again
 
 
 class Cashews(Contender):
@@ -91,12 +89,22 @@ class CashewsLocked(Cashews):
     setting = f"redis://, max_connections={CONNECTIONS}, decorator with lock=True, pickle (its default)"
     lock = True
 
+    def __init__(self, place: Place) -> None:
+        super().__init__(place)
+        self._through: dict[tuple[str, ...], Callable[..., Any]] = {}  # by tags
+
     async def load(self, key: str, loader: Callable[[], Any], tags: Iterable[str] = ()) -> Any:
-        found = await self.read(key)
-        if found is None:
-            async with self.cache.lock(f"lock:{self.key(key)}", expire=LOCK, wait=True):
-                found = await super().load(key, loader, tags)
-        return found
+        """By its decorator, which lets one caller of a process ask for the lock."""
+        names = tuple(tags)
+        if names not in self._through:
+            self._through[names] = self.cache(
+                ttl=self.place.ttl, key=self.key("{key}"), tags=[self.tag(tag) for tag in names], lock=True
+            )(through)
+        return await self._through[names](key, loader)
+
+
+async def through(key: str, loader: Callable[[], Any]) -> Any:
+    return await loader()
 
 
 class CashewsClientSide(Cashews):

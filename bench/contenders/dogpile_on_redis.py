@@ -1,4 +1,4 @@
-"""dogpile.cache on Redis with its distributed lock, and with a tier in the process by its proxy."""
+"""dogpile.cache on Redis with its distributed lock; no tier in the process, no tags."""
 
 from __future__ import annotations
 

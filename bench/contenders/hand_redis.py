@@ -10,6 +10,7 @@ import functools
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import orjson
@@ -237,13 +238,16 @@ class HandWake(HandRedisAsync):
                     return found
                 token = os.urandom(8)
                 if await self.client.set(self.key(f"claim:{key}"), token, nx=True, px=self.CLAIM):
-                    value = await loader()
-                    await self.write(key, value)
-                    await self.client.delete(self.key(f"claim:{key}"))
-                    await self.client.publish(self.key("wake"), key)
+                    try:
+                        value = await loader()
+                        await self.write(key, value)
+                    finally:  # of a load that failed, too: another is to try
+                        await self.client.delete(self.key(f"claim:{key}"))
+                        await self.client.publish(self.key("wake"), key)
                     return value
-                async with asyncio.timeout(max(0.0, deadline - time.monotonic()) or 0.05):
-                    await event.wait()
+                with suppress(TimeoutError):  # the one who claimed it is dead
+                    async with asyncio.timeout(max(0.05, deadline - time.monotonic())):
+                        await event.wait()
                 event.clear()
         finally:
             del self._woken[key]

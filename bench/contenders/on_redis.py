@@ -17,7 +17,7 @@ from bench.contenders.glide_client_side import Glide
 from bench.contenders.hand_redis import HandBatched, HandRedis, HandRedisAsync, HandWake
 from bench.contenders.py_cachify_on_redis import PyCachify, PyCachifyAsync
 from bench.contenders.redis_py_client_side import RedisPyClientSide
-from bench.contenders.tiercache_on_redis import Tiercache, TiercacheAsync
+from bench.contenders.tiercache import Tiercache, TiercacheAsync
 from bench.contenders.yokedcache_on_redis import Yokedcache
 
 BLOCKING: tuple[type[Contender], ...] = (HandRedis, Tiercache, Dogpile, PyCachify, RedisPyClientSide)

@@ -21,7 +21,7 @@ from bench.stampede.rivals import Made, unable
 from tiercache.cli.stampede.conductor import Conductor
 from tiercache.cli.stampede.crew import Callers, StampedeFailed
 from tiercache.cli.stampede.judge import Verdict, judge
-from tiercache.cli.stampede.orders import World
+from tiercache.cli.stampede.orders import WORLDS, World
 from tiercache.cli.stampede.scenarios import Scenario, Setup
 from tiercache.cli.stampede.stage import Counted, Stage
 from tiercache.cli.stampede.subjects import MakeSubject, Tiercache, Unfit
@@ -61,14 +61,30 @@ class Contest:
     verdicts: dict[str, list[Verdict]] = field(default_factory=dict)
     unable: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def ours(self) -> list[Verdict]:
+        """Those on tiercache."""
+        return [one for label in self._labels() for one in self.verdicts.get(label, ())]
+
+    @property
+    def lacks_us(self) -> bool:
+        """Whether tiercache should have played, and did not to the end."""
+        return any(label in self.unable for label in self._labels())
+
+    def _labels(self) -> list[str]:
+        return [one.label for one in own(WORLDS) if one.world in self.scenario.worlds]
+
+
+def own(worlds: Sequence[World]) -> list[Entrant]:
+    return [Entrant("tiercache", world, Tiercache, "round trips") for world in worlds]
+
 
 def entrants(run: Run, worlds: Sequence[World]) -> list[Entrant]:
-    own = [Entrant("tiercache", world, Tiercache, "round trips") for world in worlds]
     rivals = [
         Entrant(kind.name, "tasks" if kind.is_async else "threads", Made(kind), "commands", kind)
         for kind in run.only(RIVALS)
     ]
-    return [*own, *rivals]
+    return [*own(worlds), *rivals]
 
 
 def contest(

@@ -19,7 +19,8 @@ how long the callers wait, and check every answer.
 
 Without --redis the run has a server of its own. With it, nothing is touched on that server but
 keys of the run's own, which are deleted at the end; scenarios with a restart delete them, too.
-Exit status: 0 every answer was right; 1 one was wrong or missing; 2 the run could not be made.
+Exit status: 0 every answer was right, and no key was loaded more often than its scenario allows;
+1 one was wrong or missing, or loaded too often; 2 the run could not be made.
 
 Scenarios:
 """

@@ -4,10 +4,12 @@ A value is right if a loader gave it for this very key, and if it is no older th
 a call that begins more than `max_staleness` after an invalidation returned must see what was
 true when it was called, in the process that invalidated at once; and none sees what expired.
 An error is right where the loader failed, a timeout where it hung. All else is wrong or missing.
+Loads of a key beyond what its scenario allows are in excess, right as their values may be.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -32,8 +34,13 @@ class Verdict:
     old_for: float = 0.0  # so long after the invalidation an old value was still given
     wrong: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    excess: list[str] = field(default_factory=list)  # of loads
     requests: int | None = None  # None: nobody knows
     syncs: int = 0
+
+    @property
+    def is_right(self) -> bool:
+        return not (self.wrong or self.missing or self.excess)
 
 
 def judge(observed: Observed, *, counted: Counted = "round trips") -> Verdict:
@@ -41,6 +48,9 @@ def judge(observed: Observed, *, counted: Counted = "round trips") -> Verdict:
     loads = [load for share in observed.shares.values() for load in share.loads] + observed.lost
     given = {load.value(): load for load in [*observed.warm, *loads]}
     verdict = Verdict(len(loads), syncs=sum(share.syncs for share in observed.shares.values()))
+    if (most := observed.scenario.most_loads) is not None:
+        counts = Counter(load.key for load in loads)
+        verdict.excess = [f"{key}: {n} loads, not {most} at most" for key, n in counts.items() if n > most]
     event = _event(observed, loads)
     last = event
     for call, writes in _calls(observed):

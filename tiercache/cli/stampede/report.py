@@ -57,7 +57,7 @@ class Played:
 
     @property
     def is_right(self) -> bool:
-        return not any(verdict.wrong or verdict.missing for verdict in self.rounds)
+        return all(verdict.is_right for verdict in self.rounds)
 
 
 def opening(setup: Setup, version: str, url: str) -> str:
@@ -108,11 +108,14 @@ def verdict(played: Sequence[Played]) -> str:
     """The last sentence."""
     rounds = [verdict for one in played for verdict in one.rounds]
     wrong, missing = sum(len(v.wrong) for v in rounds), sum(len(v.missing) for v in rounds)
-    if not wrong and not missing:
-        return "No answer was wrong, none is missing."
-    lines = [f"{wrong} answers were WRONG, {missing} are MISSING, as when"]
+    excess = sum(len(v.excess) for v in rounds)
+    if not (wrong or missing or excess):
+        return "No answer was wrong, none is missing, and no key was loaded too often."
+    lines = [
+        f"{wrong} answers were WRONG, {missing} are MISSING, {excess} keys were loaded TOO OFTEN, as when"
+    ]
     for one in played:
-        told = [text for verdict in one.rounds for text in (*verdict.wrong, *verdict.missing)]
+        told = [text for v in one.rounds for text in (*v.wrong, *v.missing, *v.excess)]
         lines += [f"  {one.scenario.name}, {one.world}: {text}" for text in told[:EXAMPLES]]
     return "\n".join(lines)
 

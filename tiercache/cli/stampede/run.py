@@ -41,7 +41,7 @@ class Progress:
 
 
 def run(options: Options, out: TextIO, progress: Progress) -> int:
-    """The exit status: 0 if every answer was right, 1 if one was wrong or missing."""
+    """The exit status: 0 if every answer was right, 1 if one was not, or a key was loaded too often."""
     setup = options.setup
     with ExitStack() as ends:
         stage = ends.enter_context(closing(Stage(options.url) if options.url else OwnStage()))
