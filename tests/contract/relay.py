@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -23,6 +24,7 @@ class Relay:
         self._meddling: deque[Meddle] = deque()
         self._open = threading.Event()
         self._open.set()
+        self.pace: int | None = None  # bytes a second of replies; None: as they come
         self.connections = 0
         self.scripts = 0  # requests that ran a script; several sent together are one
         self._spawn(self._accept)
@@ -99,8 +101,10 @@ class _Way:
     def _back(self) -> None:
         relay = self._relay
         try:
-            while data := self._server.recv(1 << 20):
+            while data := self._server.recv(1 << 16):
                 relay._open.wait()
+                if relay.pace is not None:
+                    time.sleep(len(data) / relay.pace)
                 if self._runs_script and relay._meddling:
                     changed = relay._meddling.popleft()(data)
                     if changed is None:

@@ -46,9 +46,13 @@ class Road:
     def arrive(self, place: int, error: BaseException | None = None) -> None:
         self._ends[place].set_result(error)
 
+    def let_pass(self) -> None:
+        """Let those arrive that are sent from now on."""
+        self._is_open = True
+
     def open(self) -> None:
         """Let all arrive that are on their way, and the others as they come."""
-        self._is_open = True
+        self.let_pass()
         for end in self._ends:
             if not end.done():
                 end.set_result(None)
@@ -151,6 +155,14 @@ def test_those_who_went_along_with_an_interrupted_thread_ask_again(road: Road) -
 
     assert isinstance(asked[0].exception(TIMEOUT), KeyboardInterrupt)
     assert [each.result(TIMEOUT) for each in asked[1:]] == [[Looked(0)]] * 2
+
+
+def test_the_main_thread_goes_alone_for_a_signal_may_interrupt_it_anywhere(road: Road) -> None:
+    first = road.fill()
+    road.let_pass()
+
+    assert road.lanes.ask(look("mine")) == [Looked(0)]
+    assert not any(each.done() for each in first)
 
 
 def test_who_has_waited_long_enough_sends_beside_the_others(

@@ -14,7 +14,9 @@ from tests.contract.conftest import PLENTY
 from tests.contract.relay import Relay
 from tests.contract.worlds import Threads, Transport, ask, in_threads
 from tests.servers import RedisServer, eventually
+from tiercache._core.looks import Look
 from tiercache._core.plan import Ask
+from tiercache._core.scripts import Names
 from tiercache._errors import L2Unavailable
 from tiercache._transport.breaker import CALLER_GRACE, PROBE_EVERY
 
@@ -185,6 +187,35 @@ def test_a_reply_of_which_a_part_does_not_come_is_given_up_in_time(connect: Conn
         ask(transport, sync())
     assert time.monotonic() - begun < SHORT + 2
     assert relay.scripts == 1
+
+
+def test_a_long_reply_that_keeps_coming_is_not_given_up(
+    connect: Connect, relay: Relay, redis_server: RedisServer
+) -> None:
+    """A hundred tasks that miss values of 1 MB at once are one look."""
+    transport = connect(relay.port, timeout=SHORT)
+    epoch = ask(transport, sync()).epoch
+    keys = tuple(f"k{n}" for n in range(8))
+    for key in keys:
+        redis_server.cli("SET", Names("shop", 0).entry(key), b"x" * 1_000_000)
+    relay.pace = 20_000_000
+
+    looked = ask(transport, Look(epoch, 0, keys, ()))
+    assert {len(raw) for raw in looked.entries.values()} == {1_000_000}
+
+
+def test_a_long_reply_that_trickles_is_given_up(
+    connect: Connect, relay: Relay, redis_server: RedisServer
+) -> None:
+    transport = connect(relay.port, timeout=SHORT)
+    epoch = ask(transport, sync()).epoch
+    redis_server.cli("SET", Names("shop", 0).entry("k"), b"x" * 8_000_000)
+    relay.pace = 1_000_000
+
+    begun = time.monotonic()
+    with pytest.raises(L2Unavailable, match="Timeout"):
+        ask(transport, Look(epoch, 0, ("k",), ()))
+    assert time.monotonic() - begun < SHORT + 2
 
 
 def test_a_server_that_does_not_answer_is_not_asked_again(connect: Connect, relay: Relay) -> None:

@@ -161,6 +161,21 @@ def test_a_large_value_that_redis_has_no_room_for_is_loaded_all_the_same(
         any_redis.cli("CONFIG", "SET", "maxmemory", "0")
 
 
+def test_a_planted_large_entry_whose_tags_are_no_text_spoils_nothing_that_is_read_with_it(
+    any_redis: RedisServer, new_node: NewNode
+) -> None:
+    node = new_node(any_redis.url(), max_staleness=60)
+    node.sync.set("a", LONG)
+    node.sync.set("b", 1)
+    fields = stored(any_redis, "a").split(b"|", 7)
+    with redis.Redis("127.0.0.1", any_redis.port) as client:
+        client.set(Names("default", 0).entry("a"), b"|".join([*fields[:6], b"1", b"\xff" + fields[7]]))
+    reader = new_node(any_redis.url(), max_staleness=60)
+
+    assert reader.sync.get_many(["a", "b"]) == {"b": 1}
+    assert reader.sync.get_or_load("a", lambda: "new") == "new"
+
+
 def test_a_planted_large_entry_is_loaded_anew(any_redis: RedisServer, new_node: NewNode) -> None:
     node = new_node(any_redis.url(), max_staleness=60)
     node.sync.set("a", LONG)

@@ -47,6 +47,9 @@ class Lanes:
 
     def ask(self, look: Look) -> list[Looked]:
         """What *send* returns or raises for a look that has this one within."""
+        if threading.current_thread() is threading.main_thread():
+            # The handler of a signal may raise there at any instruction, and would take the others along.
+            return self._send(look)
         while True:
             with self._lock:
                 if self._leaders < LANES:

@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeout
 
 from tiercache._transport.address import Address
+from tiercache._transport.patience import BYTES_A_SECOND
 from tiercache._transport.replies import new_reader, no_connection, taken
 from tiercache._transport.wire import RECEIVE_BYTES
 
@@ -74,6 +75,7 @@ class Stream(asyncio.BufferedProtocol):
         if heard is None:
             self.close()  # a reply that nobody asked for
             return
+        self.give_up += nbytes / BYTES_A_SECOND
         try:
             self._reader.feed(self._buffer, 0, nbytes)  # type: ignore[arg-type]  # it takes any buffer
             if not taken(self._reader, self._replies, self._count):
@@ -151,7 +153,7 @@ class Streams:
         return stream
 
     def send(self, stream: Stream, data: bytes, count: int, heard: Heard) -> None:
-        """`Stream.send`, with a timeout for the whole of it."""
+        """`Stream.send`, with a timeout for the whole of it, longer by what has come (`BYTES_A_SECOND`)."""
         loop = asyncio.get_running_loop()
         stream.give_up = loop.time() + self._address.timeout
         if self._timer is None:

@@ -17,7 +17,7 @@ from redis.exceptions import ConnectionError as BrokenConnection
 from redis.exceptions import TimeoutError as RedisTimeout
 
 from tiercache._transport.address import Address
-from tiercache._transport.patience import RAN_OUT, SENT_AT_ONCE_BYTES, PatientSocket
+from tiercache._transport.patience import BYTES_A_SECOND, RAN_OUT, SENT_AT_ONCE_BYTES, PatientSocket
 from tiercache._transport.replies import new_reader, no_connection, taken
 
 RECEIVE_BYTES = 262_144  # at once; four times 65,536 takes a tenth off a reply of 1 MB
@@ -57,8 +57,9 @@ class Wire:
             connection.disconnect()  # which does not shut down a socket of another process
 
     def exchange(self, data: bytes, count: int) -> list[Any]:
-        """The *count* replies to *data*, the server's refusals among them; the timeout is for all of it.
+        """The *count* replies to *data*, the server's refusals among them.
 
+        The timeout is for all of it, and longer by what has come: see `BYTES_A_SECOND`.
         It must be closed after any error: a reply may still be on its way.
         """
         give_up = time.monotonic() + self._timeout
@@ -71,6 +72,7 @@ class Wire:
                 size = receive(buffer)
                 if not size:
                     raise BrokenConnection("Connection closed by server.")
+                give_up += size / BYTES_A_SECOND
                 reader.feed(buffer, 0, size)  # type: ignore[arg-type]  # it takes any buffer
                 if taken(reader, replies, count):
                     break
@@ -155,17 +157,28 @@ class Wires:
 
     def _wait(self) -> Wire:
         waiter = _Waiter()
-        with self._lock:
-            self._queue.append(waiter)
-            # After the append: who gives a place back looks at the queue after it did.
-            self._serve()
-        if not waiter.served.acquire(timeout=self._timeout):
+        try:
             with self._lock:
-                if waiter.wire is None:
-                    self._queue.remove(waiter)
-                    raise no_connection(self._size, self._timeout)
-        assert waiter.wire is not None
-        return waiter.wire
+                self._queue.append(waiter)
+                # After the append: who gives a place back looks at the queue after it did.
+                self._serve()
+            waiter.served.acquire(timeout=self._timeout)
+        except BaseException:  # of a signal's handler, on the main thread
+            wire = self._leave(waiter)
+            if wire is not None:
+                self.give(wire)
+            raise
+        wire = self._leave(waiter)
+        if wire is None:
+            raise no_connection(self._size, self._timeout)
+        return wire
+
+    def _leave(self, waiter: _Waiter) -> Wire | None:
+        """The place that *waiter* got; if None, it gets none any more."""
+        with self._lock:
+            if waiter in self._queue:
+                self._queue.remove(waiter)
+            return waiter.wire
 
     def _serve(self) -> None:
         while self._queue:
