@@ -20,7 +20,8 @@ from typing import Any
 from bench.contenders import every_contender
 from bench.contenders.facade import version_of
 from bench.runs import Run, silent
-from tiercache import embedded
+from tiercache import TierCache, embedded
+from tiercache.cli import INTERRUPTED
 
 QUESTIONS = (
     *("hit", "copies", "hit_rate", "audit", "l2", "stampede", "delay", "barrier", "fence", "faults"),
@@ -48,19 +49,28 @@ def main() -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(found, indent=1) + "\n")
     print(f"\nsaved: {path}")
+    if len(found["questions"]) < len(arguments.questions or QUESTIONS):
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(INTERRUPTED)
     failed = [name for name, entry in found["questions"].items() if entry["error"]]
     if failed:
         raise SystemExit(f"failed: {', '.join(failed)}")
 
 
 def ask(names: Sequence[str], run: Run) -> dict[str, Any]:
-    """What the JSON holds: the machine, and by question its text, its seconds and its results."""
+    """What the JSON holds: the machine, and by question its text, its seconds and its results.
+
+    After Ctrl-C, of the questions that were answered until then.
+    """
     here = {**machine(), "quick": run.quick, "seed": run.seed, "load before": load()}
     questions = {}
     with progress(names, run) as begin:
         for name in names:
             begin(name)
-            questions[name] = answer(name, run)
+            try:
+                questions[name] = answer(name, run)
+            except KeyboardInterrupt:  # what was answered before has taken its time, and is kept
+                break
             text = questions[name]["question"].splitlines()[0]
             print(
                 f"\n{name}: {text}", *map("\n{}".format, questions[name].pop("shown")), sep="\n", flush=True
@@ -126,12 +136,19 @@ def machine() -> dict[str, Any]:
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores{processor()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "hit path": hit_path(),
         "server": f"{Path(embedded.find_binary()).name} {redis_server}",
         "settings": {
             contender.name: contender.setting for contender in every_contender() if contender.setting
         },
         "packages": {name: version for name, version in versions.items() if version is not None},
     }
+
+
+def hit_path() -> str:
+    """Which half of tiercache's hits is measured."""
+    with TierCache("memory://", private=True).sync as cache:
+        return cache.health().hit_path
 
 
 def processor() -> str:

@@ -95,6 +95,7 @@ def head(machine: Mapping[str, Any]) -> Iterator[str]:
         "machine": machine["machine"],
         "Python": machine["python"],
         "server": machine["server"],
+        "tiercache's hits": machine.get("hit path", "compiled where a compiler was, not noted"),
         "load before / after": f"{machine['load before']} / {machine['load after']}",
     }
     yield f'<dl class="facts">{"".join(map(fact, facts, facts.values()))}</dl>'

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import json
+from pathlib import Path
 
 import pytest
 
-from bench.__main__ import QUESTIONS, ask
+from bench.__main__ import QUESTIONS, ask, main
 from bench.contenders.facade import Contender
 from bench.results import Result, against, percentile
 from bench.runs import Run
@@ -54,6 +56,30 @@ def test_a_question_that_fails_does_not_end_the_run(monkeypatch: pytest.MonkeyPa
     assert found["questions"]["hit"]["error"] == "RuntimeError: no such luck"
     assert found["questions"]["hit_rate"]["results"]
     assert "no such luck" in report.page(found)
+
+
+def test_what_was_answered_before_a_ctrl_c_is_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(run: Run) -> list[Result]:
+        raise KeyboardInterrupt
+
+    file = tmp_path / "kept.json"
+    monkeypatch.setattr("bench.fence.measure", interrupted)
+    monkeypatch.setattr("bench.hit_rate.measure", lambda run: [])
+    monkeypatch.setattr("sys.argv", ["bench", "hit_rate", "fence", "l2", "--save", str(file)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+
+    assert ended.value.code == 130
+    assert capsys.readouterr().err.endswith("interrupted\n")
+    assert list(json.loads(file.read_text())["questions"]) == ["hit_rate"]
+
+
+def test_a_run_says_which_half_of_the_hits_it_measured() -> None:
+    machine = ask([], Run(quick=True, tiny=True))["machine"]
+    assert machine["hit path"] in ("compiled", "pure")
+    assert machine["hit path"] in "".join(report.head(machine))
 
 
 def test_multiples_are_the_median_of_those_within_a_round() -> None:
