@@ -163,6 +163,10 @@ def test_ctrl_c_ends_it_without_noise_and_leaves_no_process(tmp_path: Path) -> N
         (["--keys", "1.5"], "a whole number from 1 to 100000, not '1.5'"),
         (["--load", "10"], "a number from 0.01 to 5, not '10'"),
         (["--scenario", "warm"], "invalid choice: 'warm'"),
+        (
+            ["--json", "/nowhere/samples.json"],
+            "cannot write '/nowhere/samples.json': No such file or directory",
+        ),
     ],
     ids=str,
 )

@@ -69,7 +69,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quick", action="store_true", help="smaller, one round, no scenario that takes long"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample there")
+    parser.add_argument("--json", type=writable, metavar="FILE", help="write every sample there")
+
+
+def writable(text: str) -> Path:
+    """A file that samples can go to, which shows before minutes are spent on them; it is there afterwards."""
+    path = Path(text)
+    try:
+        path.open("a", encoding="utf-8").close()
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"cannot write {text!r}: {error.strerror}") from None
+    return path
 
 
 def options_of(args: argparse.Namespace) -> Options:
