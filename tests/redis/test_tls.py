@@ -19,6 +19,8 @@ from tests.servers import RedisServer, eventually
 from tests.tls import Authority, Front, Pair, Spoken, with_tls
 from tests.world import World
 from tiercache import TierCache
+from tiercache._transport.address import Address
+from tiercache._transport.subscription import Subscription
 
 Serve = Callable[..., Any]
 SERVERS = ["in front", *(["of its own"] if with_tls() else [])]
@@ -120,6 +122,16 @@ def test_a_value_of_many_records_comes_whole_through_tls(
         assert await other.get("k") == value
 
     world.run(body())
+
+
+def test_a_subscription_that_has_no_time_to_wait_hears_nothing_and_is_kept(
+    serve: Serve, authority: Authority
+) -> None:
+    end = serve(authority.issue("localhost"))
+    address = Address.of_url(url_of(end, ssl_ca_certs=authority.root), 10)
+    with closing(Subscription(address, "channel")) as subscription:
+        assert subscription.hear(10) == [b"subscribe", b"channel", 1]
+        assert subscription.hear(0.0) is None
 
 
 def test_a_user_with_the_least_rights_and_a_password_of_any_characters_is_let_in_by_tls(

@@ -41,7 +41,7 @@ class PatientSocket:
         if self._by_kernel:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(seconds))
         else:
-            self._socket.settimeout(seconds)
+            self._socket.settimeout(max(seconds, 0.001))  # with 0 it would not wait, and raise another error
 
     def sendall(self, data: bytes) -> None:
         if len(data) <= SENT_AT_ONCE_BYTES or not self._by_kernel:
