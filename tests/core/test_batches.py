@@ -6,6 +6,7 @@ import pytest
 
 from tests.core.hands import Cancelled, Node, bump
 from tests.core.sim_server import SimServer
+from tiercache._core import writes
 from tiercache._core.commands import Fill, Read
 from tiercache._core.plan import Call
 from tiercache._core.reads import MISS
@@ -72,6 +73,30 @@ def test_a_thousand_loads_are_stored_in_one_round_trip(a: Node) -> None:
     loading = a.read_many(*keys).answer()
 
     assert loading.reply(dict.fromkeys(keys, "v")).at == ("Fill",) * 1_000
+
+
+def test_large_values_are_stored_a_few_megabytes_in_one_round_trip(a: Node) -> None:
+    sizes = dict.fromkeys(("a", "b", "c"), 1_500_000) | {"d": 5_000_000, "e": 1, "f": 1}
+    loading = a.read_many(*sizes).answer()
+    loading.reply({key: "x" * size for key, size in sizes.items()})
+    sent = []
+    while set(loading.at) == {"Fill"}:
+        sent.append(len(loading.at))
+        loading.answer()
+
+    assert sent == [2, 1, 1, 2]
+
+
+def test_large_values_are_set_a_few_megabytes_in_one_round_trip(a: Node) -> None:
+    items = [(a.want(f"k{n}", call=None), "x" * 1_500_000) for n in range(5)]
+    setting = a.synced().start(writes.put(a.tiers, items, blocking=False))
+    sent = []
+    while set(setting.at) == {"Set"}:
+        sent.append(len(setting.at))
+        setting.answer()
+
+    assert sent == [2, 2, 1]
+    assert setting.result.stored
 
 
 def test_what_several_reads_find_counts_as_of_the_first_of_them(a: Node, b: Node) -> None:

@@ -67,3 +67,27 @@ def test_a_refused_look_is_not_tried_again_soon(stored: Node) -> None:
     assert reads(stored, "+" * 100) == ["Read"] * 100
     assert stored.counts.prospect > REFUSED
     assert stored.tiers.events["look_refused"] == 1
+
+
+def test_what_l1_has_is_superseded_by_what_a_look_found(a: Node, b: Node) -> None:
+    """G6: whoever was given the newer value is not given the older one after it."""
+    a.load("k", "old")
+    b.finish(b.put("k", "new"))
+    a.counts.prospect = 1
+    looking = a.read("k", l1=False)
+    assert looking.at == ("Look",)
+    assert a.finish(looking) == "new"
+
+    assert a.finish(a.read("k")) == "new"
+
+
+def test_within_a_load_without_redis_nothing_is_looked_for(a: Node) -> None:
+    """Who joins it could not tell how old its parts are."""
+    a.synced()
+    a.counts.prospect = 1
+    outer = a.read("outer")
+    while outer.at != ("Call",):
+        outer.lose()
+    a.counts.prospect = 1
+
+    assert a.read("part", inside=outer).at == ("Call",)

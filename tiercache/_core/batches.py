@@ -28,7 +28,7 @@ from tiercache._core.plan import Ask, Call, Plan, Tell
 from tiercache._core.reads import find_in_l1, read
 from tiercache._core.sources import Found, is_writing, uncommitted
 from tiercache._core.tiers import Tiers, Want
-from tiercache._core.writes import deps_named
+from tiercache._core.writes import deps_named, in_slices
 from tiercache._errors import L2Unavailable
 
 AWAY = -1  # in place of a head: Redis is away, and what is loaded is not kept
@@ -312,11 +312,11 @@ def _store_many(
         landed = yield from keep_local(tiers, landings, blocking=blocking)
         for (_, flight, _), landing in zip(local, landed, strict=True):
             tiers.board.land(flight, landing)
-    for start in range(0, len(fills), MAX_SENT):
-        yield from _fill_slice(tiers, fills[start : start + MAX_SENT])
+    for some in in_slices(fills, lambda each: len(each[3].payload)):
+        yield from _fill_slice(tiers, some)
 
 
-def _fill_slice(tiers: Tiers, fills: list[tuple[Want, Flight, Landing, Fill]]) -> Plan[None]:
+def _fill_slice(tiers: Tiers, fills: Sequence[tuple[Want, Flight, Landing, Fill]]) -> Plan[None]:
     sent = tiers.clock()
     try:
         replies = yield Ask(tuple(fill for *_, fill in fills))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import inf
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from tiercache._core.coherence import Stand
 from tiercache._core.collect import note
@@ -20,6 +20,9 @@ from tiercache._core.tiers import Tiers, Want
 from tiercache._core.values import LINKED
 from tiercache._errors import L2Unavailable
 
+T = TypeVar("T")
+
+BYTES_SENT = 4_000_000  # of payload in one round trip, which has one timeout, and is in memory twice
 MAX_TURNS = 8  # of a set among others of its key at the same time
 NO_EXPIRY_MS = 30 * 24 * 3600 * 1000  # of `ttl=None` in L2: after a clear such entries must go some day
 
@@ -122,18 +125,31 @@ def put(
 ) -> Plan[Written]:
     """Store each value as current: a record on its key, the value, and the hint, in one step.
 
-    A thousand items a round trip, each a step of its own, in their order. With *token*, refused (`stored`
-    is False) when anything a value depends on changed since. Where Redis is away nothing is stored, and
-    the old values count as invalidated, pending.
+    A thousand items a round trip, or some megabytes, each a step of its own, in their order. With *token*,
+    refused (`stored` is False) when anything a value depends on changed since. Where Redis is away nothing is
+    stored, and the old values count as invalidated, pending.
     """
     written = Written(None)
     packed = [(want, value, tiers.values.encode(value)) for want, value in items]
-    for start in range(0, len(packed), MAX_SENT):
-        part = yield from _put_slice(tiers, packed[start : start + MAX_SENT], token, blocking)
+    for some in in_slices(packed, lambda each: len(each[2])):
+        part = yield from _put_slice(tiers, some, token, blocking)
         written = Written(
             part.token or written.token, part.pending or written.pending, part.stored and written.stored
         )
     return written
+
+
+def in_slices(items: Sequence[T], size: Callable[[T], int]) -> Iterator[Sequence[T]]:
+    """*items* as they are sent: `MAX_SENT` a round trip, and `BYTES_SENT` by their *size*, or one alone."""
+    start, sent = 0, 0
+    for at, item in enumerate(items):
+        more = size(item)
+        if at > start and (at - start == MAX_SENT or sent + more > BYTES_SENT):
+            yield items[start:at]
+            start, sent = at, 0
+        sent += more
+    if items:
+        yield items[start:]
 
 
 def _put_slice(
