@@ -86,7 +86,10 @@ class Cashews(Contender):
 
 class CashewsLocked(Cashews):
     name = "cashews, lock=True"
-    setting = f"redis://, max_connections={CONNECTIONS}, decorator with lock=True, pickle (its default)"
+    setting = (
+        f"redis://, max_connections={CONNECTIONS}, decorator with lock=True, "
+        "which holds as long as the entry; pickle (its default)"
+    )
     lock = True
 
     def __init__(self, place: Place) -> None:

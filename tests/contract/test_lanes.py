@@ -145,15 +145,18 @@ def test_an_error_is_raised_for_all_who_went_together_and_is_for_each_its_own(ro
     assert all(each is not None and each.__cause__ is cause for each in raised)
 
 
-def test_those_who_went_along_with_an_interrupted_thread_ask_again(road: Road) -> None:
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_those_who_went_along_with_a_thread_that_met_an_error_of_its_own_ask_again(
+    road: Road, error: type[BaseException]
+) -> None:
     road.fill()
     asked = road.ask(look("a"), look("b"), look("c"))
     road.arrive(0)
     assert eventually(lambda: len(road.sent) == LANES + 1)
-    road.arrive(LANES, KeyboardInterrupt())
+    road.arrive(LANES, error())
     road.open()
 
-    assert isinstance(asked[0].exception(TIMEOUT), KeyboardInterrupt)
+    assert isinstance(asked[0].exception(TIMEOUT), error)
     assert [each.result(TIMEOUT) for each in asked[1:]] == [[Looked(0)]] * 2
 
 

@@ -14,6 +14,7 @@ from copy import copy
 
 from tiercache._core.commands import MAX_READ
 from tiercache._core.looks import Look, Looked, together
+from tiercache._errors import L2Unavailable
 
 # Where the way to the server is short, threads hold each other up by their sends and wake-ups, and the fewer
 # the better. Where it is long they would wait for nothing: hence two at once, and a short patience.
@@ -26,7 +27,7 @@ class _Follower:
 
     def __init__(self, look: Look) -> None:
         self.look = look
-        self.outcome: list[Looked] | Exception | None = None
+        self.outcome: list[Looked] | L2Unavailable | None = None
         self.leads = False
         self.woken = threading.Lock()  # released once it leads or has its outcome
         self.woken.acquire()
@@ -63,7 +64,7 @@ class Lanes:
                 with self._lock:
                     followers = self._followers(look)
                 break
-            if isinstance(me.outcome, Exception):
+            if isinstance(me.outcome, L2Unavailable):
                 error = copy(me.outcome)  # one that several threads raise would have all their traces
                 raise error from me.outcome.__cause__
             if me.outcome is not None:
@@ -77,11 +78,13 @@ class Lanes:
                 self._pass_on()
 
     def _lead(self, look: Look, followers: list[_Follower]) -> list[Looked]:
-        outcome: list[Looked] | Exception | None = None  # None: interrupted, and the others ask again
+        outcome: list[Looked] | L2Unavailable | None = (
+            None  # None: this thread's own error; the others ask again
+        )
         try:
             outcome = self._send(together([look, *(each.look for each in followers)]))
             return outcome
-        except Exception as error:
+        except L2Unavailable as error:
             outcome = error
             raise
         finally:
