@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.core.hands import Clock, Hand, LoaderFailed, Node, nodes
+from tests.core.hands import Cancelled, Clock, Hand, LoaderFailed, Node, nodes
 from tests.core.sim_server import SimServer
 from tiercache._core.early import MOST
 from tiercache._core.loads import load_anew
@@ -171,6 +171,15 @@ def test_an_invalidation_during_an_early_load_is_not_undone_by_it(
     leading.reply("of before").answer()
 
     assert a.finish(read(a, beside, tags=("t",)), "of now") == "of now"
+
+
+def test_one_that_is_cancelled_while_it_asks_leaves_no_lock(a: Node, beside: Beside, clock: Clock) -> None:
+    load(a, beside)
+    until_due(a, beside, clock)
+    (beginning,) = beside.begun
+    beginning.execute()  # and the server has given it the lock
+
+    assert beginning.throw(Cancelled()).at == ("Unlock",)
 
 
 def test_a_shorter_life_in_l1_is_not_made_shorter_still(a: Node, beside: Beside, clock: Clock) -> None:

@@ -38,11 +38,13 @@ def begin_if_due(tiers: Tiers, want: Want, early: Early, stored: StoredEntry, le
         or tiers.refreshed.get(want.key) == stored.expiry_ms
     ):
         return
+    if len(tiers.refreshed) >= MAX_REMEMBERED:
+        tiers.refreshed.clear()  # at worst some are begun twice
+    tiers.refreshed[want.key] = stored.expiry_ms  # first, for others may find it due at this moment
     if early.start(want):
         tiers.events["early_refreshes"] += 1
-        if len(tiers.refreshed) >= MAX_REMEMBERED:
-            tiers.refreshed.clear()  # at worst some are begun twice
-        tiers.refreshed[want.key] = stored.expiry_ms
+    else:
+        tiers.refreshed.pop(want.key, None)
 
 
 def kept_for(tiers: Tiers, want: Want, early: Early, stored: StoredEntry, left: float) -> float:

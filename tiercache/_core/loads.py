@@ -152,14 +152,13 @@ def load_and_fill(
 def load_anew(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[None]:
     """Load and store what is still good, unless somebody loads it by now, here or elsewhere."""
     owner = tiers.owner()
-    flight = Flight(
-        want.key, tiers.clock()
-    )  # on no board: who reads now has the old value, and waits for none
-    asked = yield from ask_l2(tiers, (KeyAsk(want.key, "renew", owner),), blocking=blocking)
-    if asked is None or asked[2] != ("lead",):
-        return
-    stand, head, _ = asked
+    # On no board: who reads now has the old value, and waits for none.
+    flight = Flight(want.key, tiers.clock())
     try:
+        asked = yield from ask_l2(tiers, (KeyAsk(want.key, "renew", owner),), blocking=blocking)
+        if asked is None or asked[2] != ("lead",):
+            return
+        stand, head, _ = asked
         yield from load_and_fill(tiers, want, flight, owner, stand, head, blocking=blocking)
     except GeneratorExit:  # the plan itself is thrown away, with the loop it ran in
         raise

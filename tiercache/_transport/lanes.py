@@ -78,9 +78,8 @@ class Lanes:
                 self._pass_on()
 
     def _lead(self, look: Look, followers: list[_Follower]) -> list[Looked]:
-        outcome: list[Looked] | L2Unavailable | None = (
-            None  # None: this thread's own error; the others ask again
-        )
+        # None: this thread was interrupted, or met an error of its own, and the others ask again.
+        outcome: list[Looked] | L2Unavailable | None = None
         try:
             outcome = self._send(together([look, *(each.look for each in followers)]))
             return outcome

@@ -14,9 +14,8 @@ import struct
 from math import ceil
 from typing import Final
 
-BYTES_A_SECOND = (
-    10_000_000  # come at the least where much is asked for: what has come gains its reply so much time
-)
+# Come at the least where much is asked for: what has come gains its reply so much time.
+BYTES_A_SECOND = 10_000_000
 SENT_AT_ONCE_BYTES = 16_384  # what any socket takes without waiting for its reader
 RAN_OUT: Final = (TimeoutError, BlockingIOError)  # what a read raises, by Python's clock and by the kernel's
 
