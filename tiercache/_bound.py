@@ -36,10 +36,19 @@ class Bound(NamedTuple):
 
 
 class Binding:
-    """Where the calls of *function*, which errors call *name*, go; *owner* gives the cache of the moment."""
+    """Where the calls of *function*, which errors call *name*, go; *owner* gives the cache of the moment.
 
-    def __init__(self, function: Callable[..., Any], owner: Callable[[], TierCache], name: str) -> None:
-        self._function, self._owner, self._name = function, owner, name
+    *lead* is told of each place they go to from then on, one after the other, before any call goes there.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        owner: Callable[[], TierCache],
+        name: str,
+        lead: Callable[[Bound], None],
+    ) -> None:
+        self._function, self._owner, self._name, self._lead = function, owner, name, lead
         self._bound: Bound | None = None  # written under `_lock`
 
     def bind(self) -> Bound:
@@ -55,7 +64,9 @@ class Binding:
                     node, counts = cache._node, cache._node.counted()
                     retire = weakref.finalize(self, node.retire, counts)
                     retire.atexit = False
-                    bound = self._bound = Bound(cache, node, counts, {}, retire)
+                    bound = Bound(cache, node, counts, {}, retire)
+                    self._lead(bound)
+                    self._bound = bound
                     cache._bindings.add(self)
         # Last: who closes the cache says so first, and then unbinds all that were bound to it by then.
         if cache._released:

@@ -77,8 +77,8 @@ class Function:
         # What a callable makes of a call may change from one call to the next, with a context variable say.
         self.by_arguments = l1 and not callable(key)
         self.spelling = Spelling(function, self.keys.ignored)
-        self.filed: Callable[..., Any]  # a call's key in the table
-        self.binding = Binding(function, owner, self.keys.prefix)
+        self.path: HitPath
+        self.binding = Binding(function, owner, self.keys.prefix, self._lead_path)
 
     def read(
         self, bound: Bound, args: Args, kwargs: Kwargs, *, renew: bool = False, now: float | None = None
@@ -88,7 +88,7 @@ class Function:
         arguments = self.keys.bind(args, kwargs)
         settings, auditor = cache._settings, cache._node.auditor
         ttl = settings.ttl if isinstance(self.ttl, Unset) else self.ttl
-        at = self.filed(*args, **kwargs) if self.by_arguments else UNFILED
+        at = self.path.filed(*args, **kwargs) if self.by_arguments else UNFILED
         want = Want(
             self.keys.key(arguments),
             bound.counts,
@@ -118,7 +118,7 @@ class Function:
             return None
         core = bound.node.tiers.core
         until = core.lease
-        at = self.filed(*args, **kwargs)
+        at = self.path.filed(*args, **kwargs)
         entry = bound.table.get(at)
         if entry is None or core.l1.condemned:
             return None
@@ -129,10 +129,10 @@ class Function:
             return entry
         return None
 
-    def bind_path(self, path: HitPath, bound: Bound) -> None:
+    def _lead_path(self, bound: Bound) -> None:
         node = bound.node
         sampled = node.auditor is not None
-        path.bind(node.tiers.core, node.hit_clock, bound.counts, bound.table, sampled=sampled)
+        self.path.bind(node.tiers.core, node.hit_clock, bound.counts, bound.table, sampled=sampled)
 
     def key(self, args: Args, kwargs: Kwargs) -> str:
         if self.of_class is not None and self.of_class not in kwargs:
@@ -196,7 +196,6 @@ def decorated(
 def _blocking(made: Function) -> Any:
     def past_l1(args: Args, kwargs: Kwargs, now: float | None = None, **how: bool) -> Any:
         bound = made.binding.bind()
-        made.bind_path(path, bound)
         entry = None if how or now is None or now == inf else made.behind_a_load(bound, args, kwargs)
         if entry is not None:
             return entry.take()
@@ -210,8 +209,7 @@ def _blocking(made: Function) -> Any:
         node = made.binding.bind().node
         return node.run(made.invalidate_all(node))
 
-    path = HitPath(made.spelling, past_l1, blocking=True)
-    made.filed = path.filed
+    path = made.path = HitPath(made.spelling, past_l1, blocking=True)
     made_wrapper: Any = functools.update_wrapper(path.call, made.function)
     made_wrapper.invalidate, made_wrapper.invalidate_all = invalidate, invalidate_all
     made_wrapper.refresh = lambda *args, **kwargs: past_l1(args, kwargs, renew=True)
@@ -221,7 +219,6 @@ def _blocking(made: Function) -> Any:
 def _awaited(made: Function) -> Any:
     async def past_l1(args: Args, kwargs: Kwargs, now: float | None = None, **how: bool) -> Any:
         bound = made.binding.bind()
-        made.bind_path(path, bound)
         entry = None if how or now is None or now == inf else made.behind_a_load(bound, args, kwargs)
         if entry is not None:
             return entry.take()
@@ -235,8 +232,7 @@ def _awaited(made: Function) -> Any:
         node = made.binding.bind().node
         return node.run_async(made.invalidate_all(node))
 
-    path = HitPath(made.spelling, past_l1, blocking=False)
-    made.filed = path.filed
+    path = made.path = HitPath(made.spelling, past_l1, blocking=False)
     made_wrapper: Any = functools.update_wrapper(path.call, made.function)
     made_wrapper.invalidate, made_wrapper.invalidate_all = invalidate, invalidate_all
     made_wrapper.refresh = lambda *args, **kwargs: past_l1(args, kwargs, renew=True)

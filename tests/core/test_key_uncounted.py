@@ -7,6 +7,7 @@ import logging
 import threading
 import types
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 
 import anyio
@@ -139,6 +140,18 @@ def test_a_registered_class_and_its_subclasses_do_not_count(monkeypatch: pytest.
     register_uncounted(client)
 
     assert key_of(client()) == key_of(subclass()) == f"{HERE}.one()"
+
+
+def test_a_registered_class_of_values_without_parts_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(key_text, "_registered", [])
+    monkeypatch.setattr(key_text, "_COUNTED_LEAVES", dict(key_text._COUNTED_LEAVES))
+    assert key_of(Decimal(1)) != key_of(Decimal(2))
+
+    register_uncounted(Decimal)
+    try:
+        assert key_of(Decimal(1)) == key_of(Decimal(2)) == f"{HERE}.one()"
+    finally:
+        key_text._is_uncounted_class.cache_clear()  # other tests have keys of it
 
 
 def test_only_a_class_can_be_registered() -> None:

@@ -85,6 +85,12 @@ def text_of_leaf(value: object) -> str | None:
     return None if leaf is None else leaf(value)
 
 
+def text_of_counted_leaf(value: object) -> str | None:
+    """The text of a value without parts, whose type counts; None for any other."""
+    leaf = _COUNTED_LEAVES.get(type(value))
+    return None if leaf is None else leaf(value)
+
+
 def register_uncounted(cls: type) -> None:
     """Leave instances of *cls* and of its subclasses out of every key made from now on.
 
@@ -96,6 +102,8 @@ def register_uncounted(cls: type) -> None:
     if cls not in _registered:
         _registered.append(cls)
         _is_uncounted_class.cache_clear()
+        for leaf in [leaf for leaf in _COUNTED_LEAVES if issubclass(leaf, cls)]:
+            _COUNTED_LEAVES.pop(leaf, None)
 
 
 class ValueText:
@@ -258,6 +266,8 @@ def _class_name(cls: type) -> str:
 
 
 def _quoted(text: str) -> str:
+    if type(text) is str and text.isascii() and text.isprintable() and "'" not in text and "\\" not in text:
+        return f"'{text}'"
     # Not repr(): which characters that escapes depends on Python's Unicode version.
     escaped = _ESCAPED.sub(
         lambda found: _ESCAPES.get(found[0]) or f"\\u{ord(found[0]):04x}", str.__str__(text)
@@ -309,6 +319,7 @@ _LEAVES: dict[type, Callable[[Any], str]] = {
 }
 for _cls in (PurePath, PurePosixPath, PureWindowsPath, Path, PosixPath, WindowsPath):
     _LEAVES[_cls] = functools.partial(_path, _cls.__name__)
+_COUNTED_LEAVES = dict(_LEAVES)  # but for those that were registered
 
 _CONTAINERS = {  # opening, closing, whether the order counts
     tuple: ("(", ")", True),

@@ -14,7 +14,13 @@ from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
 from inspect import Parameter
 
-from tiercache._core.key_text import ValueText, behind_proxy, is_uncounted, register_uncounted, text_of_leaf
+from tiercache._core.key_text import (
+    ValueText,
+    behind_proxy,
+    is_uncounted,
+    register_uncounted,
+    text_of_counted_leaf,
+)
 from tiercache._core.tags import Chooser, Field, Template, module_name, nearest
 from tiercache._errors import UnstableKey
 
@@ -109,11 +115,11 @@ class CallKeys:
         return _shortened(f"{self.prefix}({text})", MAX_KEY)
 
     def _argument(self, name: str, value: object) -> str:
-        if is_uncounted(value):
-            return ""
-        leaf = text_of_leaf(value)
+        leaf = text_of_counted_leaf(value)
         if leaf is not None:
             return f"{name}={leaf}"
+        if is_uncounted(value):
+            return ""
         value = behind_proxy(value)
         if is_uncounted(value):
             return ""

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from tiercache._core.commands import Command
@@ -39,13 +39,11 @@ class _TimedOut:
 TIMED_OUT: Final = _TimedOut()
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     commands: tuple[Command[Any] | Look, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Tell:
+class Tell(NamedTuple):
     commands: tuple[Command[Any], ...]
 
 
@@ -59,8 +57,7 @@ class Call:
     load: Load | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Join:
+class Join(NamedTuple):
     future: Future[Any]
     timeout: float
 

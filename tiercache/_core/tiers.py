@@ -50,7 +50,8 @@ class Counts(Tally):
 
     def learn(self, sign: int) -> None:
         """Let *sign*, of an answer of L2, count for the prospect."""
-        self.prospect = max(min(self.prospect, -MOST), min(MOST, self.prospect + sign))
+        if sign < 0 or self.prospect < MOST:  # as it is after a few hits
+            self.prospect = max(min(self.prospect, -MOST), min(MOST, self.prospect + sign))
 
     def add(self, other: Counts) -> None:
         for name in self.NAMES:
