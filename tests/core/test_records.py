@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -17,13 +19,18 @@ from tiercache._core.records import (
     key_dep,
     pack_deps,
     parse_entry,
+    parse_entry_in_python,
     parse_hint,
     tag_dep,
 )
 
+Parse = Callable[[bytes, str], StoredEntry | None]
 KEY = "profile:7"
 EPOCH, EXPIRY = 271828182845904, 1_700_000_000_000
 PAYLOAD = b'{"a":1}|\0|\xff'
+each_half = pytest.mark.parametrize(
+    "parse_entry", dict.fromkeys((parse_entry_in_python, parse_entry)), ids=lambda parse: type(parse).__name__
+)
 # Any text a key or a tag may be: no NUL.
 text = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1)
 
@@ -47,41 +54,50 @@ def hint(body: bytes, *, epoch: bytes = b"271828182845904", number: bytes = b"42
     return b"1|" + epoch + b"|" + number + b"|" + body
 
 
-def test_an_entry_gives_back_what_was_stored() -> None:
+@each_half
+def test_an_entry_gives_back_what_was_stored(parse_entry: Parse) -> None:
     assert parse_entry(stored(), KEY) == StoredEntry(EPOCH, 42, EXPIRY, 0x1F, ("users", "user:7"), PAYLOAD)
 
 
-def test_an_entry_without_tags_has_none() -> None:
+@each_half
+def test_an_entry_without_tags_has_none(parse_entry: Parse) -> None:
     entry = parse_entry(stored(tags=()), KEY)
 
     assert entry is not None
     assert entry.tags == ()
 
 
+@each_half
 @given(key=text, tags=st.lists(text, max_size=5).map(tuple), payload=st.binary())
-def test_every_key_tag_and_payload_survives(key: str, tags: tuple[str, ...], payload: bytes) -> None:
+def test_every_key_tag_and_payload_survives(
+    key: str, tags: tuple[str, ...], payload: bytes, parse_entry: Parse
+) -> None:
     assert parse_entry(stored(payload, tags, key=key), key) == StoredEntry(
         EPOCH, 42, EXPIRY, 0x1F, tags, payload
     )
 
 
-def test_an_entry_under_another_key_is_none() -> None:
+@each_half
+def test_an_entry_under_another_key_is_none(parse_entry: Parse) -> None:
     assert parse_entry(stored(), "profile:8") is None
 
 
+@each_half
 @pytest.mark.parametrize("length", range(len(stored())))
-def test_an_entry_torn_at_any_byte_is_none(length: int) -> None:
+def test_an_entry_torn_at_any_byte_is_none(length: int, parse_entry: Parse) -> None:
     assert parse_entry(stored()[:length], KEY) is None
 
 
+@each_half
 @pytest.mark.parametrize("place", range(1, len(PAYLOAD) + 1))
-def test_an_entry_with_any_byte_of_its_payload_changed_is_none(place: int) -> None:
+def test_an_entry_with_any_byte_of_its_payload_changed_is_none(place: int, parse_entry: Parse) -> None:
     raw = bytearray(stored())
     raw[-place] ^= 1
 
     assert parse_entry(bytes(raw), KEY) is None
 
 
+@each_half
 @pytest.mark.parametrize(
     "raw",
     [
@@ -98,11 +114,12 @@ def test_an_entry_with_any_byte_of_its_payload_changed_is_none(place: int) -> No
         stored().replace(b"|1f|", b"|no print|"),
     ],
 )
-def test_what_no_script_of_ours_stored_is_none(raw: bytes) -> None:
+def test_what_no_script_of_ours_stored_is_none(raw: bytes, parse_entry: Parse) -> None:
     assert parse_entry(raw, KEY) is None
 
 
-def test_as_many_tags_as_a_function_may_have_are_read() -> None:
+@each_half
+def test_as_many_tags_as_a_function_may_have_are_read(parse_entry: Parse) -> None:
     tags = tuple(map(str, range(MAX_ENTRY_TAGS)))
     entry = parse_entry(stored(tags=tags), KEY)
 
@@ -110,13 +127,15 @@ def test_as_many_tags_as_a_function_may_have_are_read() -> None:
     assert entry.tags == tags
 
 
-def test_one_tag_more_is_none() -> None:
+@each_half
+def test_one_tag_more_is_none(parse_entry: Parse) -> None:
     assert parse_entry(stored(tags=tuple(map(str, range(MAX_ENTRY_TAGS + 1)))), KEY) is None
 
 
+@each_half
 @given(raw=st.binary())
 @example(raw=b"1|1|1|1|\xff|1|0|")
-def test_no_bytes_at_all_make_an_entry_fail(raw: bytes) -> None:
+def test_no_bytes_at_all_make_an_entry_fail(raw: bytes, parse_entry: Parse) -> None:
     assert parse_entry(raw, KEY) is None
 
 

@@ -29,6 +29,7 @@ from collections.abc import Sequence
 from math import inf
 from typing import Any, NamedTuple
 
+from tiercache._accelerator import compiled
 from tiercache._core.records import StoredEntry, parse_entry, tag_dep
 from tiercache._core.scripts import Names, fields_of
 
@@ -106,6 +107,10 @@ class Look(NamedTuple):
 def _number(score: Any) -> Any:
     """A score as a whole number; None, of a member that is not there, stays None."""
     return None if score is None else int(float(score))
+
+
+if compiled is not None:
+    compiled.use_looks(Looked.good)  # its own Looked asks that where an entry is not of the usual form
 
 
 def together(looks: Sequence[Look]) -> Look:

@@ -13,9 +13,11 @@ which every caller counts and treats as a miss. A dependency is a string, "t:" a
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
+
+from tiercache._accelerator import compiled
 
 EVERYTHING = "*"
 MAX_DEPS = 2_000  # a record; more are sent in slices
@@ -62,7 +64,7 @@ def _crc_of(key: str, named: bytes, payload: bytes) -> int:
     return zlib.crc32(payload, zlib.crc32(key.encode() + b"\0" + named if named else key.encode()))
 
 
-def parse_entry(raw: bytes, key: str) -> StoredEntry | None:
+def parse_entry_in_python(raw: bytes, key: str) -> StoredEntry | None:
     """The entry in *raw*, or None unless every byte of it is ours and belongs to *key*."""
     fields = raw.split(b"|", 7)
     if len(fields) != 8 or fields[0] != b"1":
@@ -84,6 +86,12 @@ def parse_entry(raw: bytes, key: str) -> StoredEntry | None:
     if len(tags) > MAX_ENTRY_TAGS:
         return None
     return StoredEntry(epoch, token, expiry_ms, print_, tags, payload)
+
+
+parse_entry: Callable[[bytes, str], StoredEntry | None] = parse_entry_in_python
+if compiled is not None:
+    compiled.use_entries(StoredEntry, parse_entry_in_python)  # asked where an entry has an unusual form
+    parse_entry = compiled.parse_entry
 
 
 def pack_deps(deps: tuple[str, ...]) -> bytes:

@@ -12,6 +12,7 @@ from redis.connection import DefaultParser
 from redis.exceptions import ConnectionError as BrokenConnection
 from redis.exceptions import InvalidResponse, MasterDownError, NoScriptError, ReadOnlyError, ResponseError
 
+from tiercache._accelerator import compiled
 from tiercache._core.commands import Command
 from tiercache._core.looks import REPLIES, Look, end_of
 from tiercache._core.scripts import Names, Parts
@@ -113,8 +114,9 @@ class Request:
 
 
 @lru_cache(64)
-def _packed_end_of(names: Names) -> bytes:
-    return packed(end_of(names))
+def _in_every_look(names: Names) -> tuple[str, str, bytes]:
+    """The name of the state, what the names of entries begin with, and the last commands, packed."""
+    return names.state, names.entry(""), packed(end_of(names))
 
 
 class _LookRequest(Request):
@@ -126,13 +128,20 @@ class _LookRequest(Request):
         self._look, self._names = look, names
 
     def wire(self) -> bytes:
+        shared = _in_every_look(self._names)
+        quick: bytes | None = None if compiled is None else compiled.pack_look(self._look, *shared)
+        if quick is not None:
+            return quick
         versions, entries, *_ = self._look.plain(self._names)
-        return packed((versions, entries)) + _packed_end_of(self._names)
+        return packed((versions, entries)) + shared[-1]
 
     def unknown(self, raw: Sequence[Any]) -> list[int]:
         return []
 
     def results(self, raw: Sequence[Any]) -> list[Any]:
+        quick = None if compiled is None else compiled.looked(self._look, raw)
+        if quick is not None:
+            return [quick]
         for reply in raw:
             if isinstance(reply, ResponseError):
                 return [self._result(self._look, reply)]

@@ -1,0 +1,64 @@
+/* What the sources of _compiled have in common: its state, and what one of them asks of another. */
+
+#ifndef TIERCACHE_COMPILED_H
+#define TIERCACHE_COMPILED_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <structmember.h>
+#include <stddef.h>
+
+/* Of one module; its objects are NULL once the garbage collector has cleared it. */
+typedef struct {
+    PyTypeObject *look_type, *tally_type, *looked_type;
+    /* Of use(): the classes, and where their slots are. */
+    PyTypeObject *entry_type, *core_type;
+    Py_ssize_t at_value, at_restore, at_deadline, at_kind, at_stamp, at_open_until;
+    PyObject *unanswered;
+    PyObject *copy_function;    /* copy(), which is called directly where an entry is restored by it */
+    PyObject *system_monotonic; /* time.monotonic, unless something else stands there */
+    /* Of use_entries() and use_looks(): the class, and what is asked where the form is not the usual one. */
+    PyTypeObject *stored_type;
+    PyObject *parse_in_python, *good_in_python;
+    PyObject *crc32; /* zlib's */
+} State;
+
+/* An entry of L2, taken apart. */
+typedef struct {
+    long long epoch, token, expiry_ms, print;
+    PyObject *tags, *payload;
+} Stored;
+
+#pragma GCC visibility push(hidden)
+
+/* The class, owned by the State, and by the module under its name. */
+PyTypeObject *added_type(PyObject *module, PyType_Spec *spec);
+
+/* ---- _compiled_entries.c */
+
+int add_entries(PyObject *module, State *state);
+
+/* The decimal digits from *at on, 16 at most, and what follows them; -1 where that is no number, or a large one. */
+long long digits(const char **at, const char *end);
+
+/* The UTF-8 of *text*, and in *owner what has to be released after use; NULL, and no error, where it has none.
+   Text does not remember it, or every key outside of ASCII would be kept twice.  */
+const char *utf8(PyObject *text, Py_ssize_t *size, PyObject **owner);
+
+/* Whether *raw* is an entry of *key* in the usual form; then *stored* owns its tags and payload.
+   If not, there may be an error, of memory or of no importance.  */
+int is_stored(State *state, PyObject *raw, PyObject *key, Stored *stored);
+
+/* A StoredEntry; takes over what *stored* owns. */
+PyObject *stored_entry(State *state, Stored *stored);
+
+/* What *twin* says; an error that stands is one that it will meet as well. */
+PyObject *in_python(PyObject *twin, PyObject *one, PyObject *other);
+
+/* ---- _compiled_looks.c */
+
+int add_looks(PyObject *module, State *state);
+
+#pragma GCC visibility pop
+
+#endif
