@@ -19,11 +19,8 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCES = (
-    "_compiled.c",
-    "_compiled_entries.c",
-    "_compiled_looks.c",
-)  # of the one extension; _compiled.h beside them
+# Of the one extension; _compiled.h beside them.
+SOURCES = ("_compiled.c", "_compiled_entries.c", "_compiled_looks.c", "_compiled_names.c")
 
 
 class CompiledHitPath(BuildHookInterface[Any]):

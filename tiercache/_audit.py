@@ -103,12 +103,13 @@ class Auditor:
         self._loading: Future[Any] | None = None
 
     def observer_of_call(
-        self, function: Cached, arguments: dict[str, Any], now: float | None
+        self, function: Cached, args: tuple[Any, ...], kwargs: dict[str, Any], now: float | None
     ) -> Observer | None:
         """Who looks into a hit of this call; None where it was not drawn, by `clock` at *now* or here."""
         if not (self._is_drawn() if now is None else now == inf):
             return None
         keys = function.keys
+        arguments = keys.bind(args, kwargs)
         key, ignored = keys.key(arguments), tuple(arguments[name] for name in keys.ignored)
         return partial(
             self._take, keys.prefix, function.blocking, ignored, lambda: keys.key(arguments) == key

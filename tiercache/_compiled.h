@@ -59,6 +59,9 @@ PyObject *in_python(PyObject *twin, PyObject *one, PyObject *other);
 
 int add_looks(PyObject *module, State *state);
 
+/* _compiled_names.c */
+int add_namer(PyObject *module);
+
 #pragma GCC visibility pop
 
 #endif

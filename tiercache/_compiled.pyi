@@ -1,6 +1,6 @@
 """What _compiled.c, _compiled_entries.c and _compiled_looks.c define."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, final
 
 from tiercache._core.records import StoredEntry
@@ -27,6 +27,20 @@ class Looked:
     entries: dict[str, bytes | None]
     now_ms: int
     def good(self, key: str, /) -> tuple[StoredEntry, float] | None: ...
+
+@final
+class Namer:
+    def __new__(
+        cls,
+        leaves: dict[type, Any],
+        arguments: int,
+        of_key: tuple[tuple[str, int], ...],
+        of_tags: tuple[tuple[str, int], ...],
+        /,
+    ) -> Namer: ...
+    def name(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], /
+    ) -> tuple[str, tuple[str, ...]] | None: ...
 
 def use(entry: type, core: type, /) -> None: ...
 def copy(value: Any, /) -> Any: ...

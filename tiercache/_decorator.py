@@ -17,6 +17,7 @@ from tiercache._core import reads, writes
 from tiercache._core.flights import running_load
 from tiercache._core.keys import CallKeys
 from tiercache._core.l1 import Entry, kind_of
+from tiercache._core.namers import namer_of
 from tiercache._core.plan import Call, Plan
 from tiercache._core.sources import is_writing
 from tiercache._core.tags import TagTemplates
@@ -70,6 +71,7 @@ class Function:
         self.templates = TagTemplates(tags, parameters)
         self.of_class = parameters[0] if parameters[:1] in (["self"], ["cls"]) else None
         self.own_tag = self.keys.prefix + "()"  # every entry of the function has it: invalidate_all
+        self.named = namer_of(self.keys, self.templates, self.own_tag)
         self.ttl = ttl if isinstance(ttl, Unset) else lifetime(ttl, "ttl")
         self.l1_ttl = l1_ttl if isinstance(l1_ttl, Unset) else lifetime(l1_ttl, "l1_ttl")
         self.l1, self.l2, self.share = l1, l2, share
@@ -85,22 +87,26 @@ class Function:
     ) -> Plan[Any]:
         """The plan of one call that the hit path, at *now* if it came to ask, could not answer."""
         cache = bound.cache
-        arguments = self.keys.bind(args, kwargs)
+        named = self.named(args, kwargs)
+        if named is None:
+            arguments = self.keys.bind(args, kwargs)
+            named = self.keys.key(arguments), (*self.templates.render(arguments), self.own_tag)
+        key, tags = named
         settings, auditor = cache._settings, cache._node.auditor
         ttl = settings.ttl if isinstance(self.ttl, Unset) else self.ttl
         at = self.path.filed(*args, **kwargs) if self.by_arguments else UNFILED
         want = Want(
-            self.keys.key(arguments),
+            key,
             bound.counts,
             call=Call(self.function, args, kwargs),
-            tags=(*self.templates.render(arguments), self.own_tag),
+            tags=tags,
             ttl=jittered(settings, ttl),
             l1_ttl=settings.l1_ttl if isinstance(self.l1_ttl, Unset) else self.l1_ttl,
             print=self.templates.print or 1,  # 0 is for what was stored by key, without the own tag
             l1=self.l1,
             l2=self.l2 and cache._node.address is not None,
             share=self.share,
-            audit=None if auditor is None else auditor.observer_of_call(self, arguments, now),
+            audit=None if auditor is None else auditor.observer_of_call(self, args, kwargs, now),
             renew=renew,
             early=self._early(cache._node) if self.beta else None,
             caller=self.binding,

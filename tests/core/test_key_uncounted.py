@@ -144,7 +144,7 @@ def test_a_registered_class_and_its_subclasses_do_not_count(monkeypatch: pytest.
 
 def test_a_registered_class_of_values_without_parts_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(key_text, "_registered", [])
-    monkeypatch.setattr(key_text, "_COUNTED_LEAVES", dict(key_text._COUNTED_LEAVES))
+    monkeypatch.setattr(key_text, "COUNTED_LEAVES", dict(key_text.COUNTED_LEAVES))
     assert key_of(Decimal(1)) != key_of(Decimal(2))
 
     register_uncounted(Decimal)

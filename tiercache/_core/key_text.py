@@ -87,7 +87,7 @@ def text_of_leaf(value: object) -> str | None:
 
 def text_of_counted_leaf(value: object) -> str | None:
     """The text of a value without parts, whose type counts; None for any other."""
-    leaf = _COUNTED_LEAVES.get(type(value))
+    leaf = COUNTED_LEAVES.get(type(value))
     return None if leaf is None else leaf(value)
 
 
@@ -102,8 +102,8 @@ def register_uncounted(cls: type) -> None:
     if cls not in _registered:
         _registered.append(cls)
         _is_uncounted_class.cache_clear()
-        for leaf in [leaf for leaf in _COUNTED_LEAVES if issubclass(leaf, cls)]:
-            _COUNTED_LEAVES.pop(leaf, None)
+        for leaf in [leaf for leaf in COUNTED_LEAVES if issubclass(leaf, cls)]:
+            COUNTED_LEAVES.pop(leaf, None)
 
 
 class ValueText:
@@ -319,7 +319,7 @@ _LEAVES: dict[type, Callable[[Any], str]] = {
 }
 for _cls in (PurePath, PurePosixPath, PureWindowsPath, Path, PosixPath, WindowsPath):
     _LEAVES[_cls] = functools.partial(_path, _cls.__name__)
-_COUNTED_LEAVES = dict(_LEAVES)  # but for those that were registered
+COUNTED_LEAVES = dict(_LEAVES)  # but for those that were registered
 
 _CONTAINERS = {  # opening, closing, whether the order counts
     tuple: ("(", ")", True),

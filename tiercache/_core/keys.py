@@ -57,6 +57,7 @@ class CallKeys:
 
     prefix: str
     """"module.qualname" and "@version": every key of the function begins with it and "("."""
+    parameters: tuple[str, ...]
 
     def __init__(
         self,
@@ -73,35 +74,50 @@ class CallKeys:
         self.prefix = _shortened(whole_name, _MAX_PREFIX)
         self._name = name
         self._signature = inspect.signature(function)
-        self._parameters = tuple(self._signature.parameters)
+        self.parameters = tuple(self._signature.parameters)
         kinds = {each.kind for each in self._signature.parameters.values()}
         by_place = {Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD}
-        self._all_by_place = len(self._parameters) if kinds <= by_place else -1  # arguments of a whole call
+        self._all_by_place = len(self.parameters) if kinds <= by_place else -1  # arguments of a whole call
         self.ignored = frozenset((ignore,) if isinstance(ignore, str) else ignore)
-        for ignored in self.ignored.difference(self._parameters):
+        for ignored in self.ignored.difference(self.parameters):
             raise ValueError(
-                f"ignore: {ignored!r} is no parameter of {name}(); {nearest(ignored, self._parameters)}"
+                f"ignore: {ignored!r} is no parameter of {name}(); {nearest(ignored, self.parameters)}"
             )
-        self._counted = tuple(name for name in self._parameters if name not in self.ignored)
+        self._counted = tuple(name for name in self.parameters if name not in self.ignored)
         if self.ignored and key is not None:
             raise ValueError("give ignore= or key=: what key= does not name is left out already")
         if key is not None and not callable(key) and not isinstance(key, str):
             raise TypeError(f"key must be a callable or a template, not {key!r}; write '{{parameter}}'")
-        self._chooser = Chooser(key, self._parameters, "key") if callable(key) else None
-        self._template = Template(key, self._parameters, "key") if isinstance(key, str) else None
-        if self._template and self._parameters and not self._template.fields:
-            raise ValueError(f"key={key!r} names no argument; write key='{{{self._parameters[0]}}}'")
+        self._chooser = Chooser(key, self.parameters, "key") if callable(key) else None
+        self._template = Template(key, self.parameters, "key") if isinstance(key, str) else None
+        if self._template and self.parameters and not self._template.fields:
+            raise ValueError(f"key={key!r} names no argument; write key='{{{self.parameters[0]}}}'")
 
     def bind(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> dict[str, object]:
         """Each parameter's value in a call, defaults filled in; TypeError where the call would be one."""
         if len(args) == self._all_by_place and not kwargs:
-            return dict(zip(self._parameters, args, strict=True))
+            return dict(zip(self.parameters, args, strict=True))
         try:
             bound = self._signature.bind(*args, **kwargs)
         except TypeError as error:
             raise TypeError(f"{self._name}() {error}") from None
         bound.apply_defaults()
         return bound.arguments
+
+    def pieces(self) -> list[tuple[str, str | None]] | None:
+        """The text of a key in pieces, each with the parameter whose value follows it.
+
+        None where a usual call has another form. Arguments that do not count are not among its values.
+        """
+        if self._chooser or self._template or self._all_by_place < 0:
+            return None
+        if not (self.prefix.isascii() and self.prefix.isprintable()):
+            return None
+        before, pieces = f"{self.prefix}(", []
+        for name in self._counted:
+            pieces.append((f"{before}{name}=", name))
+            before = ", "
+        return [*pieces, (")" if pieces else f"{before})", None)]
 
     def key(self, arguments: Mapping[str, object]) -> str:
         """The key of the call with these arguments, as bind() gives them; UnstableKey where there is none."""

@@ -82,7 +82,7 @@ class TagTemplates:
         self._choose: Chooser | None = None
         self._templates: tuple[Template, ...] = ()
         self._constant: tuple[str, ...] | None = None
-        self._plain: list[tuple[str, str, str]] = []
+        self._plain: list[tuple[str, str | None, str]] = []
         if callable(tags):
             self._choose = Chooser(tags, parameters, "tags")
             declared = ["\0" + _name(tags)]  # no template holds a NUL, so none has this print
@@ -96,6 +96,13 @@ class TagTemplates:
                 self._plain = [each for each in plain if each is not None]
         digest = blake2b("\0".join(declared).encode(), digest_size=4).digest()
         self.print = int.from_bytes(digest) or 1 if declared else 0
+
+    def pieces(self) -> list[tuple[str, str | None, str]] | None:
+        """Of each tag the text before its one parameter, that, and the text after it; None: no parameter.
+
+        None for all where some tag is of another form, or may need a check.
+        """
+        return self._plain if self._plain or not (self._choose or self._templates) else None
 
     def render(self, arguments: Mapping[str, object]) -> tuple[str, ...]:
         """The tags of a call with these arguments, as check_entry_tags() gives them.
@@ -113,7 +120,7 @@ class TagTemplates:
         """The tags where they need no check, as with the usual templates and arguments; else None."""
         tags = []
         for before, parameter, after in self._plain:
-            value = arguments[parameter]
+            value = "" if parameter is None else arguments[parameter]
             if type(value) is str:
                 if not (len(value) <= _SURE_LENGTH and value.isascii() and value.isprintable()):
                     return None
@@ -146,8 +153,10 @@ class Template:
             raise ValueError(
                 f"{self._said}: {error}; write {{parameter}} for a field, {{{{ and }}}} for braces"
             ) from None
-        self.plain: tuple[str, str, str] | None = None  # of the usual template, "user:{user_id}"
-        if len(self.fields) == 1 and self.fields[0].is_bare:
+        self.plain: tuple[str, str | None, str] | None = None  # of the usual template, "user:{user_id}"
+        if not self.fields:
+            self.plain = "".join(map(str, self._pieces)), None, ""
+        elif len(self.fields) == 1 and self.fields[0].is_bare:
             at = self._pieces.index(self.fields[0])
             before, after = (list(map(str, part)) for part in (self._pieces[:at], self._pieces[at + 1 :]))
             self.plain = "".join(before), self.fields[0].name, "".join(after)
@@ -156,7 +165,7 @@ class Template:
         """The text as a tag; ValueError where a field cannot be a part of one."""
         if self.plain is not None:
             before, parameter, after = self.plain
-            value = arguments[parameter]
+            value = "" if parameter is None else arguments[parameter]
             if type(value) is int or type(value) is str:
                 return f"{before}{value}{after}"
         return self.fill(arguments, _tag_part)
@@ -278,7 +287,7 @@ def module_name(module: str) -> str:
     return PurePath(getattr(script, "__file__", None) or "__main__").stem
 
 
-def _is_sure(before: str, _: str, after: str) -> bool:
+def _is_sure(before: str, _: str | None, after: str) -> bool:
     """Whether any short printable text between the two makes a tag, and none that has a wider one."""
     fits = len(before + after) <= MAX_TAG_BYTES - _SURE_LENGTH and (before + after).isascii()
     return fits and (before + after).isprintable() and not ("row:".startswith(before) or before[:4] == "row:")
