@@ -1,7 +1,8 @@
 /* The hit path, compiled: the rules that stand in tiercache/_hits.py, and no other; and the module.
 
-   A Look answers a call, by those of its arguments that count, or raises Unanswered: then the path
-   in Python looks, and everything unusual is its to do, errors of arguments too. It reads what is
+   A Look answers a call, by those of its arguments that count, or raises Missing where nothing is
+   filed under them, or Unanswered: then the path in Python looks, and everything unusual is its to
+   do, errors of arguments too. It reads what is
    in the slots of Python's own classes, so that both paths serve the same entries.
 
    All of it runs under the GIL. A look-up (an argument's __hash__ or __eq__), a clock other than
@@ -242,8 +243,10 @@ answer(Look *self, PyObject *key, PyObject *const *arguments, Py_ssize_t number)
             if (!PyErr_ExceptionMatches(PyExc_Exception))
                 return NULL;
             PyErr_Clear();
+            goto elsewhere;
         }
-        goto elsewhere;
+        PyErr_SetNone(state->missing == NULL ? PyExc_RuntimeError : state->missing);
+        return NULL;
     }
     if (read_clock(self, &now) < 0) {
         Py_DECREF(entry);
@@ -392,7 +395,7 @@ static PyMethodDef look_methods[] = {
 };
 
 static PyType_Slot look_slots[] = {
-    {Py_tp_doc, "Look(): answers hits, each as the path in Python would; Unanswered for any other call."},
+    {Py_tp_doc, "Look(): answers hits, each as the path in Python would; Missing or Unanswered for any other call."},
     {Py_tp_new, look_new},
     {Py_tp_dealloc, look_dealloc},
     {Py_tp_traverse, look_traverse},
@@ -492,6 +495,8 @@ module_exec(PyObject *module)
         || (state->tally_type = added_type(module, &tally_spec)) == NULL
         || (state->unanswered = PyErr_NewException("tiercache._compiled.Unanswered", NULL, NULL)) == NULL
         || PyModule_AddObjectRef(module, "Unanswered", state->unanswered) < 0
+        || (state->missing = PyErr_NewException("tiercache._compiled.Missing", NULL, NULL)) == NULL
+        || PyModule_AddObjectRef(module, "Missing", state->missing) < 0
         || (state->copy_function = PyObject_GetAttrString(module, "copy")) == NULL
         || (state->system_monotonic = monotonic_of_time()) == NULL || add_entries(module, state) < 0
         || add_looks(module, state) < 0 || add_namer(module) < 0)
@@ -509,6 +514,7 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->entry_type);
     Py_VISIT(state->core_type);
     Py_VISIT(state->unanswered);
+    Py_VISIT(state->missing);
     Py_VISIT(state->copy_function);
     Py_VISIT(state->system_monotonic);
     Py_VISIT(state->looked_type);
@@ -529,6 +535,7 @@ module_clear(PyObject *module)
     Py_CLEAR(state->entry_type);
     Py_CLEAR(state->core_type);
     Py_CLEAR(state->unanswered);
+    Py_CLEAR(state->missing);
     Py_CLEAR(state->copy_function);
     Py_CLEAR(state->system_monotonic);
     Py_CLEAR(state->looked_type);

@@ -14,7 +14,7 @@ typedef struct {
     /* Of use(): the classes, and where their slots are. */
     PyTypeObject *entry_type, *core_type;
     Py_ssize_t at_value, at_restore, at_deadline, at_kind, at_stamp, at_open_until;
-    PyObject *unanswered;
+    PyObject *unanswered, *missing;
     PyObject *copy_function;    /* copy(), which is called directly where an entry is restored by it */
     PyObject *system_monotonic; /* time.monotonic, unless something else stands there */
     /* Of use_entries() and use_looks(): the class, and what is asked where the form is not the usual one. */

@@ -6,6 +6,7 @@ from typing import Any, final
 from tiercache._core.records import StoredEntry
 
 class Unanswered(Exception): ...
+class Missing(Exception): ...
 
 class Tally:
     l1_hits: int

@@ -230,13 +230,13 @@ def _awaited(made: Function) -> Any:
             return entry.take()
         return await bound.node.run_async(made.read(bound, args, kwargs, now=now, **how))
 
-    def invalidate(*args: Any, **kwargs: Any) -> Coroutine[Any, Any, Written]:
+    async def invalidate(*args: Any, **kwargs: Any) -> Written:
         node = made.binding.bind().node
-        return node.run_async(made.invalidate(node, args, kwargs))
+        return await node.run_async(made.invalidate(node, args, kwargs))
 
-    def invalidate_all() -> Coroutine[Any, Any, Written]:
+    async def invalidate_all() -> Written:
         node = made.binding.bind().node
-        return node.run_async(made.invalidate_all(node))
+        return await node.run_async(made.invalidate_all(node))
 
     path = made.path = HitPath(made.spelling, past_l1, blocking=False)
     made_wrapper: Any = functools.update_wrapper(path.call, made.function)

@@ -52,14 +52,18 @@ _PURE = """
 def _filed({parameters}):
     return {key} if {fits} and {plain} else _UNFILED
 """
-# What is not answered is looked up again, in the way above.
+# What is there, and not answered, is looked up again, in the way above.
 _COMPILED = """
 {kind} _hit({parameters}):
     if {fits}:
         try:
             return _look({counted})
+        except _Missing:
+            _way = _past
         except _Unanswered:
-            pass
+            _way = _pure
+        if _way is _past:
+            return {wait}_past({args}, {kwargs})
     return {wait}_pure({call})
 """
 _GLOBALS: dict[str, Any] = {
@@ -79,11 +83,13 @@ _OURS = {
     "_past",
     "_counts",
     "_until",
+    "_way",
     "_entry",
     "_now",
     "_restore",
     "_look",
     "_pure",
+    "_Missing",
     "_Unanswered",
 }
 if compiled is not None:
@@ -132,6 +138,7 @@ class HitPath:
             self._look = look = compiled.Look()
             self._names |= {
                 "_look": look.one if spelling.is_single else look.many,
+                "_Missing": compiled.Missing,
                 "_Unanswered": compiled.Unanswered,
             }
             text, main = _PURE + _COMPILED, "_hit"

@@ -15,7 +15,7 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -123,12 +123,11 @@ class Node:
         self._ready()
         return run(plan, self._perform)
 
-    async def run_async(self, plan: Plan[T]) -> T:
-        """Drive *plan* in the calling task."""
+    def run_async(self, plan: Plan[T]) -> Coroutine[Any, Any, T]:
+        """Drive *plan* in the calling task, which awaits this at once."""
         self._ready()
-        if self._memory is not None:
-            return await run_async(plan, self._memory.perform_async)
-        return await run_async(plan, self._awaiting().perform)
+        perform = self._awaiting().perform if self._memory is None else self._memory.perform_async
+        return run_async(plan, perform)
 
     def counted(self) -> Counts:
         """New counts that are part of this node's."""

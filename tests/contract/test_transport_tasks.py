@@ -36,8 +36,12 @@ async def awaiting(port: int, *, timeout: float = PLENTY) -> AsyncIterator[Await
     await made.close()
 
 
+async def performed(transport: Awaiting, step: Step) -> Any:
+    return await transport.perform(step)
+
+
 async def ask(transport: Awaiting, command: Command[Any]) -> Any:
-    (reply,) = await transport.perform(Ask((command,)))
+    (reply,) = await performed(transport, Ask((command,)))
     return reply
 
 
@@ -233,7 +237,7 @@ async def test_a_failure_that_nobody_waits_for_any_more_is_no_complaint(relay: R
             "read": Ask((read(epoch, "k"),)),
             "tell": Tell((sync(),)),
         }
-        task = asyncio.create_task(transport.perform(steps[command]))
+        task = asyncio.create_task(performed(transport, steps[command]))
         await until(lambda: relay.scripts > before)
         task.cancel()
         relay.hang_up()

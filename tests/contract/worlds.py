@@ -82,7 +82,10 @@ class Tasks:
         return Awaiting(where, NAMES, self.breaker, self.clock, pool_size=pool_size)
 
     def perform(self, step: Step) -> Any:
-        return self.runner.run(self.awaiting.perform(step))
+        async def performed() -> Any:
+            return await self.awaiting.perform(step)
+
+        return self.runner.run(performed())
 
     def together(self, *steps: Step) -> list[Any]:
         async def all_of_them() -> list[Any]:

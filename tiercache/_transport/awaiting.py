@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
 
@@ -77,18 +77,19 @@ class Awaiting:
         self._trips: set[_Trip] = set()
         self._guard: AsyncGenerator[None] | None = None
 
-    async def perform(self, step: Step) -> Any:
+    def perform(self, step: Step) -> Awaitable[Any]:
+        """What to await for the reply to *step*, at once: a round trip is under way by then."""
         match step:
             case Ask(commands):
                 if len(commands) == 1 and isinstance(commands[0], (Look, Read)):
-                    return await self._gather(commands[0])
-                return await self._ask(commands)
+                    return self._gather(commands[0])
+                return self._ask(commands)
             case Call():
-                return await call(step)
+                return call(step)
             case Join():
-                return await join_async(step)
+                return join_async(step)
             case Tell(commands):
-                self._start(self._tell(commands))
+                return self._begin(self._tell(commands))
 
     async def close(self) -> None:
         """Let what is under way come to an end, one timeout at most, and close the connections."""
@@ -100,6 +101,9 @@ class Awaiting:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
         await self._streams.close()
+
+    async def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        self._start(work)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
