@@ -15,7 +15,7 @@ from tiercache._errors import LoadTimeout
 
 def test_who_finds_another_process_loading_waits_and_takes_what_it_stored(a: Node, b: Node) -> None:
     leading = a.read("k").answer()
-    waiting = b.read("k").answer().answer()  # the bell hangs before the read that finds the lock still there
+    waiting = b.read("k").answer()
     assert waiting.at == ("Join",)
 
     leading.reply("v").answer()
@@ -25,19 +25,42 @@ def test_who_finds_another_process_loading_waits_and_takes_what_it_stored(a: Nod
     assert b.counts.l2_hits == 1
 
 
-def test_a_wake_up_between_the_two_looks_is_not_missed(a: Node, b: Node) -> None:
+def test_a_wake_up_that_overtakes_the_answer_to_wait_is_not_missed(a: Node, b: Node) -> None:
     leading = a.read("k").answer()
-    waiting = b.read("k").answer()
+    waiting = b.read("k").execute()  # the answer is on its way
+    leading.reply("v").answer()
+    b.tiers.bells.ring(key_dep("k"))
+
+    assert waiting.reply().at == ("Read",)
+    assert b.finish(waiting) == "v"
+
+
+def test_a_wake_up_after_the_answer_to_wait_again_is_not_missed(a: Node, b: Node) -> None:
+    leading = a.read("k").answer()
+    waiting = b.read("k").answer().wake().answer()
+    assert waiting.at == ("Join",)
     leading.reply("v").answer()
     b.tiers.bells.ring(key_dep("k"))
 
     assert b.finish(waiting) == "v"
 
 
+def test_a_wake_up_amid_the_second_look_is_not_missed(a: Node, b: Node) -> None:
+    leading = a.read("k").answer()
+    waiting = b.read("k").answer()
+    b.tiers.bells.ring(key_dep("k"))
+    waiting.wake().execute()
+    leading.reply("v").answer()
+    b.tiers.bells.ring(key_dep("k"))
+
+    assert waiting.reply().wake().at == ("Read",)
+    assert b.finish(waiting) == "v"
+
+
 def test_a_lock_whose_holder_died_runs_out_and_the_waiter_leads(a: Node, b: Node) -> None:
     """R38"""
     dead = a.read("k").answer()
-    waiting = b.read("k").answer().answer()
+    waiting = b.read("k").answer()
     a.clock.advance(LOCK_MS / 1000)
 
     assert waiting.wake().answer().at == ("Call",)
@@ -46,7 +69,7 @@ def test_a_lock_whose_holder_died_runs_out_and_the_waiter_leads(a: Node, b: Node
 
 def test_a_failed_load_wakes_the_waiters_and_one_of_them_leads(a: Node, b: Node) -> None:
     leading = a.read("k").answer()
-    waiting = b.read("k").answer().answer()
+    waiting = b.read("k").answer()
 
     leading.throw(LoaderFailed()).execute()
 
@@ -60,7 +83,7 @@ def test_who_waits_looks_again_at_a_quarter_and_a_half_of_what_is_left(
     """Section 8: a lost wake-up costs the rest of the lock at most."""
     a, b = nodes(server, clock, wakes_arrive=lambda: True)
     leading = a.read("k").answer()
-    waiting = b.read("k").answer().answer()
+    waiting = b.read("k").answer()
     patience = []
     for _ in range(3):
         assert isinstance(waiting.step, Join)

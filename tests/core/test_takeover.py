@@ -44,7 +44,7 @@ def test_the_lock_of_a_cancelled_leader_passes_to_a_follower_of_its_node(
 ) -> None:
     leading = a.read("k").answer()
     joining = a.read("k")
-    waiting = b.read("k").answer().answer()
+    waiting = b.read("k").answer()
     leading.throw(Cancelled())
 
     assert leading.is_done  # nothing was unlocked
@@ -91,7 +91,7 @@ def test_a_late_unlock_does_not_free_the_lock_of_who_took_over(a: Node, b: Node)
     leading.execute()
 
     assert taking_over.at == ("Call",)
-    assert b.read("k").answer().answer().at == ("Join",)
+    assert b.read("k").answer().at == ("Join",)
 
 
 def test_a_load_that_is_cancelled_while_it_is_stored_has_landed(a: Node) -> None:
@@ -237,7 +237,7 @@ def test_a_forgotten_plan_ends_wherever_the_collector_finds_it(a: Node, b: Node,
     """The collector runs at any allocation, and so while its thread holds a lock that the plan needs."""
     locks = {"of the boards": flights._lock, "of the bells": a.tiers.bells._lock, "of the core": a.core.lock}
     others = b.read("waited for").answer()
-    suspended = [a.read("k").answer(), a.read("waited for").answer().answer()]
+    suspended = [a.read("k").answer(), a.read("waited for").answer()]
     assert [hand.at for hand in suspended] == [("Call",), ("Join",)]
     ended = threading.Event()
 

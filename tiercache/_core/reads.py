@@ -260,6 +260,7 @@ def _fetch(
         return (yield from load_for_l1(tiers, want, flight, blocking=blocking))
     dep = key_dep(want.key)
     bell: Future[None] | None = None
+    rung = tiers.bells.rung
     mode: Mode = "renew" if want.renew else "lead"
     looks, rings, give_up = 0, 0, now + tiers.load_timeout
     try:
@@ -279,14 +280,17 @@ def _fetch(
                     return landed(tiers, want, taken)
                 mode = "renew"
             elif isinstance(answer, Wait):
-                # The bell hangs before the read that finds the lock still there: no wake-up is missed.
-                if bell is not None:
-                    if tiers.clock() >= give_up:
-                        raise too_long(tiers, want)
-                    patience = patience_for(tiers, answer.left, looks)
-                    rings += yield from _wait(bell, min(patience, give_up - tiers.clock()), rings)
-                    looks += 1
-                if bell is None or bell.done():
+                if bell is None:
+                    bell = tiers.bells.hang(dep)
+                    if tiers.bells.rung != rung:
+                        continue  # somebody's wake-up came before there was a bell
+                if tiers.clock() >= give_up:
+                    raise too_long(tiers, want)
+                patience = patience_for(tiers, answer.left, looks)
+                rings += yield from _wait(bell, min(patience, give_up - tiers.clock()), rings)
+                looks += 1
+                if bell.done():
+                    # It hangs before the read that finds the lock still there: no wake-up is missed.
                     bell = tiers.bells.hang(dep)
     finally:
         if bell is not None:

@@ -67,9 +67,14 @@ class Bells:
     def __init__(self) -> None:
         self._lock = threading.RLock()  # reentrant for the garbage collector's sake, as that of the boards
         self._bells: dict[str, list[Future[None]]] = {}  # under `_lock`
+        self.rung = 0  # wake-ups so far, whether anybody waited for them; written under `_lock`
 
     def hang(self, dep: str) -> Future[None]:
-        """A bell for *dep*, to be hung before the read that may answer "wait", and taken down after it."""
+        """A bell for *dep*, to be taken down in the end.
+
+        Hung before the read that answers "wait", it misses no wake-up. One hung after it may have, unless
+        `rung` is by then what it was before the read.
+        """
         bell: Future[None] = Future()
         bell.set_running_or_notify_cancel()
         with self._lock:
@@ -79,6 +84,7 @@ class Bells:
     def ring(self, dep: str) -> bool:
         """Let those who wait for *dep* look; whether there was one."""
         with self._lock:
+            self.rung += 1
             bells = self._bells.pop(dep, [])
         for bell in bells:
             bell.set_result(None)
@@ -87,6 +93,7 @@ class Bells:
     def ring_all(self) -> None:
         """Let all who wait look again: wake-ups were lost, or cannot arrive."""
         with self._lock:
+            self.rung += 1
             deps = list(self._bells)
         for dep in deps:
             self.ring(dep)
