@@ -94,6 +94,21 @@ def test_who_gives_up_takes_nobody_along_and_leaves_nothing() -> None:
     assert joins._waiting == {}
 
 
+def test_each_gives_up_in_its_own_time() -> None:
+    async def main() -> list[Any]:
+        future = under_way()
+        tasks = [task for timeout in (PLENTY, 0.02, 0.01, 0.0) for task in await waiting(future, 1, timeout)]
+        given_up = []
+        for ended in asyncio.as_completed(tasks[1:]):
+            given_up.append(await ended)
+        assert not tasks[0].done()
+        land(future, "brought")
+        return [*given_up, await tasks[0]]
+
+    assert asyncio.run(main()) == [TIMED_OUT] * 3 + ["brought"]
+    assert joins._waiting == {}
+
+
 def test_a_landing_does_not_touch_a_loop_that_is_closed(caplog: pytest.LogCaptureFixture) -> None:
     future = under_way()
     loop = asyncio.new_event_loop()

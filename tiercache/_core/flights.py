@@ -225,6 +225,8 @@ def renew_lock() -> None:
 
 def _never_ends(flight: Flight, load: Load | None, blocking: bool) -> bool:
     """Whether *flight* cannot land before this caller, inside *load*, goes on."""
+    if load is None and not blocking:
+        return False
     mine = {id(x.flight) for x in load.chain()} if load is not None else set()
     ahead, met = [flight], set()
     while ahead:
