@@ -6,6 +6,9 @@ the reader loads the number; the reader reads it over and over. The delay runs f
 to the end of the first read that returned the new number: what Redis does, the message, the eviction and the
 read of what is new are all in it.
 
+The machine is the pair's own: the processes of all others are stopped (SIGSTOP) until it is their turn. One
+that goes on has been away for seconds, and so writes and reads some numbers before the clock counts.
+
 How to read it: the first line is the floor, one message on a raw redis-py subscription, from before the
 PUBLISH to after its receipt, in turn with the rest; `x` is the multiple of it, a median over the rounds. A
 reader that sleeps 0.2 ms between its reads leaves the interpreter to a listener; a spinning one holds it
@@ -43,6 +46,7 @@ from bench.servers import described, newest
 
 PAUSE = 0.0002  # seconds that the sleeping reader sleeps
 MESSAGES = 25  # a contender and a round
+WARMING = 5  # messages of a contender that goes on, before its round
 GIVEN_UP = 1.0  # seconds after which the old value counts as served for good
 RAW = "raw pub/sub, one way"
 TIERED = (Tiercache, TiercacheAsync, RedisPyClientSide, Coredis, Glide, *CLIENT_SIDE)
@@ -63,6 +67,14 @@ class Pair:
     def opened(self) -> None:
         self.writer.opened()
         self.reader.opened()
+
+    def freeze(self) -> None:
+        self.writer.freeze()
+        self.reader.freeze()
+
+    def thaw(self) -> None:
+        self.writer.thaw()
+        self.reader.thaw()
 
     def close(self) -> None:
         self.writer.close()
@@ -101,6 +113,7 @@ def measure(run: Run) -> list[Result]:
             return compared(run, pairs, unable, described(url))
         finally:
             for pair in pairs:
+                pair.thaw()
                 pair.close()
 
 
@@ -121,12 +134,17 @@ def compared(run: Run, pairs: list[Pair], unable: dict[str, str], server: str) -
             pair.one_round(PAUSE, 3)
         except (Unable, Failed) as error:
             unable[pair.name] = str(error)
+    for pair in pairs:
+        pair.freeze()
     able = [pair for pair in pairs if pair.name not in unable]
     for order in run.turns(able, run.rounds(12, 2)):
         for pair in order:
+            pair.thaw()
+            pair.one_round(PAUSE, WARMING)
             for pause, some in delays.items():
                 rounds = some.setdefault(pair.name, [])
                 rounds.append(pair.one_round(pause, run.calls(MESSAGES)))
+            pair.freeze()
     names = {PAUSE: f"reader sleeping {PAUSE * 1000:g} ms", 0.0: "reader spinning"}
     return [
         table(f"write here to new value there, {names[pause]}", some, unable, f"On {server}.")
