@@ -20,8 +20,12 @@ def newest(run: Run) -> Iterator[str]:
         with run.server() as url:
             yield url
         return
-    with embedded.start(binary=max(embedded.candidates(), key=version_of)) as server:
+    with embedded.start(binary=newest_binary()) as server:
         yield server.url
+
+
+def newest_binary() -> str:
+    return max(embedded.candidates(), key=version_of)
 
 
 def version_of(binary: str) -> tuple[int, ...]:

@@ -7,12 +7,17 @@ import json
 import os
 import re
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import redis
 
+from bench.contenders import every_contender
+from bench.contenders.hand_redis import HandRedis
+from bench.contenders.lru_cache import LruCache
+from bench.runs import Run
 from bench.stampede import field
 from bench.stampede.__main__ import main as among_rivals
 from tests.servers import RedisServer, eventually
@@ -23,6 +28,7 @@ from tiercache.cli.stampede import run as stampede
 from tiercache.cli.stampede.orders import World
 from tiercache.cli.stampede.run import Options, Progress
 from tiercache.cli.stampede.scenarios import SCENARIOS, Setup
+from tiercache.cli.stampede.stage import Stage
 from tiercache.cli.stampede.subjects import Loader, Tiercache, Verbs
 
 TIMEOUT = 60.0
@@ -140,6 +146,44 @@ def test_among_rivals_a_run_that_was_right_and_one_that_could_not_be_made_end_ot
     assert among_rivals([*TINY, "--scenario", "cold"]) == 0
     assert among_rivals([*TINY, "--redis", "redis://127.0.0.1:1/0"]) == 2
     assert "does not answer" in capsys.readouterr().err
+
+
+def test_every_library_of_the_suite_plays_among_rivals() -> None:
+    suite = {package for contender in every_contender() for package in contender.packages}
+    playing = {package for contender in field.RIVALS for package in contender.packages}
+    assert suite - playing == {"tiercache"}
+
+
+def test_without_protection_every_caller_loads_and_who_cannot_refresh_early_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(field, "RIVALS", (HandRedis, LruCache))
+
+    assert among_rivals([*TINY, "--scenario", "cold", "early", "expiry"]) == 0
+    cold, expiry, early = re.split("^(?:expiry|early): ", capsys.readouterr().out, flags=re.MULTILINE)
+    assert re.search(r"redis-py GET \+ orjson, threads +12 ", cold)
+    assert "functools.lru_cache, threads: never expires" in expiry
+    assert "redis-py GET + orjson, threads: no early refresh" in early
+
+
+class Refuses(HandRedis):
+    """A rival that gives an error for whatever is asked in a round."""
+
+    def load(self, key: str, loader: Callable[[], object], tags: Iterable[str] = ()) -> object:
+        if key.startswith("p"):
+            return super().load(key, loader)
+        raise KeyError(key)
+
+
+def test_a_rival_that_leaves_callers_without_an_answer_plays_no_further_round(
+    monkeypatch: pytest.MonkeyPatch, redis_server: RedisServer
+) -> None:
+    monkeypatch.setattr(field, "RIVALS", (Refuses,))
+    run, setup = Run(redis=redis_server.url()), Setup(processes=2, callers=2, load=0.01)
+    with closing(Stage(redis_server.url())) as stage:
+        [seen] = field.contest(run, stage, SCENARIOS[:1], setup, ("tasks",))
+
+    assert [len(verdicts) for verdicts in seen.verdicts.values()] == [3, 1]
 
 
 def test_ctrl_c_ends_it_without_noise_and_leaves_no_process(tmp_path: Path) -> None:

@@ -59,6 +59,17 @@ class CachetoolsTtl(Cachetools):
         self.lock = threading.RLock()
 
 
+class CachetoolsCondition(Cachetools):
+    name = "cachetools TTL, condition"
+    setting = "cached(TTLCache(maxsize, ttl), condition=Condition()): one thread of a process loads"
+
+    def wrap(self, function: Callable[..., Any], *, tags: Iterable[str] = ()) -> Callable[..., Any]:
+        from cachetools import cached
+
+        wrapped: Callable[..., Any] = cached(self.map, condition=threading.Condition())(function)
+        return wrapped
+
+
 class CachetoolsLater(Cachetools):
     name = "cachetools"
     setting = ""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
-from bench.contenders.facade import Contender, Place, Unable
+from bench.contenders.facade import AHEAD, Contender, Place, Unable
 from bench.contenders.hand_redis import CONNECTIONS
 
 
@@ -96,14 +96,25 @@ class CashewsLocked(Cashews):
         super().__init__(place)
         self._through: dict[tuple[str, ...], Callable[..., Any]] = {}  # by tags
 
+    def decorator(self, **settings: Any) -> Any:
+        return self.cache(**settings, lock=True)
+
     async def load(self, key: str, loader: Callable[[], Any], tags: Iterable[str] = ()) -> Any:
         """By its decorator, which lets one caller of a process ask for the lock."""
         names = tuple(tags)
         if names not in self._through:
-            self._through[names] = self.cache(
-                ttl=self.place.ttl, key=self.key("{key}"), tags=[self.tag(tag) for tag in names], lock=True
+            self._through[names] = self.decorator(
+                ttl=self.place.ttl, key=self.key("{key}"), tags=[self.tag(tag) for tag in names]
             )(through)
         return await self._through[names](key, loader)
+
+
+class CashewsEarly(CashewsLocked):
+    name = "cashews, early"
+    setting = f"cache.early(ttl, early_ttl={AHEAD} x ttl), which has no lock for a cold key; else as cashews"
+
+    def decorator(self, **settings: Any) -> Any:
+        return self.cache.early(**settings, early_ttl=self.place.ttl * AHEAD)
 
 
 async def through(key: str, loader: Callable[[], Any]) -> Any:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 
-from bench.contenders.facade import Contender
+from bench.contenders.facade import AHEAD, Contender
 
 
 class Dogpile(Contender):
@@ -16,11 +17,14 @@ class Dogpile(Contender):
     setting = "redis, distributed_lock=True, thread_local_lock=False, lock_timeout=10, orjson"
     is_async = False
     uses_redis = True
+    expires_after: ClassVar[float] = 1  # of the ttl; from then on it loads anew
+    gone_after: ClassVar[int] = 2
+    more: ClassVar[dict[str, Any]] = {}
 
     async def open(self) -> None:
         from dogpile.cache import make_region
 
-        prefix = self.place.prefix
+        prefix, ttl = self.place.prefix, int(self.place.ttl)
         self.region: Any = make_region(
             function_key_generator=lambda namespace, function, **_: (
                 lambda argument: f"{function.__name__}:{argument}"
@@ -28,12 +32,13 @@ class Dogpile(Contender):
             key_mangler=lambda key: f"{prefix}:{key}",
             serializer=orjson.dumps,
             deserializer=orjson.loads,
+            **self.more,
         ).configure(
             "dogpile.cache.redis",
-            expiration_time=int(self.place.ttl),
+            expiration_time=ttl * self.expires_after,
             arguments={
                 "url": self.place.url,
-                "redis_expiration_time": int(self.place.ttl) * 2,
+                "redis_expiration_time": ttl * self.gone_after,
                 "distributed_lock": True,
                 "thread_local_lock": False,
                 "lock_timeout": 10,
@@ -67,3 +72,26 @@ class Dogpile(Contender):
 
     def write_many(self, values: Mapping[str, Any], tags: Iterable[str] = ()) -> None:
         self.region.set_multi(dict(values))
+
+
+def in_a_thread(region: Any, key: str, creator: Callable[[], Any], mutex: Any) -> None:
+    """As its documentation has it."""
+
+    def run() -> None:
+        try:
+            region.set(key, creator())
+        finally:
+            mutex.release()
+
+    threading.Thread(target=run).start()
+
+
+class DogpileEarly(Dogpile):
+    name = "dogpile.cache, async_creation_runner"
+    setting = (
+        f"async_creation_runner with a thread, expiration_time={AHEAD} x ttl, gone from Redis after the ttl; "
+        "else as dogpile.cache"
+    )
+    expires_after = AHEAD
+    gone_after = 1
+    more: ClassVar[dict[str, Any]] = {"async_creation_runner": in_a_thread}

@@ -12,6 +12,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+AHEAD = 0.7
+"""Of its `ttl`, after which a value is old enough to be loaded anew, where a library refreshes early."""
+
 
 class Unable(Exception):
     """This contender cannot do what is asked; the text is what the table says."""
@@ -46,6 +49,8 @@ class Contender:
     uses_redis: ClassVar[bool]
     is_bounded: ClassVar[bool] = True
     """Its in-process tier keeps to `maxsize`."""
+    expires: ClassVar[bool] = True
+    """It keeps to `ttl`."""
 
     def __init__(self, place: Place) -> None:
         self.place = place

@@ -14,6 +14,7 @@ class LruCache(Contender):
     setting = "lru_cache(maxsize); in C, no expiry"
     is_async = False
     uses_redis = False
+    expires = False
 
     def wrap(self, function: Callable[..., Any], *, tags: Iterable[str] = ()) -> Callable[..., Any]:
         return functools.lru_cache(self.place.maxsize)(function)

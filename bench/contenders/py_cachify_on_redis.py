@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import redis
 
@@ -13,6 +13,8 @@ from bench.contenders.hand_redis import CONNECTIONS, awaited_client
 
 class _PyCachify(Contender):
     packages = ("py-cachify", "redis")
+    through: Any
+    is_global: ClassVar[bool] = False
     setting = f"init_cachify with redis-py clients (pool of {CONNECTIONS}), cached(key=...), pickle (its own)"
     uses_redis = True
 
@@ -27,9 +29,13 @@ class _PyCachify(Contender):
             async_client=self.awaited,
             prefix=f"{self.place.prefix}:",
             default_cache_ttl=int(self.place.ttl),
-            is_global=False,
+            is_global=self.is_global,
         )
-        self.through = self.cachify.cached(key="{key}")(self.through_of())
+        self.through = self.decorated(self.through_of(), "{key}")
+
+    def decorated(self, function: Callable[..., Any], key: str) -> Callable[..., Any]:
+        wrapped: Callable[..., Any] = self.cachify.cached(key=key)(function)
+        return wrapped
 
     def through_of(self) -> Callable[..., Any]:
         raise NotImplementedError
@@ -40,8 +46,7 @@ class _PyCachify(Contender):
 
     def wrap(self, function: Callable[..., Any], *, tags: Iterable[str] = ()) -> Callable[..., Any]:
         argument = function.__code__.co_varnames[0]
-        wrapped: Callable[..., Any] = self.cachify.cached(key=f"{function.__name__}:{{{argument}}}")(function)
-        return wrapped
+        return self.decorated(function, f"{function.__name__}:{{{argument}}}")
 
 
 class PyCachify(_PyCachify):
@@ -76,3 +81,28 @@ class PyCachifyAsync(_PyCachify):
 
     async def drop(self, key: str) -> None:
         await self.through.reset(key, None)
+
+
+class _Locked(_PyCachify):
+    """Who has waited for the lock looks again: `cached` is inside of it, too.
+
+    Its `once` gives callers nothing, or an error, while another one loads.
+    """
+
+    setting = (
+        "cached(key) over lock(key, nowait=False, timeout=10), which looks each 0.1 s (its default), "
+        "over cached(key)"
+    )
+    is_global = True  # its lock as a decorator knows no other client
+
+    def decorated(self, function: Callable[..., Any], key: str) -> Callable[..., Any]:
+        lock = self.cachify.lock(key=key, nowait=False, timeout=10)
+        return super().decorated(lock(super().decorated(function, key)), key)
+
+
+class PyCachifyLocked(_Locked, PyCachify):
+    name = "py-cachify, lock"
+
+
+class PyCachifyLockedAsync(_Locked, PyCachifyAsync):
+    name = "py-cachify, lock, awaited"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 from bench.contenders.facade import Contender
 from bench.contenders.hand_redis import CONNECTIONS
@@ -13,9 +13,13 @@ from bench.contenders.hand_redis import CONNECTIONS
 class Yokedcache(Contender):
     name = "yokedcache"
     packages = ("yokedcache", "redis")
-    setting = f"CacheConfig(max_connections={CONNECTIONS}), JSON, fetch_or_set, metrics and its log off"
+    setting = (
+        f"CacheConfig(max_connections={CONNECTIONS}), JSON, fetch_or_set; off are metrics, its log, and its "
+        "refresh ahead, which asks twice for each hit"
+    )
     is_async = True
     uses_redis = True
+    refresh: ClassVar[dict[str, Any]] = {"enable_stale_while_revalidate": False}
 
     async def open(self) -> None:
         from yokedcache import CacheConfig, YokedCache
@@ -30,6 +34,7 @@ class Yokedcache(Contender):
                 enable_metrics=False,
                 log_invalidations=False,
                 log_level="CRITICAL",
+                **self.refresh,
             )
         )
         await self.cache.connect()
@@ -62,3 +67,12 @@ class Yokedcache(Contender):
 
     async def drop_tag(self, tag: str) -> None:
         await self.cache.invalidate_tags([tag])
+
+
+class YokedcacheEarly(Yokedcache):
+    name = "yokedcache, refresh ahead"
+    setting = (
+        "enable_stale_while_revalidate, single_flight_stale_ttl=1: a hit in the last second loads anew, "
+        "once in a process; else as yokedcache"
+    )
+    refresh: ClassVar[dict[str, Any]] = {"enable_stale_while_revalidate": True, "single_flight_stale_ttl": 1}

@@ -14,6 +14,8 @@ from contextlib import closing
 from dataclasses import asdict
 
 from bench.runs import Run
+from bench.servers import described
+from bench.stampede import stage_at
 from bench.stampede.field import Contest, contest
 from bench.stampede.tables import tables
 from tiercache import TierCacheError
@@ -21,7 +23,6 @@ from tiercache.cli import FAILED, INTERRUPTED
 from tiercache.cli.stampede.command import add_options, options_of
 from tiercache.cli.stampede.orders import WORLDS
 from tiercache.cli.stampede.run import Progress
-from tiercache.cli.stampede.stage import OwnStage, Stage
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,7 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     progress = Progress(sys.stderr)
     run = Run(quick=options.is_quick, redis=options.url, progress=progress)
     try:
-        with closing(Stage(options.url) if options.url else OwnStage()) as stage:
+        with closing(stage_at(options.url)) as stage:
+            server = described(stage.url)
             contests = contest(run, stage, options.scenarios, options.setup, WORLDS)
     except TierCacheError as error:
         print(f"python -m bench.stampede: {error}", file=sys.stderr)
@@ -45,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     finally:
         progress("")
-    results = tables(contests, options.setup)
+    results = tables(contests, options.setup, server)
     print(*(f"{result}\n{result.reading}\n" for result in results), sep="\n")
     if options.samples is not None:
         options.samples.write_text(json.dumps([asdict(result) for result in results]) + "\n")

@@ -10,7 +10,7 @@ from typing import Any
 from bench.contenders import facade
 from bench.contenders.facade import Contender, Unable
 from tiercache.cli.stampede.orders import TAG, Place, World
-from tiercache.cli.stampede.scenarios import Scenario
+from tiercache.cli.stampede.scenarios import LONG, Scenario, Setup
 from tiercache.cli.stampede.subjects import Loader, Unfit, Verbs
 
 
@@ -89,10 +89,10 @@ def unable(kind: type[Contender], scenario: Scenario) -> str:
     """Why *kind* cannot play *scenario*; "" if it may try."""
     if scenario.event == "change" and kind.drop_tag is Contender.drop_tag:
         return "no tags"
-    if scenario.name == "refresh" and kind.write is Contender.write:
-        return "no writing by key"
-    if scenario.early_refresh:
-        return "what it has of an early refresh, if any, is not played here"
+    if scenario.name == "refresh" and (kind.write is Contender.write or kind.load is Contender.load):
+        return "no writing by key of what its decorator reads"
+    if scenario.ttl(Setup()) < LONG and not kind.expires:
+        return "never expires"
     if scenario.forgets and not kind.uses_redis:
         return "keeps nothing in Redis"
     return ""

@@ -21,11 +21,11 @@ READING = (
 EXAMPLES, WIDTH = 2, 120  # of what was wrong or missing
 
 
-def tables(contests: Iterable[Contest], setup: Setup) -> list[Result]:
-    return [_table(seen, setup) for seen in contests]
+def tables(contests: Iterable[Contest], setup: Setup, server: str) -> list[Result]:
+    return [_table(seen, setup, server) for seen in contests]
 
 
-def _table(seen: Contest, setup: Setup) -> Result:
+def _table(seen: Contest, setup: Setup, server: str) -> Result:
     scenario = seen.scenario
     keys = f", {setup.keys} keys" if scenario.many_keys else ""
     size = f"{setup.processes} x {setup.callers} callers{keys}, {setup.load * 1000:g} ms"
@@ -34,7 +34,7 @@ def _table(seen: Contest, setup: Setup) -> Result:
         f"{scenario.name}: {scenario.what} ({size}, rounds: {rounds})",
         COLUMNS,
         [(label, *_row(verdicts)) for label, verdicts in seen.verdicts.items()],
-        reading=" ".join([READING, *_faults(seen)]),
+        reading=" ".join([READING, f"On {server}.", *_faults(seen)]),
         unit="ms",
         samples={
             label: [over * 1000 for verdict in verdicts for over in verdict.over]

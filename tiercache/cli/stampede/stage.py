@@ -78,20 +78,21 @@ class Stage:
 
 
 class OwnStage(Stage):
-    """A server for this run alone, which ends with it."""
+    """A server for this run alone, which ends with it; of *binary*, or of what this machine prefers."""
 
     is_own = True
     AWAKE = 1.0  # seconds until everybody has noticed that it is back
 
-    def __init__(self) -> None:
-        self._server = embedded.start()
+    def __init__(self, binary: str | None = None) -> None:
+        self._binary = binary
+        self._server = embedded.start(binary=binary)
         super().__init__(self._server.url)
 
     def forget_all(self, place: Place) -> None:
         """Kill the server, and start another in its place."""
         port = self._server.port
         self._server.close()
-        self._server = embedded.start(port=port)
+        self._server = embedded.start(port=port, binary=self._binary)
         time.sleep(self.AWAKE)
 
     def close(self) -> None:
