@@ -7,7 +7,9 @@ keyword; a str; and one whose value is a dict of some 200 bytes, which a caller 
 How to read it: `x` is the multiple of the first line, as a median of the ratios within a round.
 `lru_cache` is C, checks no clock and never expires; the bare wrapper is the least that a decorator in
 Python can do, an `async def` over a dict the least that a coroutine can. tiercache runs as it does in
-production, on a Redis with everything on: lease, expiry, LRU stamps, counters, the listener thread.
+production, on a Redis with everything on: lease, expiry, LRU stamps, counters, the listener thread. Where
+it was compiled, `tiercache, in Python` is the same without: in a process of its own, as that is decided
+once in a process, timed in its turn while the others rest.
 """
 
 from __future__ import annotations
@@ -19,8 +21,12 @@ from typing import Any
 
 from bench import zipf
 from bench.contenders import IN_MEMORY_ASYNC, IN_MEMORY_SYNC
-from bench.contenders.facade import Place
+from bench.contenders.facade import Contender, Place
 from bench.contenders.hand_written import LruCacheDeepCopied, LruCachePickled
+from bench.contenders.tiercache import Tiercache, TiercacheAsync
+from bench.contenders.tiercache_pure import TiercachePure, TiercachePureAsync
+from bench.elsewhere import Elsewhere, Here, elsewhere
+from bench.opened import answered
 from bench.results import Result, against
 from bench.runs import Run
 from bench.timing import Plan, Wrapped, async_times, sync_times
@@ -89,11 +95,20 @@ DICT = Shape("a dict as value", profile, profile_later, "f(7)")
 
 def measure(run: Run) -> list[Result]:
     results = []
-    with run.server() as url:
+    with run.server() as url, elsewhere(TIERCACHE_PURE="1") as process:
+        TiercachePure.process = TiercachePureAsync.process = process
         for shape in SHAPES:
             results += [blocking(run, url, shape), asyncio.run(awaiting(run, url, shape))]
         results += [blocking(run, url, DICT), asyncio.run(awaiting(run, url, DICT))]
     return [*results, zipf.blocking(run), asyncio.run(zipf.awaiting(run))]
+
+
+def followed(
+    classes: tuple[type[Contender], ...], ours: type[Contender], pure: type[Contender]
+) -> tuple[type[Contender], ...]:
+    """*pure* next to *ours*."""
+    at = classes.index(ours) + 1
+    return (*classes[:at], pure, *classes[at:])
 
 
 def place(run: Run, url: str, shape: Shape) -> Place:
@@ -101,29 +116,29 @@ def place(run: Run, url: str, shape: Shape) -> Place:
 
 
 def blocking(run: Run, url: str, shape: Shape) -> Result:
-    classes = IN_MEMORY_SYNC if shape is not DICT else (*IN_MEMORY_SYNC, LruCacheDeepCopied, LruCachePickled)
+    more = (LruCacheDeepCopied, LruCachePickled) if shape is DICT else ()
+    classes = (*followed(IN_MEMORY_SYNC, Tiercache, TiercachePure), *more)
     wrapped = Wrapped(run, classes, place(run, url, shape))
     asyncio.run(wrapped.open(shape.now))
     try:
         times = sync_times(run, wrapped.functions, shape.call, Plan.of(run, ROUNDS))
         result = compared(f"hit, def, {shape.title}", times, wrapped)
         if shape is DICT:
-            handed = {name: (function(7), function(7)) for name, function in wrapped.functions.items()}
-            result = with_copies(result, handed)
+            result = with_copies(result, asyncio.run(kinds_of_copies(wrapped)))
     finally:
         asyncio.run(wrapped.close())
     return result
 
 
 async def awaiting(run: Run, url: str, shape: Shape) -> Result:
-    wrapped = Wrapped(run, IN_MEMORY_ASYNC, place(run, url, shape))
+    classes = followed(IN_MEMORY_ASYNC, TiercacheAsync, TiercachePureAsync)
+    wrapped = Wrapped(run, classes, place(run, url, shape))
     await wrapped.open(shape.later)
     try:
         times = await async_times(run, wrapped.functions, shape.call, Plan.of(run, ROUNDS))
         result = compared(f"hit, async def, {shape.title}", times, wrapped)
         if shape is DICT:
-            handed = {name: (await f(7), await f(7)) for name, f in wrapped.functions.items()}
-            result = with_copies(result, handed)
+            result = with_copies(result, await kinds_of_copies(wrapped))
     finally:
         await wrapped.close()
     return result
@@ -134,9 +149,27 @@ def compared(title: str, times: dict[str, list[float]], wrapped: Wrapped) -> Res
     return against(title, times, calls=1, unit="ns", reading=reading, unable=wrapped.unable, log=True)
 
 
-def with_copies(result: Result, handed: dict[str, tuple[Any, Any]]) -> Result:
-    """Say what two calls were handed: who shares an object lets one caller change what the next one gets."""
-    kinds = {name: kind_of_copy(*two) for name, two in handed.items()}
+async def kinds_of_copies(wrapped: Wrapped) -> dict[str, str]:
+    """What two calls are handed, by contender."""
+    return {
+        name: f.ask(kind_there) if isinstance(f, Elsewhere) else await kind_of_copy(f)
+        for name, f in wrapped.functions.items()
+    }
+
+
+async def kind_there(here: Here) -> str:
+    return await kind_of_copy(here.function)
+
+
+async def kind_of_copy(function: Callable[..., Any]) -> str:
+    one, other = await answered(function(7)), await answered(function(7))
+    if one is other:
+        return "the same object"
+    return "one inner object" if one["address"] is other["address"] else "their own"
+
+
+def with_copies(result: Result, kinds: dict[str, str]) -> Result:
+    """Say what two calls are handed: who shares an object lets one caller change what the next one gets."""
     reading = f"{result.reading} Who hands out the same object lets one caller change what the next one gets."
     return replace(
         result,
@@ -144,9 +177,3 @@ def with_copies(result: Result, handed: dict[str, tuple[Any, Any]]) -> Result:
         rows=[(*row, kinds[str(row[0])]) for row in result.rows],
         reading=reading,
     )
-
-
-def kind_of_copy(one: dict[str, Any], other: dict[str, Any]) -> str:
-    if one is other:
-        return "the same object"
-    return "one inner object" if one["address"] is other["address"] else "their own"

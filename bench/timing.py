@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.contenders.facade import Contender, Place, Unable
+from bench.elsewhere import Elsewhere, Here
+from bench.opened import answered
 from bench.runs import Run
 
 Loop = Callable[[Callable[..., Any], Any], Any]  # (function, calls) -> seconds, awaited in the other world
@@ -89,32 +92,46 @@ class Wrapped:
 
 def sync_times(run: Run, functions: dict[str, Callable[..., Any]], call: str, plan: Plan) -> Times:
     """Seconds a call, by contender and round."""
-    loop = loop_of(call, is_async=False)
+    timers = {name: timer(function, call, is_async=False) for name, function in functions.items()}
     numbers = {}
-    for name, function in functions.items():
-        loop(function, range(plan.warm_up))
-        numbers[name] = plan.calls(loop(function, range(plan.warm_up)))
+    for name, timed in timers.items():
+        timed(plan.warm_up)
+        numbers[name] = plan.calls(timed(plan.warm_up))
     times: Times = {name: [] for name in functions}
     with without_gc():
         for order in run.turns(functions, plan.rounds, call):
             for name in order:
-                taken = loop(functions[name], range(numbers[name]))
-                times[name].append(taken / numbers[name])
+                times[name].append(timers[name](numbers[name]) / numbers[name])
     return times
 
 
 async def async_times(run: Run, functions: dict[str, Callable[..., Any]], call: str, plan: Plan) -> Times:
     """Seconds a call, by contender and round; nothing else is on the loop."""
-    loop = loop_of(call, is_async=True)
+    timers = {name: timer(function, call, is_async=True) for name, function in functions.items()}
     numbers = {}
-    for name, function in functions.items():
-        await loop(function, range(plan.warm_up))
-        numbers[name] = plan.calls(await loop(function, range(plan.warm_up)))
+    for name, timed in timers.items():
+        await answered(timed(plan.warm_up))
+        numbers[name] = plan.calls(await answered(timed(plan.warm_up)))
     times: Times = {name: [] for name in functions}
     with without_gc():
         for order in run.turns(functions, plan.rounds, call):
             for name in order:
-                taken = await loop(functions[name], range(numbers[name]))
-                times[name].append(taken / numbers[name])
+                times[name].append(await answered(timers[name](numbers[name])) / numbers[name])
             await asyncio.sleep(0)
     return times
+
+
+def timer(function: Callable[..., Any] | Elsewhere, call: str, *, is_async: bool) -> Callable[[int], Any]:
+    """What makes so many calls and gives the seconds they took, awaited in the other world."""
+    if isinstance(function, Elsewhere):
+        return functools.partial(function.ask, time_there, call)
+    loop = loop_of(call, is_async=is_async)
+    return lambda count: loop(function, range(count))
+
+
+async def time_there(here: Here, call: str, count: int) -> float:
+    """An act: as many calls of the function there, after a few to wake up."""
+    loop = loop_of(call, is_async=here.contender.is_async)
+    await answered(loop(here.function, range(Plan.warm_up)))
+    taken: float = await answered(loop(here.function, range(count)))
+    return taken

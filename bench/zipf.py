@@ -8,6 +8,8 @@ from statistics import median
 
 from bench.contenders import IN_MEMORY_ASYNC, IN_MEMORY_SYNC
 from bench.contenders.facade import Contender, Place
+from bench.contenders.hand_written import BareLruLater
+from bench.contenders.lru_cache import LruCache
 from bench.results import Result, against
 from bench.runs import Run
 from bench.timing import Times, Wrapped, loop_of, without_gc
@@ -63,7 +65,7 @@ def blocking(run: Run) -> Result:
                 times[name].append(loop(wrapped.functions[name], trace) / len(trace))
             misses[name].append(loads.count / len(trace))
     asyncio.run(wrapped.close())
-    return table("def", times, misses, unbounded(wrapped, IN_MEMORY_SYNC), "functools.lru_cache")
+    return table("def", times, misses, unbounded(wrapped, IN_MEMORY_SYNC), LruCache.name)
 
 
 async def awaiting(run: Run) -> Result:
@@ -72,7 +74,8 @@ async def awaiting(run: Run) -> Result:
     async def load(key: int) -> str:
         return await loads.later(key)
 
-    wrapped = Wrapped(run, measured(IN_MEMORY_ASYNC), Place(maxsize=HELD, prefix=run.prefix))
+    classes = (BareLruLater, *measured(IN_MEMORY_ASYNC))
+    wrapped = Wrapped(run, classes, Place(maxsize=HELD, prefix=run.prefix))
     await wrapped.open(load)
     warm, *rest = traces(run, run.rounds(ROUNDS))
     times: Times = {name: [] for name in wrapped.functions}
@@ -86,7 +89,7 @@ async def awaiting(run: Run) -> Result:
                 times[name].append(await loop(wrapped.functions[name], trace) / len(trace))
             misses[name].append(loads.count / len(trace))
     await wrapped.close()
-    return table("async def", times, misses, unbounded(wrapped, IN_MEMORY_ASYNC), None)
+    return table("async def", times, misses, unbounded(wrapped, IN_MEMORY_ASYNC), BareLruLater.name)
 
 
 def unbounded(wrapped: Wrapped, classes: tuple[type[Contender], ...]) -> dict[str, str]:
@@ -95,7 +98,7 @@ def unbounded(wrapped: Wrapped, classes: tuple[type[Contender], ...]) -> dict[st
     }
 
 
-def table(world: str, times: Times, misses: Times, unable: dict[str, str], base: str | None) -> Result:
+def table(world: str, times: Times, misses: Times, unable: dict[str, str], base: str) -> Result:
     result = against(
         f"Zipf, {world}: {KEYS:,} keys through {HELD:,} entries",
         times,

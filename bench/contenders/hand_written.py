@@ -6,6 +6,7 @@ import copy
 import functools
 import inspect
 import pickle
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -71,6 +72,30 @@ class BareCoroutine(HandWritten):
             except KeyError:
                 found = table[argument] = await function(argument)
                 return found
+
+        return from_dict
+
+
+class BareLruLater(HandWritten):
+    name = "bare async def over an LRU dict"
+    setting = "the least that a bounded one can do: one argument, one OrderedDict of maxsize; no expiry"
+    is_async = True
+    is_bounded = True
+
+    def wrap(self, function: Callable[..., Any], *, tags: Iterable[str] = ()) -> Callable[..., Any]:
+        table: OrderedDict[Any, Any] = OrderedDict()
+        maxsize = self.place.maxsize
+
+        async def from_dict(argument: Any) -> Any:
+            try:
+                found = table[argument]
+            except KeyError:
+                found = table[argument] = await function(argument)
+                if len(table) > maxsize:
+                    table.popitem(last=False)
+            else:
+                table.move_to_end(argument)
+            return found
 
         return from_dict
 

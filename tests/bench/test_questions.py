@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from bench.__main__ import QUESTIONS, ask, main
+from bench.__main__ import QUESTIONS, ask, hit_path, main
 from bench.contenders.facade import Contender
+from bench.elsewhere import Here, elsewhere
 from bench.results import Result, against, percentile
 from bench.runs import Run
 from bench.traces import scan_and_zipf, shifting, zipf
 from tests.servers import RedisServer
+from tiercache._accelerator import compiled
 
 pytest.importorskip("matplotlib")
-from bench import fence, report
+from bench import fence, hit, report
+from bench.charts import is_ours
 
 
 @pytest.mark.filterwarnings("ignore")  # those of the rivals, where they are installed
@@ -80,6 +84,28 @@ def test_a_run_says_which_half_of_the_hits_it_measured() -> None:
     machine = ask([], Run(quick=True, tiny=True))["machine"]
     assert machine["hit path"] in ("compiled", "pure")
     assert machine["hit path"] in "".join(report.head(machine))
+
+
+@pytest.mark.skipif(compiled is None, reason="nothing is compiled here")
+def test_hits_in_python_stand_beside_the_compiled_ones_and_are_made_in_python() -> None:
+    with elsewhere(TIERCACHE_PURE="1") as process:
+        assert process.ask(path_there) == "pure"
+    assert "TIERCACHE_PURE" not in os.environ
+    hits = hit.measure(Run(quick=True, tiny=True))[:-2]
+    assert all(any(row[0] == "tiercache, in Python" for row in result.rows) for result in hits)
+
+
+def path_there(here: Here) -> str:
+    return hit_path()
+
+
+def test_what_a_multiple_is_of_is_never_ours() -> None:
+    multiples = [result for result in hit.measure(Run(quick=True, tiny=True)) if "x" in result.columns]
+    assert multiples
+    for result in multiples:
+        column = result.columns.index("x")
+        [base] = [row[0] for row in result.rows if row[column] == "1.00 x"][:1]
+        assert not is_ours(str(base)), result.title
 
 
 def test_multiples_are_the_median_of_those_within_a_round() -> None:
