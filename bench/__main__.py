@@ -25,7 +25,7 @@ from tiercache.cli import INTERRUPTED
 
 QUESTIONS = (
     *("hit", "copies", "hit_rate", "audit", "l2", "stampede", "delay", "barrier", "fence", "faults"),
-    *("memory", "stalls", "tags", "batch", "mixed", "sqlalchemy_entities", "sqlalchemy_writes"),
+    *("memory", "stalls", "tags", "batch", "mixed", "start", "sqlalchemy_entities", "sqlalchemy_writes"),
 )
 FOLDER = Path("build/bench")
 BESIDE = ("redis", "hiredis", "orjson", "anyio")  # what tiercache stands on

@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -19,7 +20,7 @@ from tests.servers import RedisServer
 from tiercache._accelerator import compiled
 
 pytest.importorskip("matplotlib")
-from bench import fence, hit, report
+from bench import fence, hit, report, start
 from bench.charts import is_ours
 
 
@@ -97,6 +98,19 @@ def test_hits_in_python_stand_beside_the_compiled_ones_and_are_made_in_python() 
 
 def path_there(here: Here) -> str:
     return hit_path()
+
+
+def test_nothing_connects_before_the_first_call() -> None:
+    [result] = start.measure(Run(quick=True, tiny=True))
+    ours = [row for row in result.rows if is_ours(str(row[0]))]
+    assert len(ours) == 3
+    assert [row[-1] for row in ours] == [0, 0, 0]
+
+
+def test_an_import_that_connects_is_counted() -> None:
+    program = "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).connect(('127.0.0.1', 9))"
+    with TemporaryDirectory() as bytecode:
+        assert start.said(start.WATCHED, program, bytecode) == 1
 
 
 def test_what_a_multiple_is_of_is_never_ours() -> None:
