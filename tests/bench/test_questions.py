@@ -9,9 +9,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+import redis.asyncio
 
 from bench.__main__ import QUESTIONS, ask, hit_path, main
 from bench.contenders.facade import Contender
+from bench.contenders.tiercache import TiercacheAsync
 from bench.elsewhere import Here, elsewhere
 from bench.results import Result, against, percentile
 from bench.runs import Run
@@ -20,7 +22,7 @@ from tests.servers import RedisServer
 from tiercache._accelerator import compiled
 
 pytest.importorskip("matplotlib")
-from bench import fence, hit, report, start
+from bench import fence, hit, report, start, tags
 from bench.charts import is_ours
 
 
@@ -111,6 +113,28 @@ def test_an_import_that_connects_is_counted() -> None:
     program = "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).connect(('127.0.0.1', 9))"
     with TemporaryDirectory() as bytecode:
         assert start.said(start.WATCHED, program, bytecode) == 1
+
+
+class Blocks(TiercacheAsync):
+    """Its invalidation has the server answer nobody for a while."""
+
+    name = "blocks"
+
+    async def drop_tag(self, tag: str) -> None:
+        async with redis.asyncio.Redis.from_url(self.place.url or "") as client:
+            await client.eval("for i = 1, 5e7 do end", 0)  # a fifth of a second, or so
+
+
+def test_who_waits_for_an_invalidation_is_seen_beside_who_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tags, "TAGGED", (Blocks,))
+    taken: list[dict[int, tags.Taken]] = []
+    monkeypatch.setattr(tags, "growth", lambda found: taken.append(found["blocks"]))
+    tags.measure(Run(quick=True, tiny=True))
+
+    for one in taken[0].values():
+        assert one.during.command > 20
+        assert max(one.during.longest) > 20
+        assert one.noted["command"] > 20
 
 
 def test_what_a_multiple_is_of_is_never_ours() -> None:
