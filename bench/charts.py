@@ -18,14 +18,15 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import NullLocator
 
 from bench.results import Result, percentile, shown
+from bench.scales import GRID, make_room, scale_x, scale_y, with_unit
 
 WIDTH = 4.8  # inches; it is shown as wide as its card: letters of 9 pixels on a phone, of 14 elsewhere
 WIDE = 50  # a factor between medians beyond which a linear scale shows the greatest only
 POINTS = 240  # of one contender in a "spread", at most
-INK, MUTED, GRID, OURS = "#101112", "#626466", "#d2d4d6", "#e0457b"
+INK, MUTED, OURS = "#101112", "#626466", "#e0457b"
 VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)", OURS: "var(--ours)"}
 HAND_WRITTEN, CASE = "#8a8f98", "#5f7fb0"
 BY_HAND = (
@@ -46,8 +47,6 @@ FAMILIES = {
     **{"fastapi-cache2": "#4fb3bf", "redis-py": "#d1495b"},
 }
 OTHERS = ("#4c8df6", "#f0883e", "#37b24d", "#9b6df2", "#0fa3a3", "#d9a514", "#b07d53")
-UNITS = ("ns", "us", "ms", "s")
-TIMES = "\N{MULTIPLICATION SIGN}"
 
 mpl.rcParams.update(
     {
@@ -114,8 +113,8 @@ def drawn(result: Result) -> Figure | None:
         write_beside(axes, place, end, name, " \N{MIDDLE DOT} ".join(parts))
     name_rows(axes, list(reversed(names)))
     figures = [value for name in names for value in samples[name]]
-    longest = max(map(len, (" ".join(parts) for parts in told.values())), default=0)
-    scale_x(axes, figures, result.unit, logarithmic, room=0.2 + 0.022 * longest)
+    scale_x(axes, figures, result.unit, logarithmic)
+    make_room(figure, axes)
     return figure
 
 
@@ -148,8 +147,8 @@ def one_bar(axes: Axes, place: int, name: str, some: Sequence[float], logarithmi
     middle, low, high = median(some), percentile(some, 5), percentile(some, 95)
     colour = colour_of(name)
     if logarithmic:
-        axes.hlines(place, low, high, color=colour, alpha=0.4, linewidth=5)
-        axes.plot([middle], [place], "o", color=colour, markersize=9 if is_ours(name) else 7)
+        axes.hlines(place, low, high, color=colour, alpha=0.4, linewidth=5, clip_on=False)
+        axes.plot([middle], [place], "o", color=colour, markersize=9 if is_ours(name) else 7, clip_on=False)
         return high
     axes.barh(place, middle, height=0.62, color=colour, alpha=1.0 if is_ours(name) else 0.8)
     if high > low:
@@ -179,6 +178,7 @@ def write_beside(axes: Axes, place: int, end: float, name: str, text: str) -> No
         fontsize=7.8,
         color=OURS if is_ours(name) else MUTED,
         fontweight="bold" if is_ours(name) else "normal",
+        in_layout=False,  # make_room() sees to it
     )
 
 
@@ -265,49 +265,6 @@ def name_rows(axes: Axes, names: Sequence[str]) -> None:
     for text, name in zip(axes.get_yticklabels(), names, strict=True):
         if is_ours(name):
             text.set(color=OURS, fontweight="bold")
-
-
-def scale_x(axes: Axes, figures: Sequence[float], unit: str, logarithmic: bool, *, room: float) -> None:
-    """*room* is for what is written to the right of the last dot, as a part of the width of the rest."""
-    low, high = min(figures), max(figures)
-    if logarithmic:
-        axes.set_xscale("log")
-        span = max(high / low, 3.0)
-        axes.set_xlim(low / span**0.05, low * span ** (1 + room))
-        axes.xaxis.set_major_locator(LogLocator(10, subs=(1.0,) if span > 50 else (1.0, 2.0, 5.0)))
-        axes.xaxis.set_minor_formatter(NullFormatter())
-    else:
-        axes.set_xlim(0, (high or 1.0) * (1 + room))
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: with_unit(value, unit, plain=True)))
-    axes.grid(axis="x", color=GRID, linewidth=0.7)
-    axes.tick_params(axis="x", length=0, which="both")
-    axes.set_axisbelow(True)
-
-
-def scale_y(axes: Axes, figures: Sequence[float], result: Result) -> None:
-    if result.log and figures and min(figures) > 0:
-        axes.set_yscale("log")
-        axes.yaxis.set_minor_formatter(NullFormatter())
-    else:
-        axes.set_ylim(bottom=0)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: with_unit(value, result.unit, plain=True)))
-    axes.grid(axis="y", color=GRID, linewidth=0.7)
-    axes.tick_params(length=0)
-    axes.set_axisbelow(True)
-
-
-def with_unit(value: float, unit: str, *, plain: bool = False) -> str:
-    """*value* as a person says it: 1,500 us is 1.5 ms. *plain* leaves out zeros, for the ticks of an axis."""
-    if unit in UNITS:
-        place = UNITS.index(unit)
-        while abs(value) >= 1000 and place < len(UNITS) - 1:
-            value, place = value / 1000, place + 1
-        while 0 < abs(value) < 1 and place > 0:
-            value, place = value * 1000, place - 1
-        unit = UNITS[place].replace("us", "µs")
-    digits = f"{value:,.10g}" if plain else f"{value:,.0f}" if abs(value) >= 100 else f"{value:,.3g}"
-    return f"{digits} {TIMES if unit == 'x' else unit}".strip()
 
 
 def svg(figure: Figure) -> str:

@@ -1,6 +1,7 @@
 """`python -m bench.report [JSON]`: draws what a run measured as one page that needs nothing else.
 
-It measures nothing: the same JSON gives the same page. Where none is named, the newest of build/bench.
+It measures nothing: the same JSON gives the same page. Where none is named, the newest whole run of
+build/bench, or the newest of all where none is whole.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from bench.__main__ import QUESTIONS
-from bench.charts import TIMES, drawn, is_a_rival, is_ours, multiple_of, png, result_of, svg, with_unit
+from bench.__main__ import FOLDER, QUESTIONS
+from bench.charts import drawn, is_a_rival, is_ours, multiple_of, png, result_of, svg
 from bench.results import Result, shown
+from bench.scales import TIMES, with_unit
 
 PAGE = Path(__file__).with_name("report.html")
 CSS = Path(__file__).with_name("report.css")
@@ -36,7 +38,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=PAGE, help="the page; bench/report.html")
     parser.add_argument("--png", type=Path, metavar="FOLDER", help="draw the chosen charts as PNG, too")
     arguments = parser.parse_args()
-    sources = arguments.json or [newest()]
+    sources = arguments.json or [newest(FOLDER)]
     found = together([json.loads(source.read_text()) for source in sources])
     arguments.out.write_text(page(found))
     print(f"{arguments.out}: {arguments.out.stat().st_size // 1000} kB, from {', '.join(map(str, sources))}")
@@ -45,19 +47,35 @@ def main() -> None:
             print(path)
 
 
-def newest() -> Path:
-    files = sorted(Path("build/bench").glob("*.json"))
+def newest(folder: Path) -> Path:
+    """The newest run of all questions that was not quick; else the newest. Says what else there was."""
+    files = sorted(folder.glob("*.json"), reverse=True)
     if not files:
         raise SystemExit("nothing to draw: `python -m bench` measures first")
-    return files[-1]
+    for place, file in enumerate(files):
+        if is_whole(json.loads(file.read_text())):
+            if place:
+                newer = ", ".join(map(str, files[:place]))
+                print(f"the newest whole run; newer, but quick or of some questions only: {newer}")
+            return file
+    print("the newest run; none is of all questions and not quick")
+    return files[0]
+
+
+def is_whole(run: Mapping[str, Any]) -> bool:
+    return not run["machine"].get("quick") and run["questions"].keys() >= set(QUESTIONS)
 
 
 def together(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Runs of some questions each as one; of those that ask the same, and for the machine, the last."""
-    found = {name: entry for run in runs for name, entry in run["questions"].items()}
+    """Runs of some questions each as one; of those that ask the same, the last.
+
+    Each question keeps the machine of its run. That of the last run is the page's.
+    """
+    found = {
+        name: {**entry, "machine": run["machine"]} for run in runs for name, entry in run["questions"].items()
+    }
     questions = {name: found[name] for name in QUESTIONS if name in found} | found
-    quick = any(run["machine"].get("quick") for run in runs)
-    return {"machine": {**runs[-1]["machine"], "quick": quick}, "questions": questions}
+    return {"machine": runs[-1]["machine"], "questions": questions}
 
 
 def page(found: Mapping[str, Any]) -> str:
@@ -69,10 +87,10 @@ def page(found: Mapping[str, Any]) -> str:
             '<!doctype html><html lang="en"><head><meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>tiercache, measured</title><style>{CSS.read_text()}</style></head><body>",
-            *head(machine),
+            *head(machine, questions),
             f'<nav aria-label="Questions"><ul>{links}</ul></nav><main>',
             *at_a_glance(questions),
-            *(line for name, entry in questions.items() for line in section(name, entry)),
+            *(line for name, entry in questions.items() for line in section(name, entry, machine)),
             "</main>",
             *foot(machine),
             "</body></html>\n",
@@ -80,7 +98,7 @@ def page(found: Mapping[str, Any]) -> str:
     )
 
 
-def head(machine: Mapping[str, Any]) -> Iterator[str]:
+def head(machine: Mapping[str, Any], questions: Mapping[str, Any]) -> Iterator[str]:
     yield "<header><h1>tiercache, measured</h1>"
     yield (
         "<p>Every contender at its best documented setting, in turn, round by round, in one run. "
@@ -90,17 +108,39 @@ def head(machine: Mapping[str, Any]) -> Iterator[str]:
     )
     if machine.get("quick"):
         yield '<p class="failed">A quick run: a few rounds, to see that it works. Its figures are rough.</p>'
-    facts = {
-        "measured": machine["date"][:10],
+    elsewhere = [name for name, entry in questions.items() if otherwise(entry, machine)]
+    if elsewhere:
+        yield f'<p class="failed">Of several runs, each of which says so: {escape(", ".join(elsewhere))}.</p>'
+    facts = facts_of(machine)
+    yield f'<dl class="facts">{"".join(map(fact, facts, facts.values()))}</dl>'
+    versions = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
+    yield f'<p class="small">{escape(versions)}</p></header>'
+
+
+def facts_of(machine: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "measured": machine["date"][:16].replace("T", " "),
         "machine": machine["machine"],
         "Python": machine["python"],
         "server": machine["server"],
         "tiercache's hits": machine.get("hit path", "compiled where a compiler was, not noted"),
         "load before / after": f"{machine['load before']} / {machine['load after']}",
     }
-    yield f'<dl class="facts">{"".join(map(fact, facts, facts.values()))}</dl>'
-    versions = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
-    yield f'<p class="small">{escape(versions)}</p></header>'
+
+
+def otherwise(entry: Mapping[str, Any], machine: Mapping[str, Any]) -> str:
+    """What is otherwise in the run of this question than at the head of the page; "" if it is that run."""
+    own = entry.get("machine", machine)
+    if own == machine:
+        return ""
+    differing = [
+        f"{name} {value}" for name, value in facts_of(own).items() if facts_of(machine)[name] != value
+    ]
+    packages = machine["packages"].items()
+    differing += [f"{name} {version}" for name, version in sorted(own["packages"].items() - packages)]
+    if own.get("quick") and not machine.get("quick"):
+        differing.append("a quick run, whose figures are rough")
+    return ", ".join(differing)
 
 
 def fact(name: str, value: str) -> str:
@@ -143,12 +183,14 @@ def ours_and_nearest(result: Result) -> tuple[float, str, float, str] | None:
     return multiples[ours], nearest, rivals[nearest], base
 
 
-def section(name: str, entry: Mapping[str, Any]) -> Iterator[str]:
+def section(name: str, entry: Mapping[str, Any], machine: Mapping[str, Any]) -> Iterator[str]:
     question, *paragraphs = [part.strip() for part in entry["question"].strip().split("\n\n")]
     yield f'<section id="{name}"><h2>{code(escape(question))}</h2>'
     yield from map(prose, paragraphs)
     if entry["error"]:
         yield f'<p class="failed">It did not run to its end: {escape(entry["error"])}</p>'
+    if other := otherwise(entry, machine):
+        yield f'<p class="failed">Of another run: {escape(other)}.</p>'
     yield '<div class="grid">'
     for stored in entry["results"]:
         yield from card(result_of(stored))

@@ -5,8 +5,11 @@ from __future__ import annotations
 import importlib
 import json
 import os
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 import redis.asyncio
@@ -22,7 +25,7 @@ from tests.servers import RedisServer
 from tiercache._accelerator import compiled
 
 pytest.importorskip("matplotlib")
-from bench import fence, hit, report, start, tags
+from bench import charts, fence, hit, report, start, tags
 from bench.charts import is_ours
 
 
@@ -84,9 +87,9 @@ def test_what_was_answered_before_a_ctrl_c_is_kept(
 
 
 def test_a_run_says_which_half_of_the_hits_it_measured() -> None:
-    machine = ask([], Run(quick=True, tiny=True))["machine"]
-    assert machine["hit path"] in ("compiled", "pure")
-    assert machine["hit path"] in "".join(report.head(machine))
+    found = ask([], Run(quick=True, tiny=True))["machine"]
+    assert found["hit path"] in ("compiled", "pure")
+    assert found["hit path"] in "".join(report.head(found, {}))
 
 
 @pytest.mark.skipif(compiled is None, reason="nothing is compiled here")
@@ -176,10 +179,71 @@ def test_on_a_server_of_the_users_own_a_run_deletes_what_it_wrote_and_nothing_el
     assert redis_server.cli("KEYS", "*") == [b"mine"]
 
 
-def test_runs_of_some_questions_each_are_drawn_as_one() -> None:
-    def run(quick: bool, **questions: str) -> dict[str, object]:
-        return {"machine": {"date": str(questions), "quick": quick}, "questions": questions}
+def machine(date: str, **other: object) -> dict[str, Any]:
+    same = {"machine": "Linux", "python": "CPython", "server": "redis", "load before": "0", "load after": "0"}
+    return {**same, "date": date, "packages": {}, **other}
 
-    found = report.together([run(True, hit="old", l2="kept"), run(False, hit="new")])
-    assert found["questions"] == {"hit": "new", "l2": "kept"}
-    assert found["machine"] == {"date": "{'hit': 'new'}", "quick": True}
+
+def entry(text: str) -> dict[str, Any]:
+    return {"question": text, "seconds": 1, "results": [], "error": None}
+
+
+def test_runs_of_some_questions_each_are_drawn_as_one() -> None:
+    first = {"machine": machine("2026-01-01"), "questions": {"l2": entry("kept"), "hit": entry("old")}}
+    second = {"machine": machine("2026-02-02"), "questions": {"hit": entry("new")}}
+    found = report.together([first, second])
+    assert {name: one["question"] for name, one in found["questions"].items()} == {"hit": "new", "l2": "kept"}
+    assert found["machine"] == second["machine"]
+
+
+def test_a_question_of_another_run_says_where_that_differs() -> None:
+    here = machine("2026-02-02 10:00", packages={"redis": "8.1.0", "orjson": "3.13.0"})
+    there = machine(
+        "2026-01-01 10:00", server="valkey", packages={"redis": "8.0.0", "orjson": "3.13.0"}, quick=True
+    )
+    found = report.together(
+        [
+            {"machine": there, "questions": {"l2": entry("l2")}},
+            {"machine": here, "questions": {"hit": entry("hit")}},
+        ]
+    )
+    page = report.page(found)
+    differing = "measured 2026-01-01 10:00, server valkey, redis 8.0.0, a quick run, whose figures are rough"
+    assert page.count(f"Of another run: {differing}.") == 1
+    assert page.count("Of another run") == 1
+    assert "Of several runs, each of which says so: l2." in page
+    assert "Of another run" not in report.page(report.together([{"machine": here, "questions": {}}]))
+
+
+def test_where_none_is_named_the_newest_whole_run_is_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def keep(name: str, questions: Iterable[str], *, quick: bool = False) -> Path:
+        run = {"machine": {"quick": quick}, "questions": dict.fromkeys(questions)}
+        file = tmp_path / f"{name}.json"
+        file.write_text(json.dumps(run))
+        return file
+
+    with pytest.raises(SystemExit, match="nothing to draw"):
+        report.newest(tmp_path)
+    some = keep("1", ["hit"])
+    assert report.newest(tmp_path) == some
+    assert "none is of all questions" in capsys.readouterr().out
+    keep("2", QUESTIONS)
+    whole = keep("3", QUESTIONS)
+    assert report.newest(tmp_path) == whole
+    assert capsys.readouterr().out == ""
+    quick, part = keep("4", QUESTIONS, quick=True), keep("5", ["hit"])
+    assert report.newest(tmp_path) == whole
+    assert f"of some questions only: {part}, {quick}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+def test_what_is_written_beside_a_figure_ends_inside_the_picture(scale: float) -> None:
+    times = {"tiercache": [1.0], "a rival": [1.2 * scale]}
+    result = against("t", times, calls=1, unit="ms")
+    told = [(*row, "one inner object at least") for row in result.rows]
+    figure = charts.drawn(replace(result, columns=(*result.columns, "told"), rows=told))
+    assert figure is not None
+    figure.draw_without_rendering()
+    assert all(text.get_window_extent().x1 < figure.bbox.width for text in figure.axes[0].texts)
