@@ -22,6 +22,7 @@ from bench.contenders.facade import version_of
 from bench.runs import Run, silent
 from tiercache import TierCache, embedded
 from tiercache.cli import INTERRUPTED
+from tiercache.cli.stampede.command import named
 
 QUESTIONS = (
     *("hit", "copies", "hit_rate", "audit", "l2", "stampede", "delay", "barrier", "fence", "faults"),
@@ -38,7 +39,9 @@ def main() -> None:
     parser.add_argument(
         "--save", type=Path, metavar="FILE", help="where the JSON goes; build/bench/<date>.json"
     )
-    parser.add_argument("--redis", metavar="URL", help="a server of yours; else each question starts its own")
+    parser.add_argument(
+        "--redis", type=named, metavar="URL", help="a server of yours; else each question starts its own"
+    )
     arguments = parser.parse_args()
     for name in arguments.questions:
         if name not in QUESTIONS:

@@ -207,6 +207,7 @@ def test_ctrl_c_ends_it_without_noise_and_leaves_no_process(tmp_path: Path) -> N
         (["--keys", "1.5"], "a whole number from 1 to 100000, not '1.5'"),
         (["--load", "10"], "a number from 0.01 to 5, not '10'"),
         (["--scenario", "warm"], "invalid choice: 'warm'"),
+        (["--redis", ""], "it is empty; without --redis a server of the run's own is started"),
         (
             ["--json", "/nowhere/samples.json"],
             "cannot write '/nowhere/samples.json': No such file or directory",
@@ -218,6 +219,23 @@ def test_a_wrong_call_is_told_what_to_write_instead(
     arguments: Sequence[str], told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert told in refusal(capsys, ["bench", "stampede", *arguments])
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+@pytest.mark.parametrize("name", ["tiercache bench stampede", "python -m bench.stampede"])
+def test_its_help_is_as_wide_as_the_terminal_and_names_every_scenario(
+    name: str, width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    with pytest.raises(SystemExit) as ended:
+        among_rivals(["--help"]) if name.startswith("python") else main(["bench", "stampede", "--help"])
+    shown = capsys.readouterr().out
+
+    assert ended.value.code == 0
+    assert max(map(len, shown.splitlines())) <= width
+    for scenario in SCENARIOS:
+        assert re.search(rf"^  {scenario.name} +{scenario.what.split()[0]} ", shown, flags=re.MULTILINE)
+    assert " ".join(SCENARIOS[0].what.split()) in " ".join(shown.split())
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from bench.stampede.field import Contest, contest
 from bench.stampede.tables import tables
 from tiercache import TierCacheError
 from tiercache.cli import FAILED, INTERRUPTED
-from tiercache.cli.stampede.command import add_options, options_of
+from tiercache.cli.stampede.command import LISTED, Filled, add_options, options_of
 from tiercache.cli.stampede.orders import WORLDS
 from tiercache.cli.stampede.run import Progress
 
@@ -28,8 +28,8 @@ from tiercache.cli.stampede.run import Progress
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         "python -m bench.stampede",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=f"{__doc__}\n{LISTED}",
+        formatter_class=Filled,
     )
     add_options(parser)
     options = options_of(parser.parse_args(argv))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from textwrap import fill
 
 from tiercache.cli.demo.command import within
 from tiercache.cli.stampede.crew import StampedeFailed
@@ -19,11 +21,37 @@ how long the callers wait, and check every answer.
 
 Without --redis the run has a server of its own. With it, nothing is touched on that server but
 keys of the run's own, which are deleted at the end; scenarios with a restart delete them, too.
+
 Exit status: 0 every answer was right, and no key was loaded more often than its scenario allows;
 1 one was wrong or missing, or loaded too often; 2 the run could not be made.
-
-Scenarios:
 """
+LISTED = "\n".join(["Scenarios:", *(f"  {scenario.name:9} {scenario.what}" for scenario in SCENARIOS)])
+
+
+HANGING = 12  # columns before what is said of a scenario
+
+
+class Filled(argparse.HelpFormatter):
+    """A description's paragraphs and items, those that begin with two spaces, as wide as the terminal."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n".join(
+            fill(part, width, subsequent_indent=" " * HANGING if part.startswith("  ") else "")
+            for part in _parts(text)
+        )
+
+
+def _parts(text: str) -> Iterator[str]:
+    """Each paragraph on one line, each item, and "" for what is between two of them."""
+    paragraph: list[str] = []
+    for line in [*text.splitlines(), ""]:
+        if paragraph and (not line or line.startswith("  ")):
+            yield " ".join(paragraph)
+            paragraph.clear()
+        if not line or line.startswith("  "):
+            yield line
+        else:
+            paragraph.append(line)
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -32,8 +60,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = questions.add_parser(
         "stampede",
         help="what happens when everybody wants at once what nobody has",
-        description=DESCRIPTION + "\n".join(f"  {scenario.name:9} {scenario.what}" for scenario in SCENARIOS),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=f"{DESCRIPTION}\n{LISTED}",
+        formatter_class=Filled,
     )
     add_options(parser)
     parser.set_defaults(run=_run)
@@ -41,7 +69,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     size, names = Setup(), [scenario.name for scenario in SCENARIOS]
-    parser.add_argument("--redis", metavar="URL", help="your server; else one is started")
+    parser.add_argument("--redis", type=named, metavar="URL", help="your server; else one is started")
     parser.add_argument(
         "--processes", type=within(1, 64, int), help=f"how many; 64 at most ({size.processes}; quick: 4)"
     )
@@ -64,12 +92,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         choices=names,
         metavar="NAME",
-        help="these and no others, of those below; else all",
+        help="these and no others, of those above; else all",
     )
     parser.add_argument(
         "--quick", action="store_true", help="smaller, one round, no scenario that takes long"
     )
     parser.add_argument("--json", type=writable, metavar="FILE", help="write every sample there")
+
+
+def named(text: str) -> str:
+    """A server's URL, which the variable that stands for it in a script did have."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty; without --redis a server of the run's own is started")
+    return text
 
 
 def writable(text: str) -> Path:

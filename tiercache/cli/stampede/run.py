@@ -44,7 +44,7 @@ def run(options: Options, out: TextIO, progress: Progress) -> int:
     """The exit status: 0 if every answer was right, 1 if one was not, or a key was loaded too often."""
     setup = options.setup
     with ExitStack() as ends:
-        stage = ends.enter_context(closing(Stage(options.url) if options.url else OwnStage()))
+        stage = ends.enter_context(closing(OwnStage() if options.url is None else Stage(options.url)))
         print(report.opening(setup, stage.version, stage.shown), file=out, flush=True)
         ends.callback(progress, "")
         progress("starting the processes")
