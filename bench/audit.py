@@ -53,7 +53,7 @@ def warmed(name: str, cache: TierCache) -> None:
 
 
 def calls_of(name: str, run: Run) -> int:
-    return run.calls(CALLS // 100 if name == "drawn" else CALLS)
+    return run.calls((CALLS // 100 if name == "drawn" else CALLS) // (4 if run.quick else 1))
 
 
 def blocking(caches: dict[str, TierCache], turns: Sequence[Sequence[str]], run: Run) -> Result:

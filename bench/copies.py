@@ -59,7 +59,7 @@ def table(run: Run, cache: TierCache, shape: str, value: Any) -> Result:
         return value
 
     size = len(orjson.dumps(value))
-    calls = run.calls(max(50, min(20_000, 4_000_000 // size)))
+    calls = run.calls(max(50, min(20_000, 4_000_000 // size) // (4 if run.quick else 1)))
     candidates: dict[str, Fetch] = {
         "lru_cache, one object for all": functools.lru_cache(fetch),
         "lru_cache and orjson.loads": copied(orjson.loads, orjson.dumps(value)),

@@ -34,7 +34,7 @@ import redis
 
 from bench.contenders.facade import Contender, Place, Unable
 from bench.contenders.on_redis import AWAITED, BLOCKING, CLIENT_SIDE, CashewsLocked, HandBatched
-from bench.nodes import Failed, Here, Node, context
+from bench.nodes import Failed, Here, Node, close, context
 from bench.opened import placed
 from bench.results import Result
 from bench.runs import Run
@@ -71,10 +71,6 @@ class Trio:
         for node in self.nodes:
             node.opened()
 
-    def close(self) -> None:
-        for node in self.nodes:
-            node.close()
-
 
 def measure(run: Run) -> list[Result]:
     asked = [*BLOCKING, *(kind for kind in AWAITED if kind not in ALIKE), *CLIENT_SIDE]
@@ -91,8 +87,7 @@ def measure(run: Run) -> list[Result]:
             able = those_that_open(trios, unable)
             return after_faults(run, client, able, unable, described(url))
         finally:
-            for trio in trios:
-                trio.close()
+            close([node for trio in trios for node in trio.nodes])
 
 
 def those_that_open(trios: list[Trio], unable: dict[str, str]) -> list[Trio]:

@@ -23,7 +23,7 @@ from statistics import median
 
 from bench.contenders.facade import Contender, Unable
 from bench.contenders.on_redis import AWAITED, BLOCKING, CLIENT_SIDE, CashewsClientSide, HandBatched
-from bench.nodes import Failed, Here, Node, context
+from bench.nodes import Failed, Here, Node, close, context
 from bench.opened import answered, placed
 from bench.results import Result, percentile
 from bench.runs import Run
@@ -53,7 +53,7 @@ def measure(run: Run) -> list[Result]:
     unable = {kind.name: why for kind in asked if (why := run.absent.get(kind.name))}
     unable[CashewsClientSide.name] = "is never told of a write on redis-py 8: see `faults`"
     shares: dict[str, list[list[Share]]] = {}
-    rounds, seconds = run.rounds(2, 1), 0.1 if run.tiny else 0.25 if run.quick else 1.1
+    rounds, seconds = run.rounds(2, 1), 0.1 if run.tiny else 0.2 if run.quick else 1.1
     with newest(run) as url:
         for number in range(rounds):
             for kind in kinds:
@@ -82,12 +82,11 @@ def one_round(run: Run, url: str, kind: type[Contender], seconds: float, number:
     try:
         for node in nodes:
             node.opened()
-        at = time.monotonic() + 0.2
+        at = time.monotonic() + (0.05 if run.quick else 0.2)
         tickets = [node.begin(work, at, seconds, run.seed + seat) for seat, node in enumerate(nodes)]
         return [node.result(ticket) for node, ticket in zip(nodes, tickets, strict=True)]
     finally:
-        for node in nodes:
-            node.close()
+        close(nodes)
 
 
 def table(shares: dict[str, list[list[Share]]], unable: dict[str, str], seconds: float, where: str) -> Result:

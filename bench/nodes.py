@@ -14,7 +14,8 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -22,6 +23,7 @@ from bench.contenders.facade import Contender, Place, Unable
 from bench.opened import answered
 
 TIMEOUT = 60.0  # seconds in which an answer comes
+GRACE = 1.0  # seconds in which a process ends by itself
 # Absent ones are passed over.
 LIBRARIES = ("aiocache", "cashews", "coredis", "dogpile.cache", "glide", "py_cachify", "yokedcache")
 
@@ -142,9 +144,15 @@ class Node:
         os.kill(self.pid, signal.SIGCONT)
 
     def close(self) -> None:
-        """End the process; after five seconds by force."""
+        close([self])
+
+    def let_go(self) -> None:
+        """Let the process end."""
         self._pipe.close()
-        self._process.join(5)
+
+    def join(self, until: float) -> None:
+        """Wait for that until the instant *until*, then end it by force."""
+        self._process.join(max(0.0, until - time.monotonic()))
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
@@ -160,6 +168,15 @@ class Node:
             self._told.append(what)
         else:
             self._results[ticket] = good, what
+
+
+def close(nodes: Sequence[Node]) -> None:
+    """End their processes, all at once; what has not let go within a second, by force."""
+    for node in nodes:
+        node.let_go()
+    until = time.monotonic() + GRACE
+    for node in nodes:
+        node.join(until)
 
 
 def live(kind: type[Contender], place: Place, truth: Any, pipe: Connection) -> None:

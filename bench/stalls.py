@@ -30,7 +30,7 @@ Calls = Iterator[Callable[[], object]]
 
 
 def measure(run: Run) -> list[Result]:
-    count = run.calls(20_000 if run.quick else ENTRIES, tiny=1_000)
+    count = run.calls(10_000 if run.quick else ENTRIES, tiny=1_000)
     samples: dict[str, list[float]] = {}
     for _ in range(run.rounds(3, quick=1)):
         for name, act in STALLS.items():
