@@ -16,9 +16,12 @@ from typing import Any, ClassVar
 import orjson
 import redis
 import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialWithJitterBackoff
 
 from bench.contenders.facade import Contender, Place
 
+AGAIN = Retry(ExponentialWithJitterBackoff(base=0.01, cap=1), 10)  # redis-py's own
 CONNECTIONS = 50  # of a pool, for every contender that lets one choose
 
 
@@ -254,9 +257,12 @@ class HandWake(HandRedisAsync):
 
 
 def awaited_client(place: Place, **more: Any) -> Any:
-    """redis-py's awaited client, whose pool lets a task wait for a connection instead of raising."""
+    """redis-py's awaited client, whose pool lets a task wait for a connection instead of raising.
+
+    A pool of one's own tries no command again, as one that the client makes does: that is told to it.
+    """
     assert place.url is not None
     pool = redis.asyncio.BlockingConnectionPool.from_url(
-        place.url, max_connections=CONNECTIONS, timeout=30, **more
+        place.url, max_connections=CONNECTIONS, timeout=30, retry=AGAIN, **more
     )
     return redis.asyncio.Redis.from_pool(pool)

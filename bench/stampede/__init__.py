@@ -1,9 +1,10 @@
 """How often is a key loaded when everybody wants it at once, and how long do they wait?
 
 Workload: 8 processes x 100 callers, tasks of one event loop or threads, want one key; its loader takes
-200 ms. It is cold; or it was hot and its tag is invalidated; or Redis has forgotten it and many others.
-`python -m bench.stampede` asks for more, and takes its time for it: a key that expires, or is renewed
-ahead of that, a loader that fails or hangs, callers who give up, a process that is killed in its load.
+200 ms. It is cold; or it is hot and about to expire, and can be loaded anew ahead of that; or its tag is
+invalidated; or Redis has forgotten it and many others. `python -m bench.stampede` asks for more, and takes
+its time for it: a key that expires, or is renewed by a job, a loader that fails or hangs, callers who give
+up, a process that is killed in its load.
 
 All contenders play in the same processes, in turn, round by round, and every answer is checked.
 All is warm before: connections, scripts, leases. Every round has a key of its own. Who leaves callers
@@ -32,7 +33,7 @@ from tiercache.cli.stampede.scenarios import SCENARIOS, Setup
 from tiercache.cli.stampede.stage import OwnStage, Stage
 
 QUICK = ("cold",)
-WHOLE = ("cold", "tag", "restart")
+WHOLE = ("cold", "early", "tag", "restart")
 
 
 def measure(run: Run) -> list[Result]:
