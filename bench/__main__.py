@@ -47,7 +47,11 @@ def main() -> None:
         if name not in QUESTIONS:
             parser.error(f"no question is called {name!r}; there are {', '.join(QUESTIONS)}")
     run = Run(quick=arguments.quick, redis=arguments.redis)
-    found = ask(arguments.questions or QUESTIONS, run)
+    try:
+        found = ask(arguments.questions or QUESTIONS, run)
+    except KeyboardInterrupt:  # before the first question
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
     path = arguments.save or FOLDER / f"{found['machine']['date'].replace(':', '')}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(found, indent=1) + "\n")

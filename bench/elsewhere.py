@@ -6,12 +6,13 @@ import asyncio
 import gc
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any
 
 from bench.contenders.facade import Contender, Place
+from bench.deaf import deaf
 from bench.opened import answered
 
 
@@ -31,7 +32,8 @@ class Elsewhere:
         before = os.environ.copy()
         os.environ.update(environment)
         try:
-            self._process.start()
+            with deaf():
+                self._process.start()
         finally:
             os.environ.clear()
             os.environ.update(before)
@@ -78,12 +80,12 @@ def live(pipe: Connection) -> None:
 
 async def _live(pipe: Connection) -> None:
     here = Here()
-    while True:
-        try:
+    with suppress(EOFError, OSError):  # nobody asks any more, nor waits for an answer
+        while True:
             act, args = await asyncio.to_thread(pipe.recv)
-        except EOFError:
-            return
-        try:
-            pipe.send((True, await answered(act(here, *args))))
-        except Exception as error:
-            pipe.send((False, error))
+            answer: tuple[bool, Any]
+            try:
+                answer = True, await answered(act(here, *args))
+            except Exception as error:
+                answer = False, error
+            pipe.send(answer)

@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from bench.contenders.facade import Contender, Place, Unable
+from bench.deaf import deaf
 from bench.opened import answered
 
 TIMEOUT = 60.0  # seconds in which an answer comes
@@ -93,7 +94,8 @@ class Node:
         self.name = kind.name
         self._pipe, theirs = server.Pipe()
         self._process = server.Process(target=live, args=(kind, place, truth, theirs), daemon=True)
-        self._process.start()
+        with deaf():
+            self._process.start()
         theirs.close()
         self._tickets = 0
         self._results: dict[int, tuple[bool, Any]] = {}

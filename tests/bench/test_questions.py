@@ -5,7 +5,11 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,7 +25,8 @@ from bench.elsewhere import Here, elsewhere
 from bench.results import Result, against, percentile
 from bench.runs import Run
 from bench.traces import scan_and_zipf, shifting, zipf
-from tests.servers import RedisServer
+from tests.servers import RedisServer, eventually
+from tests.test_demo import still_running
 from tiercache._accelerator import compiled
 
 pytest.importorskip("matplotlib")
@@ -84,6 +89,41 @@ def test_what_was_answered_before_a_ctrl_c_is_kept(
     assert ended.value.code == 130
     assert capsys.readouterr().err.endswith("interrupted\n")
     assert list(json.loads(file.read_text())["questions"]) == ["hit_rate"]
+
+
+def is_at_work(tmp: Path) -> bool:
+    """Whether a process that Python's multiprocessing began for a run has come to its second thread."""
+    for pid in still_running(tmp):
+        with suppress(OSError):  # it has ended
+            threads = len(list(Path(f"/proc/{pid}/task").iterdir()))
+            if threads > 1 and b"multiprocessing" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                return True
+    return False
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
+@pytest.mark.parametrize("name", ["hit", "tags"])
+def test_ctrl_c_ends_a_run_without_noise_and_leaves_no_process(name: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "bench", name, "--save", str(tmp_path / "kept.json")]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    ) as process:
+        try:
+            assert eventually(lambda: is_at_work(tmp_path))
+            os.killpg(process.pid, signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+
+    assert process.returncode == 130
+    assert errors == "interrupted\n"
+    assert eventually(lambda: not still_running(tmp_path))
 
 
 def test_a_run_says_which_half_of_the_hits_it_measured() -> None:
