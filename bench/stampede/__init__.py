@@ -41,7 +41,7 @@ def measure(run: Run) -> list[Result]:
     scenarios = [scenario for scenario in SCENARIOS if scenario.name in asked]
     setup = Setup(keys=200)
     if run.quick:
-        setup = Setup(processes=4, callers=15, keys=15, load=0.05)
+        setup = Setup(processes=3, callers=10, keys=10, load=0.05)
     if run.tiny:
         setup = Setup(processes=2, callers=4, keys=4, load=0.05)
     with closing(stage_at(run.redis)) as stage:
