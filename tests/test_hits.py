@@ -462,6 +462,26 @@ def test_a_path_that_nobody_has_any_more_is_collected_with_all_it_looked_in(half
     assert core() is None
 
 
+@pytest.mark.skipif(compiled is None, reason="the hit path was not compiled here")
+def test_an_entry_takes_no_more_memory_once_it_was_hit() -> None:
+    path = Path(lambda a: None, blocking=True, pure=False)
+    path.l1.maxsize = 1_000  # Python itself keeps 100 numbers for later use
+    left = []
+    tracemalloc.start()
+    for turn in range(3):  # other threads of this process allocate as well, but not each time
+        for n in range(1_000):
+            path.keep("one", n)
+        path.now = 7.5 + turn
+        before, _ = tracemalloc.get_traced_memory()
+        for n in range(1_000):
+            path.hit(n)
+        left.append(tracemalloc.get_traced_memory()[0] - before)
+    tracemalloc.stop()
+
+    assert path.counts.l1_hits == 3_000
+    assert min(left) < 10_000, "bytes; a number each would be 24,000"
+
+
 @pytest.mark.parametrize("pure", ["", "0", "1"])
 def test_health_says_which_half_serves_and_the_environment_may_choose_python(pure: str) -> None:
     program = (

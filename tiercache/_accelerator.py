@@ -1,8 +1,9 @@
-"""The compiled half of the hit path, where there is one: `compiled`, None where all is Python.
+"""The compiled half of hits and of looks into L2: `compiled`, None where all is Python.
 
 It is made when the package is built on a machine with a C compiler, for CPython with its lock.
 TIERCACHE_PURE=1 in the environment of the process leaves it unused. Both halves keep the same
-rules (tests/test_hits.py runs both); `health().hit_path` tells which one serves.
+rules (tests/test_hits.py runs both, tests/core/test_looks_compiled.py compares them);
+`health().hit_path` tells which one serves.
 """
 
 from __future__ import annotations
@@ -27,5 +28,12 @@ if TYPE_CHECKING or compiled is None:
         __slots__ = ("l1_hits",)
         l1_hits: int
 
+    class Timed:
+        """Two instants; what sets and compares them in C has them as numbers of C's, and no objects."""
+
+        __slots__ = ("deadline", "stamp")
+        deadline: float
+        stamp: float
+
 else:
-    Tally = compiled.Tally
+    Tally, Timed = compiled.Tally, compiled.Timed

@@ -41,6 +41,33 @@ static PyType_Spec tally_spec = {
     .slots = tally_slots,
 };
 
+/* ---- Timed: the base of Entry, with the instants that a hit compares and sets */
+
+typedef struct {
+    PyObject_HEAD
+    double deadline, stamp;
+} Timed;
+
+static PyMemberDef timed_members[] = {
+    {"deadline", T_DOUBLE, offsetof(Timed, deadline), 0, "until when it may be served"},
+    {"stamp", T_DOUBLE, offsetof(Timed, stamp), 0, "when it was last used"},
+    {NULL},
+};
+
+static PyType_Slot timed_slots[] = {
+    {Py_tp_doc, "Timed(): two instants, at no cost beside their bytes."},
+    {Py_tp_new, PyType_GenericNew},
+    {Py_tp_members, timed_members},
+    {0, NULL},
+};
+
+static PyType_Spec timed_spec = {
+    .name = "tiercache._compiled.Timed",
+    .basicsize = sizeof(Timed),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = timed_slots,
+};
+
 /* ---- copies of values */
 
 static PyObject *copied(PyObject *);
@@ -178,24 +205,6 @@ read_clock(Look *self, double *now)
     return *now == -1.0 && PyErr_Occurred() ? -1 : 0;
 }
 
-static int
-stamp(State *state, PyObject *entry, double now)
-{
-    PyObject *before = SLOT(entry, state->at_stamp), *after;
-
-    if (before != NULL && PyFloat_CheckExact(before) && Py_REFCNT(before) == 1) {
-        /* Nobody but the slot has this number: it becomes the next one where it is. */
-        ((PyFloatObject *)before)->ob_fval = now;
-        return 0;
-    }
-    after = PyFloat_FromDouble(now);
-    if (after == NULL)
-        return -1;
-    SLOT(entry, state->at_stamp) = after;
-    Py_XDECREF(before);
-    return 0;
-}
-
 static PyObject *
 restored(State *state, PyObject *entry)
 {
@@ -230,7 +239,7 @@ static PyObject *
 answer(Look *self, PyObject *key, PyObject *const *arguments, Py_ssize_t number)
 {
     State *state = self->state;
-    PyObject *entry, *kind, *value = NULL;
+    PyObject *entry, *kind, *value;
     double until, now;
 
     if (self->table == NULL)
@@ -254,7 +263,7 @@ answer(Look *self, PyObject *key, PyObject *const *arguments, Py_ssize_t number)
     }
     /* From here to the restore no foreign code runs, and no other thread. */
     if (self->counts == NULL || !Py_IS_TYPE(entry, state->entry_type) || !(now < until)
-        || !(now < instant(SLOT(entry, state->at_deadline)))) {
+        || !(now < ((Timed *)entry)->deadline)) {
         Py_DECREF(entry);
         goto elsewhere;
     }
@@ -264,10 +273,9 @@ answer(Look *self, PyObject *key, PyObject *const *arguments, Py_ssize_t number)
         Py_DECREF(entry);
         goto elsewhere;
     }
-    if (stamp(state, entry, now) == 0) {
-        ((Tally *)self->counts)->l1_hits++;
-        value = restored(state, entry);
-    }
+    ((Timed *)entry)->stamp = now;
+    ((Tally *)self->counts)->l1_hits++;
+    value = restored(state, entry);
     Py_DECREF(entry);
     return value;
 
@@ -445,9 +453,12 @@ use(PyObject *module, PyObject *args)
         PyErr_SetString(PyExc_RuntimeError, "use() was called with other classes before");
         return NULL;
     }
+    if (state->timed_type == NULL || !PyType_IsSubtype((PyTypeObject *)entry, state->timed_type)) {
+        PyErr_Format(PyExc_TypeError, "%R is no Timed", entry);
+        return NULL;
+    }
     if (offset_of(entry, "value", &state->at_value) < 0 || offset_of(entry, "restore", &state->at_restore) < 0
-        || offset_of(entry, "deadline", &state->at_deadline) < 0
-        || offset_of(entry, "kind", &state->at_kind) < 0 || offset_of(entry, "stamp", &state->at_stamp) < 0
+        || offset_of(entry, "kind", &state->at_kind) < 0
         || offset_of(core, "open_until", &state->at_open_until) < 0)
         return NULL;
     Py_XSETREF(state->entry_type, (PyTypeObject *)Py_NewRef(entry));
@@ -493,6 +504,7 @@ module_exec(PyObject *module)
 
     if ((state->look_type = added_type(module, &look_spec)) == NULL
         || (state->tally_type = added_type(module, &tally_spec)) == NULL
+        || (state->timed_type = added_type(module, &timed_spec)) == NULL
         || (state->unanswered = PyErr_NewException("tiercache._compiled.Unanswered", NULL, NULL)) == NULL
         || PyModule_AddObjectRef(module, "Unanswered", state->unanswered) < 0
         || (state->missing = PyErr_NewException("tiercache._compiled.Missing", NULL, NULL)) == NULL
@@ -511,6 +523,7 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
 
     Py_VISIT(state->look_type);
     Py_VISIT(state->tally_type);
+    Py_VISIT(state->timed_type);
     Py_VISIT(state->entry_type);
     Py_VISIT(state->core_type);
     Py_VISIT(state->unanswered);
@@ -532,6 +545,7 @@ module_clear(PyObject *module)
 
     Py_CLEAR(state->look_type);
     Py_CLEAR(state->tally_type);
+    Py_CLEAR(state->timed_type);
     Py_CLEAR(state->entry_type);
     Py_CLEAR(state->core_type);
     Py_CLEAR(state->unanswered);

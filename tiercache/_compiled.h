@@ -10,10 +10,10 @@
 
 /* Of one module; its objects are NULL once the garbage collector has cleared it. */
 typedef struct {
-    PyTypeObject *look_type, *tally_type, *looked_type;
+    PyTypeObject *look_type, *tally_type, *timed_type, *looked_type;
     /* Of use(): the classes, and where their slots are. */
     PyTypeObject *entry_type, *core_type;
-    Py_ssize_t at_value, at_restore, at_deadline, at_kind, at_stamp, at_open_until;
+    Py_ssize_t at_value, at_restore, at_kind, at_open_until;
     PyObject *unanswered, *missing;
     PyObject *copy_function;    /* copy(), which is called directly where an entry is restored by it */
     PyObject *system_monotonic; /* time.monotonic, unless something else stands there */

@@ -11,6 +11,10 @@ class Missing(Exception): ...
 class Tally:
     l1_hits: int
 
+class Timed:
+    deadline: float
+    stamp: float
+
 class Look:
     def one(self, argument: Any, /) -> Any: ...
     def many(self, *arguments: Any) -> Any: ...

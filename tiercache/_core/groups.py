@@ -11,6 +11,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Any
 
+from tiercache._accelerator import Timed
 from tiercache._core.records import EVERYTHING
 from tiercache._core.shelves import Shelves
 from tiercache._core.singles import Singles
@@ -24,8 +25,8 @@ MAX_LOOKS = 64  # entries an eviction places anew at most; then the oldest of th
 SAMPLE = 16  # groups an eviction compares at most
 
 
-class Linked:
-    """A place in a ring; an entry's, or the group's own, between the last and the first."""
+class Linked(Timed):
+    """A place in a ring; an entry's, or the group's own, between the last and the first, with no instant."""
 
     __slots__ = ("after", "before")
 
@@ -88,7 +89,7 @@ class Group(Linked):
         """Place *entry* by its stamp: before those used later, as far as `STEPS` reach."""
         used, at = abs(entry.stamp), self.before
         for _ in range(STEPS):
-            if at is self or abs(at.stamp) <= used:  # type: ignore[attr-defined]
+            if at is self or abs(at.stamp) <= used:
                 break
             at = at.before
         entry.before, entry.after = at, at.after

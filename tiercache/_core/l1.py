@@ -57,13 +57,11 @@ class Entry(Linked):
 
     __slots__ = (
         "arguments",
-        "deadline",
         "group",
         "key",
         "kind",
         "own",
         "restore",
-        "stamp",
         "value",
         "vouched",
     )

@@ -284,10 +284,10 @@ def _fetch(
                     bell = tiers.bells.hang(dep)
                     if tiers.bells.rung != rung:
                         continue  # somebody's wake-up came before there was a bell
-                if tiers.clock() >= give_up:
+                left = give_up - tiers.clock()
+                if left <= 0:
                     raise too_long(tiers, want)
-                patience = patience_for(tiers, answer.left, looks)
-                rings += yield from _wait(bell, min(patience, give_up - tiers.clock()), rings)
+                rings += yield from _wait(bell, min(patience_for(tiers, answer.left, looks), left), rings)
                 looks += 1
                 if bell.done():
                     # It hangs before the read that finds the lock still there: no wake-up is missed.
