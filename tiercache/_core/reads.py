@@ -251,18 +251,24 @@ def _second_look(tiers: Tiers, want: Want, now: float) -> tuple[Landing, Any] | 
 def _fetch(
     tiers: Tiers, want: Want, flight: Flight, owner: str, *, blocking: bool
 ) -> Plan[tuple[Landing, Any]]:
-    """What L2 has, or what the loader returns."""
-    now = tiers.clock()
-    found = _second_look(tiers, want, now)
+    """What a tier has by now, or what the loader returns."""
+    found = _second_look(tiers, want, tiers.clock())
     if found is not None:
         return found
     if not want.l2:
         return (yield from load_for_l1(tiers, want, flight, blocking=blocking))
+    return (yield from _fetch_past_l1(tiers, want, flight, owner, blocking=blocking))
+
+
+def _fetch_past_l1(
+    tiers: Tiers, want: Want, flight: Flight, owner: str, *, blocking: bool
+) -> Plan[tuple[Landing, Any]]:
+    """What L2 has, this process's load or another's."""
     dep = key_dep(want.key)
     bell: Future[None] | None = None
     rung = tiers.bells.rung
     mode: Mode = "renew" if want.renew else "lead"
-    looks, rings, give_up = 0, 0, now + tiers.load_timeout
+    looks, rings, give_up = 0, 0, tiers.clock() + tiers.load_timeout
     try:
         while True:
             asked = yield from ask_l2(tiers, (KeyAsk(want.key, mode, owner),), blocking=blocking)
