@@ -182,6 +182,10 @@ class Node:
         plan = batches.get_or_load_many(self.tiers, wants, loader_of_many, spelled, blocking=False)
         return self.start(plan, inside)
 
+    def get_many(self, *keys: str, **want: Any) -> Hand:
+        wants = [self.want(key, call=None, **want) for key in keys]
+        return self.start(batches.get_many(self.tiers, wants, blocking=False))
+
     def invalidate(self, *tags: str, keys: Sequence[str] = (), fence: str = "") -> Hand:
         return self.start(writes.invalidate(self.tiers, tags, keys, fence=fence))
 

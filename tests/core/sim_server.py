@@ -245,7 +245,7 @@ class SimServer:
             raw = self.domain.entries.get(ask.key) if ask.mode != "renew" else None
             if raw is not None and self._is_valid(raw, state):
                 if len(raw) >= self.large:
-                    found.append(Large(tags_in(raw)))
+                    found.append(Large(tags_in(raw), len(raw)))
                 elif sent and sent + len(raw) > 262_144:
                     found.append("again")
                 else:

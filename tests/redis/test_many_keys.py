@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.redis.conftest import client_of
 from tests.servers import RedisServer
 from tests.world import World
 from tiercache import TierCache
@@ -144,6 +145,50 @@ def test_a_reply_of_many_large_values_brings_them_all(
     async def body() -> None:
         await one.set_many(values)
         assert await other.get_many(values) == values
+
+    world.run(body())
+
+
+def test_a_warm_batch_is_one_look_and_only_what_it_does_not_find_is_asked_of_the_script(
+    world: World, any_redis: RedisServer, new_node: Callable[..., TierCache]
+) -> None:
+    # A listener's syncs would be counted, too.
+    one, other = (world.view(new_node(any_redis.url(), max_staleness=60, listen=False)) for _ in range(2))
+    keys, loader = [f"k{i}" for i in range(300)], Loader()
+
+    def calls() -> dict[str, int]:
+        with client_of(any_redis) as client:
+            stats: Any = client.info("commandstats")
+        return {name: stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("mget", "evalsha")}
+
+    async def body() -> None:
+        await one.set_many(dict.fromkeys(keys, 1))
+        await other.get_many(keys[:100])
+        before = calls()
+        assert len(await other.get_many(keys[100:])) == 200
+        assert calls() == {"mget": before["mget"] + 1, "evalsha": before["evalsha"]}
+
+        await one.set_many(dict.fromkeys("abcdefghijklmnop", 1))
+        assert await other.get_or_load_many([*"abcdefghijklmnop", "new"], loader.load)
+        assert loader.asked == [["new"]]
+        assert calls()["mget"] == before["mget"] + 2
+
+    world.run(body())
+
+
+def test_fifty_large_values_are_a_few_looks(
+    world: World, any_redis: RedisServer, new_node: Callable[..., TierCache]
+) -> None:
+    one, other = (world.view(new_node(any_redis.url(), timeout=5, max_staleness=60)) for _ in range(2))
+    values = {f"k{i}": str(i % 10) * 300_000 for i in range(50)}
+
+    async def body() -> None:
+        await one.set_many(values)
+        with client_of(any_redis) as client:
+            client.config_resetstat()
+            assert await other.get_many(values) == values
+            stats: Any = client.info("commandstats")
+        assert stats["cmdstat_mget"]["calls"] == 4
 
     world.run(body())
 

@@ -151,15 +151,17 @@ def test_what_exceeds_256_kilobytes_is_to_be_asked_again(domain: Domain) -> None
     assert found[2:] == ("again", "miss")
 
 
-def test_of_one_entry_larger_than_that_only_the_tags_come(domain: Domain) -> None:
+def test_of_one_entry_larger_than_that_only_tags_and_length_come(domain: Domain) -> None:
     for key, tags in (("large", ("x", "y")), ("bare", ())):
         domain.fill(key, domain.lead(key), *tags, payload=b"x" * 300_000)
+    large, bare = (domain.client.strlen(domain.names.entry(key)) for key in ("large", "bare"))
 
-    assert domain.read("missing", "large", "bare").found == ("miss", Large(("x", "y")), Large(()))
+    found = domain.read("missing", "large", "bare").found
+    assert found == ("miss", Large(("x", "y"), large), Large((), bare))
 
     domain.invalidate("y")
 
-    assert domain.read("large", "bare").found == ("miss", Large(()))
+    assert domain.read("large", "bare").found == ("miss", Large((), bare))
 
 
 # ---- leave to load

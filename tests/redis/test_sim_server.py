@@ -43,7 +43,7 @@ from tiercache._core.commands import (
     member_of,
 )
 from tiercache._core.fences import Fence, Unfence
-from tiercache._core.large import LARGE
+from tiercache._core.large import LARGE, Large
 from tiercache._core.looks import Look
 from tiercache._core.records import check_of, parse_hint
 from tiercache._core.writes import deps_named
@@ -183,6 +183,8 @@ class Twins:
                 return head, [self.told(answer, side) for answer in found]
             case Hit(raw, left):
                 return "hit", left is None, self.stored(raw, side)
+            case Large(tags):
+                return "large", tags  # their lengths differ by those of the numbers
             case Wait():
                 return "wait"
         return reply

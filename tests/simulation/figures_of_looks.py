@@ -5,7 +5,7 @@ In the theme that these make, every read that L1 does not answer looks first.
 
 from __future__ import annotations
 
-from tests.simulation.figure import KEY_A, KEY_B, Figure, X
+from tests.simulation.figure import KEY_A, KEY_B, D, Figure, Mishap, X
 
 Y = (("y",), (), 0.0)
 
@@ -29,6 +29,13 @@ def _polls(f: Figure, at: float, key: str = "a") -> None:
     for turn in range(3):
         _looks(f, at + 0.3 * turn, key)
     f.poll(at + 1, f.p, key, 0.1, at + 1.5)
+
+
+def _asks_for_both(f: Figure, at: float, wrong: Mishap = ()) -> None:
+    """P, with neither in L1, reads "a" and "b" at once."""
+    f.act(at - 0.02, "drop_l1", f.p, "a")
+    f.act(at - 0.02, "drop_l1", f.p, "b")
+    f.act(at, f.draw.choice(["get_many", "load_many"]), f.p, wrong=wrong)
 
 
 def something_written_before(f: Figure) -> None:
@@ -89,3 +96,39 @@ def an_entry_of_an_epoch_before(f: Figure) -> None:
     if f.draw.random() < 0.7:
         f.act(1.1, "sync", f.p)
     _polls(f, f.draw.choice([1.0, 1.3]))
+
+
+def something_written_amid_a_batch(f: Figure) -> None:
+    """In the middle of a look for "a" and "b" one is invalidated, and P may meet that record elsewhere."""
+    _filled(f, "b")
+    f.act(0.3, "read", f.p, "a", False)
+    for at in (1.0, 2.5):
+        late = f.some(0.3, 0.8)
+        wrong = f.draw.choice([("slow reply", 0, late), ("split", 0, late, f.draw.randint(1, 3))])
+        _asks_for_both(f, at, wrong)
+        amid = at + late * f.some(0.2, 0.7)
+        f.act(amid, "write", f.draw.choice([f.p, f.q]), *f.draw.choice([KEY_A, KEY_B, X, Y]))
+        if f.draw.random() < 0.5:
+            f.act(amid + 0.05, "sync", f.p)
+        f.poll(at + late, f.p, "a", 0.1, at + 1.4)
+        _asks_for_both(f, at + 1.45)
+
+
+def a_batch_while_an_invalidation_waits(f: Figure) -> None:
+    """P's own invalidation is refused; it is answered for neither key until it is sent."""
+    _filled(f, "b")
+    f.act(0.3, "read", f.p, "a", False)
+    f.act(1.0, "write", f.p, *f.draw.choice([X, Y, KEY_A, KEY_B]), wrong=("refused", 0))
+    for turn in range(8):
+        _asks_for_both(f, 1.03 + turn * f.some(0.05, 0.12))
+
+
+def a_batch_after_the_lease(f: Figure) -> None:
+    """Long after a record that the server has lost since, and before anybody syncs with it, P reads both."""
+    f.act(0, "read", f.q, "a", False)
+    f.act(0.3, "load_many", f.p)
+    f.act(0.6, "replicate", f.r, False)
+    written = 2 * D + f.some(0.5, 5)
+    f.act(written, "write", f.q, *X)
+    f.act(written + 0.1, "fail_over", f.r, 0.0, (), False)
+    _asks_for_both(f, written + D + f.some(0.5, 2))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.simulation.mutations import Mutation
-from tiercache._core import l2_hits, looks
+from tiercache._core import l2_batches, l2_hits, looks
 
 _VERSIONS = '        ("ZMSCORE", names.state, *_HEADER, *map(tag_dep, self.tags)),\n'
 _ENTRIES = '        ("MGET", *map(names.entry, self.keys)),\n'
@@ -89,6 +89,32 @@ OF_LOOKS = (
         "core.pending or",
         "",
         also=Mutation("... and counts", l2_hits, "take_stored", "core.withheld(deps) or", ""),
+        theme="looks",
+    ),
+    # ---- many keys at once
+    Mutation(
+        "no lease for the look of a batch",
+        l2_batches,
+        "_look",
+        "or stand.lease <= stand.at",
+        "",
+        theme="looks",
+    ),
+    Mutation(
+        "a batch looks before what waits to be invalidated is sent",
+        l2_batches,
+        "_look",
+        "core.pending or",
+        "",
+        also=Mutation("... and counts", l2_hits, "take_stored", "core.withheld(deps) or", ""),
+        theme="looks",
+    ),
+    Mutation(
+        "a batch lets what a look found count as of the head met since",
+        l2_batches,
+        "_take",
+        "stand, looked.head)",
+        "stand, tiers.core.seen)",
         theme="looks",
     ),
 )

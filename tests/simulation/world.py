@@ -132,13 +132,11 @@ class World(Faults):
         self._read(op, self._want_loaded(op, key, renew=True))
 
     def do_get_many(self, op: Operation) -> None:
-        tiers = op.process.tiers
-        wants = [self._want(op.process, key, call=None) for key in MANY]
+        tiers, wants = op.process.tiers, self._want_many(op)
         self._begin_read(op, batches.get_many(tiers, wants, blocking=False), MANY)
 
     def do_load_many(self, op: Operation) -> None:
-        tiers = op.process.tiers
-        wants = [self._want(op.process, key, call=None) for key in MANY]
+        tiers, wants = op.process.tiers, self._want_many(op)
         spelled = dict(zip(MANY, MANY, strict=True))
         plan = batches.get_or_load_many(tiers, wants, loader_of_many, spelled, blocking=False)
         self._begin_read(op, plan, MANY)
@@ -162,11 +160,19 @@ class World(Faults):
         call = options.pop("call", self._calls[key])
         return Want(key, process.counts, call=call, tags=TAGS[key], l2=key != "p", **options)
 
-    def _want_loaded(self, op: Operation, key: str, **options: Any) -> Want:
-        """As a function asks that has answered other calls before, and whose source may name tags."""
+    def _want_many(self, op: Operation) -> list[Want]:
+        return [self._want_answered(op, key, call=None) for key in MANY]
+
+    def _want_answered(self, op: Operation, key: str, **options: Any) -> Want:
+        """As one asks whose calls L2 has answered before."""
         want = self._want(op.process, key, **options)
         if self.setting.looks is not None:
             want.counts.prospect = int(op.dice.random() < self.setting.looks)
+        return want
+
+    def _want_loaded(self, op: Operation, key: str, **options: Any) -> Want:
+        """The same of a function, whose source may name tags."""
+        want = self._want_answered(op, key, **options)
         return replace(want, tags=("x",)) if key == "b" and self.setting.names_tags else want
 
     def _read(self, op: Operation, want: Want, *, by_hand: bool = False) -> None:

@@ -8,12 +8,11 @@ from math import inf
 from typing import Any
 
 from tiercache._core.coherence import Stand
-from tiercache._core.commands import MAX_SENT, Answer, Fill, Hit, KeyAsk, Mode, Unlock
+from tiercache._core.commands import Fill, Unlock
 from tiercache._core.flights import Flight, Landing, Load, audit_around, running_load
-from tiercache._core.l2_hits import keep, landing_of_hit, take, take_hit
-from tiercache._core.large import Large
+from tiercache._core.l2_batches import AWAY, Owned, Told, Without, ask_for_all, look_for_all
+from tiercache._core.l2_hits import Taken, keep, landing_of_hit
 from tiercache._core.loads import (
-    ask_l2,
     catch_up,
     fill_of,
     keep_local,
@@ -31,7 +30,6 @@ from tiercache._core.tiers import Tiers, Want
 from tiercache._core.writes import deps_named, in_slices
 from tiercache._errors import L2Unavailable
 
-AWAY = -1  # in place of a head: Redis is away, and what is loaded is not kept
 LoadMany = Callable[[list[str]], Mapping[str, Any] | Awaitable[Mapping[str, Any]]]
 
 
@@ -81,45 +79,22 @@ def get_many(tiers: Tiers, wants: Sequence[Want], *, blocking: bool) -> Plan[dic
             else:
                 want.counts.l1_hits += 1
                 out[want.key] = entry.take()
+
+    def told(want: Want, taken: Taken) -> None:
+        want.counts.l2_hits += 1
+        if want.l1:
+            keep(tiers, want, taken)
+        out[want.key] = taken.value
+
     asked = [want for want in missing if want.l2]
-    found = yield from _ask_all(tiers, asked, "get", [""] * len(asked), blocking=blocking)
-    for want, (stand, head, answer) in zip(asked, found, strict=True):
-        taken = None
-        if isinstance(answer, Hit | Large):
-            taken = yield from take(tiers, want, answer, stand, head)
-        if taken is not None:
-            want.counts.l2_hits += 1
-            if want.l1:
-                keep(tiers, want, taken)
-            out[want.key] = taken.value
+    left = yield from look_for_all(tiers, asked, told, loads=False)
+    if left:
+        owned = [(want, "") for want in left]
+        learns = len(left) == len(asked)
+        yield from ask_for_all(tiers, owned, "get", told, blocking=blocking, learns=learns)
     for want in wants:
         want.counts.misses += want.key not in out
     return out
-
-
-Answered = tuple[Stand, int, Answer]
-
-
-def _ask_all(
-    tiers: Tiers, wants: Sequence[Want], mode: Mode, owners: Sequence[str], *, blocking: bool
-) -> Plan[list[Answered]]:
-    """An answer for each of *wants*, "away" ones as a miss at no head; a slice a round trip."""
-    answers: dict[str, Answered] = {}
-    todo = [KeyAsk(want.key, mode, owner) for want, owner in zip(wants, owners, strict=True)]
-    while todo:
-        asks, todo = tuple(todo[:MAX_SENT]), todo[MAX_SENT:]
-        asked = yield from ask_l2(tiers, asks, blocking=blocking)
-        if asked is None:
-            stand = tiers.core.stand(tiers.clock())
-            answers.update((x.key, (stand, AWAY, "miss")) for x in (*asks, *todo))
-            break
-        stand, head, found = asked
-        for x, answer in zip(asks, found, strict=True):
-            if answer == "again":
-                todo.insert(0, x)
-            else:
-                answers[x.key] = (stand, head, answer)
-    return [answers[want.key] for want in wants]
 
 
 def get_or_load_many(
@@ -184,11 +159,24 @@ def _lead_many(
     blocking: bool,
 ) -> Plan[list[Want]]:
     """Land what L2 has and what one call of *loader* brings; returns what others are loading."""
+
+    def told(want: Want, taken: Taken) -> None:
+        want.counts.l2_hits += 1
+        out[want.key] = taken.value
+        tiers.board.land(led[want.key][1], landing_of_hit(tiers, want, taken))
+
     wants = [want for want, _ in led.values()]
-    owned = [(want, tiers.owner()) for want in wants]
+    if all(want.l2 for want in wants):
+        left = yield from look_for_all(tiers, wants, told, loads=True)
+    else:
+        left = wants
+    if not left:
+        return []
+    owned = [(want, tiers.owner()) for want in left]
     try:
-        answers = yield from _find(tiers, owned, blocking=blocking)
-        later, to_load = _sort(tiers, led, owned, answers, out)
+        learns = len(left) == len(wants)
+        answers = yield from _find(tiers, owned, told, blocking=blocking, learns=learns)
+        later, to_load = _sort(led, answers)
         if to_load:
             keys = [spelled[want.key] for want, *_ in to_load]
             call = Call(loader, (keys,))
@@ -202,35 +190,24 @@ def _lead_many(
     return later
 
 
-def _find(tiers: Tiers, owned: Sequence[tuple[Want, str]], *, blocking: bool) -> Plan[list[Answered]]:
-    """What L2 answers for each; where it is left out, leave to load under what is proved."""
+def _find(
+    tiers: Tiers, owned: Sequence[Owned], told: Told, *, blocking: bool, learns: bool
+) -> Plan[list[Without]]:
+    """Who has no value in L2, and why; where it is left out, all have leave to load under what is proved."""
     if all(want.l2 for want, _ in owned):
-        wants, owners = [want for want, _ in owned], [owner for _, owner in owned]
-        return (yield from _ask_all(tiers, wants, "lead", owners, blocking=blocking))
+        return (yield from ask_for_all(tiers, owned, "lead", told, blocking=blocking, learns=learns))
     stand = yield from proven(tiers, blocking=blocking)
     leave = (tiers.core.stand(tiers.clock()), AWAY) if stand is None else (stand, stand.proved)
-    return [(*leave, "lead")] * len(owned)
+    return [(want, owner, *leave, "lead") for want, owner in owned]
 
 
-def _sort(
-    tiers: Tiers,
-    led: dict[str, tuple[Want, Flight]],
-    owned: Sequence[tuple[Want, str]],
-    answers: list[Answered],
-    out: dict[str, Any],
-) -> tuple[list[Want], list[Leave]]:
-    """Land the hits; what others are loading, and what is to be loaded here."""
+def _sort(led: dict[str, tuple[Want, Flight]], answers: list[Without]) -> tuple[list[Want], list[Leave]]:
+    """What others are loading, and what is to be loaded here."""
     later: list[Want] = []
     to_load: list[Leave] = []
-    for (want, owner), (stand, head, answer) in zip(owned, answers, strict=True):
-        flight = led[want.key][1]
-        taken = take_hit(tiers, want, answer, stand, head) if isinstance(answer, Hit) else None
-        if taken is not None:
-            want.counts.l2_hits += 1
-            out[want.key] = taken.value
-            tiers.board.land(flight, landing_of_hit(tiers, want, taken))
-        elif answer in ("lead", "miss"):
-            to_load.append((want, flight, owner, stand, head))
+    for want, owner, stand, head, answer in answers:
+        if answer in ("lead", "miss"):
+            to_load.append((want, led[want.key][1], owner, stand, head))
         else:
             later.append(want)
     return later, to_load

@@ -172,9 +172,9 @@ def _answer(raw: list[Any]) -> Answer:
     match raw:
         case [b"hit", bytes(entry), int(left)]:
             return Hit(entry, left / 1000 if left >= 0 else None)
-        case [b"large", bytes(tags)]:
+        case [b"large", bytes(tags), int(size)]:
             # Planted ones may be no text. No entry that is read has what replaces it, so it is a miss.
-            return Large(tuple(tags.decode("utf-8", "replace").split("\0")) if tags else ())
+            return Large(tuple(tags.decode("utf-8", "replace").split("\0")) if tags else (), size)
         case [b"wait", int(left)]:
             return Wait(left / 1000)
         case [b"miss"]:

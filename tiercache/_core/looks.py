@@ -19,8 +19,9 @@ is back then.  1. ZMSCORE: head 7.  2. The copy, of head 5.  3. MGET: v1. Within
 copies are beginnings of one history: who has come to 7 again has all its records. (model: LookStands)
 
 A look can only say "good as of this head" or nothing at all. It locks nothing and gives no leave to
-load: whoever learns nothing from it asks the script. It costs the server a fifth of the script, and
-the round trip a quarter less (docs/explanation/coherence.md).
+load: whoever learns nothing from it asks the script. Of many keys each is judged by itself (l2_batches.py);
+and where nothing would be loaded, that there is no entry is an answer as well. It costs the server a fifth
+of the script, and the round trip a quarter less (docs/explanation/coherence.md).
 """
 
 from __future__ import annotations

@@ -41,11 +41,12 @@ class Counts(Tally):
     """How the reads of one function, or of one view, were answered. Plain integers, each exact."""
 
     NAMES = ("joins", "l1_hits", "l2_hits", "loads", "misses")
-    __slots__ = ("joins", "l2_hits", "loads", "misses", "prospect", "took")
+    __slots__ = ("joins", "l2_hits", "loads", "misses", "prospect", "size", "took")
 
     def __init__(self) -> None:
         self.l1_hits = self.l2_hits = self.loads = self.joins = self.misses = 0
         self.prospect = 0  # of a look; above 0 it comes before the script
+        self.size = 40_000  # bytes of an entry of L2, about: as batches found them, a hundred a look before
         self.took = 0.0  # seconds of the last load
 
     def learn(self, sign: int) -> None:

@@ -1,6 +1,6 @@
 -- KEYS state, then entry and lock of each key    ARGV epoch seen lock_ms, then mode and owner of each key
 -- modes: 'get' an entry or a miss; 'lead' an entry, or leave to load; 'renew' leave to load, whatever is stored
--- -> {} go and sync, or {head, {'hit', entry, ms left} | {'large', tags} | {'miss'} | {'lead'} | {'wait', ms left} | {'again'}, ...}
+-- -> {} go and sync, or {head, {'hit', entry, ms left} | {'large', tags, bytes} | {'miss'} | {'lead'} | {'wait', ms left} | {'again'}, ...}
 -- The head of the answer is the token of those who are to load. (model: ReadRuns, Refuses)
 local n, call, attempt = tonumber, redis.call, redis.pcall
 local m = attempt('ZMSCORE', KEYS[1], '\1e', '\1s', '\1f')
@@ -45,13 +45,13 @@ end
 local reply, sent = {string.format('%.0f', head)}, 0
 for i = 2, #KEYS, 2 do
   local mode, me, raw = ARGV[i + 2], ARGV[i + 3], false
-  local large = mode ~= 'renew' and attempt('STRLEN', KEYS[i])
-  large = type(large) == 'number' and large >= 262144
+  local size = mode ~= 'renew' and attempt('STRLEN', KEYS[i])
+  local large = type(size) == 'number' and size >= 262144
   if mode ~= 'renew' then raw = large and attempt('GETRANGE', KEYS[i], 0, 66400) or attempt('GET', KEYS[i]) end
   local is_valid, tags
   if type(raw) == 'string' then is_valid, tags = valid(raw) end
   if is_valid and large then
-    reply[#reply + 1] = {'large', tags}                         -- to be asked for by plain commands
+    reply[#reply + 1] = {'large', tags, size}                   -- to be asked for by plain commands
   elseif is_valid then
     if sent > 0 and sent + #raw > 262144 then
       reply[#reply + 1] = {'again'}
