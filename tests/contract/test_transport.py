@@ -16,6 +16,7 @@ from tests.contract.worlds import MemoryThreads, Tasks, Transport, ask
 from tests.servers import RedisServer, eventually
 from tiercache._core.coherence import MAX_RECENT, Coherence
 from tiercache._core.commands import Answers, Clear, Hit, KeyAsk, Read, Recorded, Unlock
+from tiercache._core.fences import Fence
 from tiercache._core.flights import Flight, Load, current_load
 from tiercache._core.l1 import L1
 from tiercache._core.looks import Look
@@ -153,6 +154,26 @@ def test_a_server_that_forgot_some_scripts_answers_each_command_in_its_place(
 
     assert [type(reply) for reply in replies] == [Recorded, Answers, Recorded, Recorded]
     assert replies[0].number < replies[2].number < replies[3].number
+
+
+@pytest.mark.parametrize("refused", [False, True], ids=["all run", "the first is refused"])
+def test_each_script_is_sent_once_to_a_server_that_forgot_it(
+    real: Transport, any_redis: RedisServer, refused: bool
+) -> None:
+    epoch = ask(real, sync()).epoch
+    any_redis.cli("SCRIPT", "FLUSH")
+    any_redis.cli("CONFIG", "RESETSTAT")
+    fence = Fence(("t",), (), 1_000, 1_000, "f", 1_000)
+    some = [*(set_(epoch, f"k{n}") for n in range(50)), *(invalidate(f"t{n}") for n in range(50))]
+    if refused:
+        with pytest.raises(L2Refused, match="refused a fence"):
+            real.perform(Ask((REFUSED, fence, *some)))
+    else:
+        replies = real.perform(Ask((fence, *some)))
+        assert [reply.number for reply in replies] == [*range(replies[0].number, replies[0].number + 101)]
+
+    stats = any_redis.cli("INFO", "commandstats")
+    assert stats["cmdstat_eval"]["calls"] == 3, "fence, set and invalidate"
 
 
 def test_a_set_that_met_a_server_without_the_script_runs_once(

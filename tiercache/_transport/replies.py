@@ -80,16 +80,20 @@ class Request:
         return packed(self._wire)
 
     def unknown(self, raw: Sequence[Any]) -> list[int]:
-        """The places of the replies that say that a script is not known; EVAL teaches it."""
+        """The places of the replies that say that a script is not known."""
         return [i for i, reply in enumerate(raw) if isinstance(reply, NoScriptError) and self._parts[i]]
 
     def wire_in_full(self, places: Sequence[int]) -> bytes:
-        calls = []
+        """The calls at *places* again; the first of each script brings its source, the others need not."""
+        taught: set[str] = set()
+        calls: list[WireCommand] = []
         for place in places:
             parts = self._parts[place]
             assert parts is not None
             script, keys, args, _ = parts
-            calls.append(("EVAL", script.source, len(keys), *keys, *args))
+            by = ("EVALSHA", script.sha) if script.sha in taught else ("EVAL", script.source)
+            taught.add(script.sha)
+            calls.append((*by, len(keys), *keys, *args))
         return packed(calls)
 
     def results(self, raw: Sequence[Any]) -> list[Any]:
