@@ -132,6 +132,21 @@ def test_a_large_value_goes_past_the_scripts_both_ways(
     world.run(body())
 
 
+def test_a_large_value_that_is_touched_is_not_copied(any_redis: RedisServer, new_node: NewNode) -> None:
+    node = new_node(any_redis.url(), max_staleness=60, listen=False)
+    node.sync.set("a", LONG, ttl=60, tags=["t"])
+    before, stats = stored(any_redis, "a").split(b"|", 4), commands(any_redis)
+
+    assert node.sync.touch("a", ttl=5_000)
+
+    after, since = stored(any_redis, "a").split(b"|", 4), commands(any_redis)
+    assert since["set"] == stats["set"]
+    assert (after[:3], after[4]) == (before[:3], before[4])
+    assert 4_900_000 < int(after[3]) - int(before[3]) < 5_000_000
+    assert 4_900 < any_redis.cli("TTL", Names("default", 0).entry("a")) <= 5_000
+    assert new_node(any_redis.url()).sync.get("a") == LONG
+
+
 def test_a_large_value_that_an_invalidation_overtook_is_not_stored(
     any_redis: RedisServer, new_node: NewNode
 ) -> None:
