@@ -96,8 +96,9 @@ local function run_out(e, s, channel)
 end
 
 -- The state as it stands, or a new epoch where there is none or another tenure left it: epoch, head, floor,
--- floor of the key versions, tenure. A user who may not read the tenure takes any and opens no epoch for it;
--- one who may read it does not trust a state that was opened without. Fences that are lost take the epoch along.
+-- floor of the key versions, tenure, live fences. A user who may not read the tenure takes any and opens no epoch
+-- for it; one who may read it does not trust a state that was opened without. Fences that are lost take the epoch
+-- along.
 -- (model: Open)
 local function open(nonce, channel)
   attempt('ZREM', KEYS[1], '')      -- the first write of a script is the only one that OOM or NOREPLICAS can refuse
@@ -121,8 +122,11 @@ local function open(nonce, channel)
     call('ZADD', KEYS[2], whole(-e), '\1e', whole(-s), '\1f')
     kf = s
   end
-  if q > 0 then s = run_out(e, s, channel) end
-  return e, s, f, kf, t
+  if q > 0 then
+    s = run_out(e, s, channel)
+    q = -scores(KEYS[1], '\1q')[1]
+  end
+  return e, s, f, kf, t, q
 end
 
 local function arguments(first)

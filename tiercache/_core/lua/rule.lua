@@ -10,25 +10,31 @@ local function is_fenced(fenced, dep, named)
   return false
 end
 
--- -> 'ok' | 'epoch' | 'floor' | 'fenced' | 'stale', head (model: Judge)
+-- What is left to ask once state and key versions were read: -> 'ok' | 'floor' | 'stale' | 'fenced' (model: Judge)
+local function weigh(token, floor, version, has_fences, state, fenced, dep, first)
+  if token < floor then return 'floor' end
+  if version and n(version) > token then return 'stale' end
+  local named = {}
+  for i = first, #ARGV do named[#named + 1] = 't:' .. ARGV[i] end
+  if has_fences and is_fenced(fenced, dep, named) then return 'fenced' end
+  if #named > 0 then
+    for _, score in ipairs(call('ZMSCORE', state, unpack(named))) do
+      if score and n(score) > token then return 'stale' end
+    end
+  end
+  return 'ok'
+end
+
+-- -> as weigh, or 'epoch'; head
 local function judge(state, keys, fenced, epoch, token, dep, first)
   local m = attempt('ZMSCORE', state, '\1e', '\1s', '\1f', '\1q')
   if m.err or not (m[1] and m[2] and m[3] and m[4]) then return 'epoch', 0 end
-  local head, f = -m[2], n(token)
+  local head = -m[2]
   if string.format('%.0f', -m[1]) ~= epoch then return 'epoch', head end
   local k = attempt('ZMSCORE', keys, '\1e', '\1f', dep)
   local known = not k.err and k[1] and k[2] and k[1] == m[1]
-  if f < -m[3] or f < (known and -k[2] or head) then return 'floor', head end
-  if known and k[3] and n(k[3]) > f then return 'stale', head end
-  local named = {}
-  for i = first, #ARGV do named[#named + 1] = 't:' .. ARGV[i] end
-  if n(m[4]) ~= 0 and is_fenced(fenced, dep, named) then return 'fenced', head end
-  if #named > 0 then
-    for _, version in ipairs(call('ZMSCORE', state, unpack(named))) do
-      if version and n(version) > f then return 'stale', head end
-    end
-  end
-  return 'ok', head
+  local floor = math.max(-m[3], known and -k[2] or head)
+  return weigh(n(token), floor, known and k[3], n(m[4]) ~= 0, state, fenced, dep, first), head
 end
 
 local function is_full(reply)                                      -- fakeredis has errors in a form of its own

@@ -4,8 +4,12 @@
 -- A record on the key, the value with that record as its token, and the hint, in one step. (model: Set)
 -- OOM can refuse the first write of a script only, and a record must pass: this one adds nothing, and asks.
 local room = attempt('ZADD', KEYS[1], 'XX', 0, '')
-local e, s = open(ARGV[1], ARGV[2])
-local status = judge(KEYS[1], KEYS[2], KEYS[4], ARGV[5], ARGV[6], ARGV[4], 11)
+local e, s, f, kf, _, q = open(ARGV[1], ARGV[2])
+local status = 'epoch'
+if whole(e) == ARGV[5] then
+  local version = call('ZMSCORE', KEYS[2], ARGV[4])[1]
+  status = weigh(n(ARGV[6]), math.max(f, kf), version, q ~= 0, KEYS[1], KEYS[4], ARGV[4], 11)
+end
 if status ~= 'ok' then
   if KEYS[6] then call('DEL', KEYS[6]) end
   return {status, whole(e), whole(s)}
