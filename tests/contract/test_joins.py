@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
@@ -106,6 +107,43 @@ def test_each_gives_up_in_its_own_time() -> None:
         return [*given_up, await tasks[0]]
 
     assert asyncio.run(main()) == [TIMED_OUT] * 3 + ["brought"]
+    assert joins._waiting == {}
+
+
+@pytest.mark.parametrize("lands", [land, Future.set_result], ids=["another thread", "the loop's own"])
+def test_who_joins_after_all_others_gave_up_is_woken(lands: Callable[[Future[Any], object], None]) -> None:
+    async def main() -> Any:
+        future = under_way()
+        (first,) = await waiting(future, 1)
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        (second,) = await waiting(future, 1, timeout=3600.0)
+        lands(future, "brought")
+        return await asyncio.wait_for(second, PLENTY)
+
+    assert asyncio.run(main()) == "brought"
+    assert joins._waiting == {}
+
+
+def test_who_joins_at_the_turn_in_which_all_others_give_up_has_its_own_time() -> None:
+    async def main() -> Any:
+        loop, future = asyncio.get_running_loop(), under_way()
+        late: asyncio.Future[list[Any]] = loop.create_future()
+
+        def join_late() -> None:  # begun here, since a task would begin after the others have left
+            plan = join_async(Join(future, 0.01))
+            late.set_result([plan, plan.send(None)])
+
+        (first,) = await waiting(future, 1, timeout=0.01)
+        (waiters,) = joins._waiting.values()
+        loop.call_at(min(waiters.give_up.values()), join_late)
+        assert await first is TIMED_OUT
+        plan, waiter = await late
+        given_up = await asyncio.wait_for(waiter, PLENTY)
+        plan.close()
+        return given_up
+
+    assert asyncio.run(main()) is False
     assert joins._waiting == {}
 
 

@@ -40,8 +40,8 @@ class _Waiters:
 
     def landed(self, _: Future[Any]) -> None:
         """In the thread that landed the future."""
-        if (self.loop, self.future) not in _waiting:
-            return
+        if _waiting.get((self.loop, self.future)) is not self:
+            return  # all gave up; whoever came after them is told by a callback of their own
         if asyncio._get_running_loop() is self.loop:
             self._wake_all()
             return
@@ -52,7 +52,8 @@ class _Waiters:
 
     def end(self) -> None:
         """Nobody is to be told any more, in a loop that may be closed by the time of the landing."""
-        _waiting.pop((self.loop, self.future), None)
+        if _waiting.get((self.loop, self.future)) is self:
+            del _waiting[self.loop, self.future]
         if self._timer is not None:
             self._timer.cancel()
 
@@ -63,7 +64,7 @@ class _Waiters:
             _wake(waiter, True)
 
     def _look(self) -> None:
-        now = self.loop.time()
+        now, self._timer = self.loop.time(), None
         for waiter, give_up in self.give_up.items():
             if give_up <= now:
                 _wake(waiter, False)
