@@ -51,6 +51,7 @@ def ignoring(a: Any, b: Any = 1) -> None: ...
 def by_name(a: Any, *, b: Any = 1) -> None: ...
 def many(a: Any, *b: Any) -> None: ...
 def größe(a: Any, b: Any = 1) -> None: ...
+def sized(a: Any, größe: Any = 1) -> None: ...
 
 
 FUNCTIONS: tuple[tuple[Callable[..., None], dict[str, Any]], ...] = (
@@ -138,6 +139,13 @@ def test_the_usual_calls_have_a_name(args: tuple[Any, ...], key: str, tags: tupl
 )
 def test_any_other_call_has_none(args: tuple[Any, ...]) -> None:
     assert namer_of(CallKeys(one), TagTemplates((), ["a", "b"]), "own")(args, {}) is None
+
+
+def test_a_parameter_may_have_any_name() -> None:
+    keys = CallKeys(sized)
+
+    assert namer_of(keys, TagTemplates((), keys.parameters), "own")((1, 2), {}) is None
+    assert keys.key(keys.bind((1, 2), {})) == f"{__name__}.sized(a=1, größe=2)"
 
 
 @needs_compiled

@@ -111,7 +111,7 @@ class CallKeys:
         """
         if self._chooser or self._template or self._all_by_place < 0:
             return None
-        if not (self.prefix.isascii() and self.prefix.isprintable()):
+        if not (self.prefix.isprintable() and all(map(str.isascii, (self.prefix, *self._counted)))):
             return None
         before, pieces = f"{self.prefix}(", []
         for name in self._counted:

@@ -48,7 +48,7 @@ class _Waiters:
         try:
             self.loop.call_soon_threadsafe(self._wake_all)
         except RuntimeError:
-            pass  # it was closed over its tasks
+            _waiting.pop((self.loop, self.future), None)  # it was closed over its tasks
 
     def end(self) -> None:
         """Nobody is to be told any more, in a loop that may be closed by the time of the landing."""
