@@ -103,6 +103,24 @@ def test_a_hit_gives_the_value_counts_and_stamps(path_of: Callable[..., Path]) -
     assert (path.counts.l1_hits, entry.stamp, path.asked) == (1, 7.0, [((2,), {})])
 
 
+class Unfiled(dict[Any, Entry]):
+    """A table that counts what it is asked for by `[]`, as the half in Python asks, and does not have."""
+
+    asked = 0
+
+    def __missing__(self, key: object) -> Entry:
+        self.asked += 1
+        raise KeyError(key)
+
+
+def test_a_call_that_is_not_filed_is_looked_for_once(path_of: Callable[..., Path], half: str) -> None:
+    path, table = path_of(lambda a: None), Unfiled()
+    path.path.bind(path.core, path.clock, path.counts, table, sampled=False)
+
+    assert path(1) == PAST
+    assert (path.asked, table.asked) == ([((1,), {})], 1 if half == "pure" else 0)
+
+
 def test_a_value_that_must_be_copied_is(path_of: Callable[..., Path]) -> None:
     path = path_of(lambda: None)
     held = path.keep([1], restore=list.copy).value

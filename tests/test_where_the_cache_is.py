@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tiercache import TierCache, cached, configure, default_cache
+from tiercache._bound import Binding
 
 
 @pytest.fixture(autouse=True)
@@ -75,3 +76,24 @@ def test_a_function_that_is_gone_leaves_what_it_counted_and_nothing_else() -> No
     stats = cache.stats()
     assert (stats.loads, stats.l1_hits) == (1, 9)
     assert len(cache._node.counts) == counters
+
+
+def test_a_function_is_led_to_each_place_once_and_before_a_call_goes_there() -> None:
+    led: list[tuple[TierCache, bool]] = []
+    binding = Binding(
+        test_a_cache_without_a_url_has_the_settings_of_the_default_cache,
+        default_cache,
+        "function",
+        lambda bound: led.append((bound.cache, binding.table is bound.table)),
+    )
+    first = configure("memory://", namespace="first")
+    calls = [threading.Thread(target=binding.bind) for _ in range(8)]
+    for call in calls:
+        call.start()
+    for call in calls:
+        call.join()
+    second = configure("memory://", namespace="second")
+
+    assert binding.bind() is binding.bind()
+    assert led == [(first, False), (second, False)]
+    first.sync.close()

@@ -158,5 +158,6 @@ def test_a_landing_does_not_touch_a_loop_that_is_closed(caplog: pytest.LogCaptur
 
     assert not task.done()
     assert caplog.records == []
+    assert joins._waiting == {}
     task.get_coro().close()  # type: ignore[union-attr]
     task._log_destroy_pending = False  # type: ignore[attr-defined]

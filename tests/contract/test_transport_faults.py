@@ -193,12 +193,12 @@ def test_a_long_reply_that_keeps_coming_is_not_given_up(
     connect: Connect, relay: Relay, redis_server: RedisServer
 ) -> None:
     """A hundred tasks that miss values of 1 MB at once are one look."""
-    transport = connect(relay.port, timeout=SHORT)
+    transport = connect(relay.port, timeout=0.5)
     epoch = ask(transport, sync()).epoch
-    keys = tuple(f"k{n}" for n in range(8))
+    keys = tuple(f"k{n}" for n in range(24))
     for key in keys:
         redis_server.cli("SET", Names("shop", 0).entry(key), b"x" * 1_000_000)
-    relay.pace = 20_000_000
+    relay.pace = 40_000_000  # 0.6 s at the least, and four times what a reply must keep up
 
     looked = ask(transport, Look(epoch, 0, keys, ()))
     assert {len(raw) for raw in looked.entries.values()} == {1_000_000}
