@@ -125,28 +125,6 @@ def test_who_joins_after_all_others_gave_up_is_woken(lands: Callable[[Future[Any
     assert joins._waiting == {}
 
 
-def test_who_joins_at_the_turn_in_which_all_others_give_up_has_its_own_time() -> None:
-    async def main() -> Any:
-        loop, future = asyncio.get_running_loop(), under_way()
-        late: asyncio.Future[list[Any]] = loop.create_future()
-
-        def join_late() -> None:  # begun here, since a task would begin after the others have left
-            plan = join_async(Join(future, 0.01))
-            late.set_result([plan, plan.send(None)])
-
-        (first,) = await waiting(future, 1, timeout=0.01)
-        (waiters,) = joins._waiting.values()
-        loop.call_at(min(waiters.give_up.values()), join_late)
-        assert await first is TIMED_OUT
-        plan, waiter = await late
-        given_up = await asyncio.wait_for(waiter, PLENTY)
-        plan.close()
-        return given_up
-
-    assert asyncio.run(main()) is False
-    assert joins._waiting == {}
-
-
 def test_a_landing_does_not_touch_a_loop_that_is_closed(caplog: pytest.LogCaptureFixture) -> None:
     future = under_way()
     loop = asyncio.new_event_loop()
