@@ -30,8 +30,10 @@ class Refreshes:
         self._places = threading.Semaphore(MAX_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def begin(self, want: Want, *, blocking: bool) -> bool:
+    def begin(self, want: Want, seen: int, *, blocking: bool) -> bool:
         """Load *want* in a thread, or in a task of the running loop; False where it must not, or cannot.
+
+        *seen* is the end of the entry that is to be replaced.
 
         The loader has the caller's context variables. Within a load or a transaction of the caller's none
         begins: what such a one reads is not for others.
@@ -41,7 +43,7 @@ class Refreshes:
         context = copy_context()
         if blocking:
             thread = threading.Thread(
-                target=context.run, args=(self._on_thread, want), name="tiercache-refresh", daemon=True
+                target=context.run, args=(self._on_thread, want, seen), name="tiercache-refresh", daemon=True
             )
             try:
                 thread.start()
@@ -51,7 +53,7 @@ class Refreshes:
             return True
         from asyncio import get_running_loop
 
-        task = get_running_loop().create_task(self._in_task(want), context=context)
+        task = get_running_loop().create_task(self._in_task(want, seen), context=context)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return True
@@ -66,17 +68,17 @@ class Refreshes:
             task.cancel()
         await gather(*mine, return_exceptions=True)
 
-    def _on_thread(self, want: Want) -> None:
+    def _on_thread(self, want: Want, seen: int) -> None:
         try:
-            self._node.run(load_anew(self._node.tiers, want, blocking=True))
+            self._node.run(load_anew(self._node.tiers, want, seen, blocking=True))
         except Exception as error:
             self._failed(want, error)
         finally:
             self._places.release()
 
-    async def _in_task(self, want: Want) -> None:
+    async def _in_task(self, want: Want, seen: int) -> None:
         try:
-            await self._node.run_async(load_anew(self._node.tiers, want, blocking=False))
+            await self._node.run_async(load_anew(self._node.tiers, want, seen, blocking=False))
         except Exception as error:
             self._failed(want, error)
 

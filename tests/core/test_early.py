@@ -11,6 +11,7 @@ from tests.core.hands import Cancelled, Clock, Hand, LoaderFailed, Node, nodes
 from tests.core.sim_server import SimServer
 from tiercache._core.early import MOST
 from tiercache._core.loads import load_anew
+from tiercache._core.tiers import MOST as MOST_PROSPECT
 from tiercache._core.tiers import Early, Want
 
 TTL, TOOK = 100.0, 4.0
@@ -24,9 +25,9 @@ class Beside:
     has_room: bool = True
     begun: list[Hand] = field(default_factory=list)
 
-    def start(self, want: Want) -> bool:
+    def start(self, want: Want, seen: int) -> bool:
         if self.has_room:
-            self.begun.append(self.node.start(load_anew(self.node.tiers, want, blocking=False)))
+            self.begun.append(self.node.start(load_anew(self.node.tiers, want, seen, blocking=False)))
         return self.has_room
 
 
@@ -128,6 +129,45 @@ def test_one_that_somebody_else_loads_by_now_is_left_to_him(
     (beginning,) = beside.begun
     assert beginning.answer().result is None
     assert a.counts.loads == 1
+
+
+def test_one_that_somebody_else_has_loaded_by_now_is_not_loaded_again(
+    a: Node, beside: Beside, b: Node, clock: Clock
+) -> None:
+    """1. A looks, and finds it due.  2. B has loaded it anew, and unlocks.  3. A is given the lock."""
+    load(a, beside)
+    until_due(a, beside, clock)
+    b.finish(b.read("k", ttl=TTL, renew=True), "new")
+
+    (beginning,) = beside.begun
+    while not beginning.is_done:
+        assert beginning.at != ("Call",)
+        beginning.answer()
+    assert a.counts.loads == 1
+    assert a.finish(a.read("k", ttl=TTL)) == "new"
+    assert b.finish(b.read("k", ttl=TTL, renew=True), "newer") == "newer", "and no lock is left"
+
+
+@pytest.mark.parametrize("looks", [True, False])
+def test_one_that_is_over_before_its_reader_goes_on_is_not_undone_by_him(
+    a: Node, clock: Clock, looks: bool
+) -> None:
+    """As on another thread:  1. A reads the old value, begins.  2. The new one is in L1.  3. A goes on."""
+    at_once: list[Hand] = []
+
+    def start(want: Want, seen: int) -> bool:
+        at_once.append(a.start(load_anew(a.tiers, want, seen, blocking=False)))
+        a.finish(at_once[-1], "new")
+        return True
+
+    a.finish(a.read("k", ttl=TTL, early=Early(1.0, start)), "old")
+    a.counts.took = TOOK
+    while not at_once:
+        clock.advance(1.0)
+        a.core.l1.drop("k")
+        a.counts.prospect = MOST_PROSPECT if looks else -MOST_PROSPECT
+        assert a.finish(a.read("k", ttl=TTL, early=Early(1.0, start))) == "old"
+    assert a.finish(a.read("k", ttl=TTL, early=Early(1.0, start))) == "new"
 
 
 def test_a_failed_load_leaves_the_old_value_and_is_not_begun_again_for_it(

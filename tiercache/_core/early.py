@@ -41,7 +41,7 @@ def begin_if_due(tiers: Tiers, want: Want, early: Early, stored: StoredEntry, le
     if len(tiers.refreshed) >= MAX_REMEMBERED:
         tiers.refreshed.clear()  # at worst some are begun twice
     tiers.refreshed[want.key] = stored.expiry_ms  # first, for others may find it due at this moment
-    if early.start(want):
+    if early.start(want, stored.expiry_ms):
         tiers.events["early_refreshes"] += 1
     else:
         tiers.refreshed.pop(want.key, None)

@@ -123,19 +123,22 @@ def take_stored(
         deps = deps_named(stored.tags, (want.key,))
         if core.withheld(deps) or core.bypassed(deps) or uncommitted(deps):
             return None
-    if want.early is not None and left is not None:
-        early.begin_if_due(tiers, want, want.early, stored, left)
     return Taken(value, payload, stored, left, stand, head)
 
 
 def keep(tiers: Tiers, want: Want, taken: Taken) -> Entry:
-    """The entry of what was *taken*, in L1 unless something overtook it."""
+    """The entry of what was *taken*, in L1 unless something overtook it; if it is due, its refresh begins.
+
+    After that, or the old value could follow the new one into L1.
+    """
     value, payload, stored, left, stand, head = taken
     entry = made_entry(tiers, want, value, payload, stand.at, left, head, stored)
     if want.early is not None and left is not None:
         entry.deadline = min(entry.deadline, stand.at + early.kept_for(tiers, want, want.early, stored, left))
     if want.l1 and tiers.core.insert(entry, stand, stand.at):
         file_alias(tiers, want, entry)
+    if want.early is not None and left is not None:
+        early.begin_if_due(tiers, want, want.early, stored, left)
     return entry
 
 

@@ -13,10 +13,10 @@ from typing import Any
 
 from tiercache._core import early
 from tiercache._core.coherence import Stand
-from tiercache._core.commands import MAX_READ, Answer, Answers, Fill, KeyAsk, Read, Unlock
+from tiercache._core.commands import MAX_READ, Answer, Answers, Fill, Hit, KeyAsk, Read, Unlock
 from tiercache._core.flights import Flight, Landing, Load, ahead_of, current_load, running_load
 from tiercache._core.l1 import Entry
-from tiercache._core.l2_hits import file_alias
+from tiercache._core.l2_hits import file_alias, keep, take_hit
 from tiercache._core.plan import Ask, Plan, Tell, ask
 from tiercache._core.records import check_of
 from tiercache._core.sources import Found, is_writing
@@ -149,16 +149,27 @@ def load_and_fill(
     return take_fill(tiers, want, landing, filled.status, filled.head, sent), value
 
 
-def load_anew(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[None]:
-    """Load and store what is still good, unless somebody loads it by now, here or elsewhere."""
+def load_anew(tiers: Tiers, want: Want, seen: int, *, blocking: bool) -> Plan[None]:
+    """Load and store what is still good, unless somebody loads it by now, or has, here or elsewhere.
+
+    *seen* is the end of the entry that is to be replaced:  1. A looks, and finds it due.  2. B has loaded it
+    anew, and unlocks.  3. A is given the lock. So A asks along with that what is there now, and takes it if
+    it is another.
+    """
     owner = tiers.owner()
     # On no board: who reads now has the old value, and waits for none.
     flight = Flight(want.key, tiers.clock())
     try:
-        asked = yield from ask_l2(tiers, (KeyAsk(want.key, "renew", owner),), blocking=blocking)
-        if asked is None or asked[2] != ("lead",):
+        asks = KeyAsk(want.key, "renew", owner), KeyAsk(want.key, "get", "")
+        asked = yield from ask_l2(tiers, asks, blocking=blocking)
+        if asked is None or asked[2][0] != "lead":
             return
-        stand, head, _ = asked
+        stand, head, (_, there) = asked
+        taken = take_hit(tiers, want, there, stand, head) if isinstance(there, Hit) else None
+        if taken is not None and taken.stored.expiry_ms != seen:
+            keep(tiers, want, taken)
+            yield from unlock(want, owner)
+            return
         yield from load_and_fill(tiers, want, flight, owner, stand, head, blocking=blocking)
     except GeneratorExit:  # the plan itself is thrown away, with the loop it ran in
         raise

@@ -69,7 +69,7 @@ def read(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Any]:
         taken = yield from look_in_l2(tiers, want)
         if taken is not None:
             want.counts.l2_hits += 1
-            if want.l1 or want.audit is not None:
+            if want.l1 or want.audit is not None or want.early is not None:
                 entry = keep(tiers, want, taken)
                 if want.audit is not None:
                     want.audit(want, entry, "L2")

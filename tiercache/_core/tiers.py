@@ -161,7 +161,8 @@ class Early(NamedTuple):
     """That an entry is loaded anew before its end, while it is still served."""
 
     beta: float  # how much sooner than its load takes: 1 for the usual, more for sooner
-    start: Callable[[Want], bool]  # begins that beside the caller; False where too many are under way
+    # Begins that beside the caller, for an entry with this end in Redis; False where too many are under way.
+    start: Callable[[Want, int], bool]
 
 
 class Filed(Protocol):
