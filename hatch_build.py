@@ -20,7 +20,13 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 # Of the one extension; _compiled.h beside them.
-SOURCES = ("_compiled.c", "_compiled_entries.c", "_compiled_looks.c", "_compiled_names.c")
+SOURCES = (
+    "_compiled.c",
+    "_compiled_entries.c",
+    "_compiled_looks.c",
+    "_compiled_names.c",
+    "_compiled_glances.c",
+)
 
 
 class CompiledHitPath(BuildHookInterface[Any]):

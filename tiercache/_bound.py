@@ -15,6 +15,7 @@ from tiercache._signatures import returned
 
 if TYPE_CHECKING:
     from tiercache._cache import TierCache
+    from tiercache._glances import Glances
     from tiercache._node import Node
 
 _lock = threading.RLock()  # a core's lock may be taken under it, never the other way about
@@ -33,12 +34,14 @@ class Bound(NamedTuple):
     counts: Counts
     table: dict[Any, Entry]  # the hit path holds it, too
     retire: Callable[[], object]  # keeps what was counted, once; by itself, when the function is gone
+    glances: Glances | None  # reads L2 for the usual call
 
 
 class Binding:
     """Where the calls of *function*, which errors call *name*, go; *owner* gives the cache of the moment.
 
-    *lead* is told of each place they go to from then on, one after the other, before any call goes there.
+    *lead* is told of each place they go to from then on, one after the other, before any call goes there,
+    and says what reads L2 for the usual call.
     """
 
     def __init__(
@@ -46,7 +49,7 @@ class Binding:
         function: Callable[..., Any],
         owner: Callable[[], TierCache],
         name: str,
-        lead: Callable[[Bound], None],
+        lead: Callable[[Node, Counts, dict[Any, Entry]], Glances | None],
     ) -> None:
         self._function, self._owner, self._name, self._lead = function, owner, name, lead
         self._bound: Bound | None = None  # written under `_lock`
@@ -64,9 +67,9 @@ class Binding:
                     node, counts = cache._node, cache._node.counted()
                     retire = weakref.finalize(self, node.retire, counts)
                     retire.atexit = False
-                    bound = Bound(cache, node, counts, {}, retire)
-                    self._lead(bound)
-                    self._bound = bound
+                    table: dict[Any, Entry] = {}
+                    glances = self._lead(node, counts, table)
+                    self._bound = bound = Bound(cache, node, counts, table, retire, glances)
                     cache._bindings.add(self)
         # Last: who closes the cache says so first, and then unbinds all that were bound to it by then.
         if cache._released:

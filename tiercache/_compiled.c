@@ -41,12 +41,7 @@ static PyType_Spec tally_spec = {
     .slots = tally_slots,
 };
 
-/* ---- Timed: the base of Entry, with the instants that a hit compares and sets */
-
-typedef struct {
-    PyObject_HEAD
-    double deadline, stamp;
-} Timed;
+/* ---- Timed */
 
 static PyMemberDef timed_members[] = {
     {"deadline", T_DOUBLE, offsetof(Timed, deadline), 0, "until when it may be served"},
@@ -176,17 +171,13 @@ found(Look *self, PyObject *key)
     return entry;
 }
 
-static int
-read_clock(Look *self, double *now)
+int
+read_clock(State *state, PyObject *clock, double *now)
 {
-    PyObject *clock = self->clock, *told;
+    PyObject *told;
 
-    if (clock == NULL) { /* unbound meanwhile */
-        *now = INFINITY;
-        return 0;
-    }
 #ifdef __linux__
-    if (clock == self->state->system_monotonic) {
+    if (clock == state->system_monotonic) {
         struct timespec read;
         if (clock_gettime(CLOCK_MONOTONIC, &read) == 0) {
             /* Rounded as time.monotonic() does: one division of the whole nanoseconds. */
@@ -257,7 +248,8 @@ answer(Look *self, PyObject *key, PyObject *const *arguments, Py_ssize_t number)
         PyErr_SetNone(state->missing == NULL ? PyExc_RuntimeError : state->missing);
         return NULL;
     }
-    if (read_clock(self, &now) < 0) {
+    now = INFINITY; /* where it was unbound meanwhile */
+    if (self->clock != NULL && read_clock(state, self->clock, &now) < 0) {
         Py_DECREF(entry);
         return NULL;
     }
@@ -421,7 +413,7 @@ static PyType_Spec look_spec = {
 
 /* ---- the module */
 
-static int
+int
 offset_of(PyObject *type, const char *name, Py_ssize_t *offset)
 {
     PyObject *slot = PyObject_GetAttrString(type, name);
@@ -511,7 +503,7 @@ module_exec(PyObject *module)
         || PyModule_AddObjectRef(module, "Missing", state->missing) < 0
         || (state->copy_function = PyObject_GetAttrString(module, "copy")) == NULL
         || (state->system_monotonic = monotonic_of_time()) == NULL || add_entries(module, state) < 0
-        || add_looks(module, state) < 0 || add_namer(module) < 0)
+        || add_looks(module, state) < 0 || add_namer(module, state) < 0 || add_glances(module, state) < 0)
         return -1;
     return 0;
 }
@@ -535,7 +527,8 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->parse_in_python);
     Py_VISIT(state->good_in_python);
     Py_VISIT(state->crc32);
-    return 0;
+    Py_VISIT(state->namer_type);
+    return traverse_glances(&state->of_glances, visit, arg);
 }
 
 static int
@@ -557,6 +550,8 @@ module_clear(PyObject *module)
     Py_CLEAR(state->parse_in_python);
     Py_CLEAR(state->good_in_python);
     Py_CLEAR(state->crc32);
+    Py_CLEAR(state->namer_type);
+    clear_glances(&state->of_glances);
     return 0;
 }
 

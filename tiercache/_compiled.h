@@ -8,9 +8,22 @@
 #include <structmember.h>
 #include <stddef.h>
 
+/* Where the slots of a core and of counts are. */
+typedef struct {
+    Py_ssize_t lock, epoch, generation, proved, applied, seen, own, lease, pending, held, l2_hits, prospect;
+} Slots;
+
+/* Of use_glances(). */
+typedef struct {
+    PyTypeObject *counts_type, *stand_type, *look_type, *taken_type;
+    PyObject *current_load, *writings; /* context variables */
+    PyObject *acquire, *release;       /* of a lock */
+    Slots at;
+} OfGlances;
+
 /* Of one module; its objects are NULL once the garbage collector has cleared it. */
 typedef struct {
-    PyTypeObject *look_type, *tally_type, *timed_type, *looked_type;
+    PyTypeObject *look_type, *tally_type, *timed_type, *looked_type, *namer_type;
     /* Of use(): the classes, and where their slots are. */
     PyTypeObject *entry_type, *core_type;
     Py_ssize_t at_value, at_restore, at_kind, at_open_until;
@@ -21,7 +34,14 @@ typedef struct {
     PyTypeObject *stored_type;
     PyObject *parse_in_python, *good_in_python;
     PyObject *crc32; /* zlib's */
+    OfGlances of_glances;
 } State;
+
+/* The base of Entry, with the instants that a hit compares and sets. */
+typedef struct {
+    PyObject_HEAD
+    double deadline, stamp;
+} Timed;
 
 /* An entry of L2, taken apart. */
 typedef struct {
@@ -33,6 +53,12 @@ typedef struct {
 
 /* The class, owned by the State, and by the module under its name. */
 PyTypeObject *added_type(PyObject *module, PyType_Spec *spec);
+
+/* Where the slot *name* is in the objects of *type*; an error where it has none. */
+int offset_of(PyObject *type, const char *name, Py_ssize_t *offset);
+
+/* What *clock* says; the system's is asked without it. */
+int read_clock(State *state, PyObject *clock, double *now);
 
 /* ---- _compiled_entries.c */
 
@@ -49,6 +75,9 @@ const char *utf8(PyObject *text, Py_ssize_t *size, PyObject **owner);
    If not, there may be an error, of memory or of no importance.  */
 int is_stored(State *state, PyObject *raw, PyObject *key, Stored *stored);
 
+/* A named tuple of *type*; takes over *fields*, a tuple. */
+PyObject *made_tuple(PyTypeObject *type, PyObject *fields);
+
 /* A StoredEntry; takes over what *stored* owns. */
 PyObject *stored_entry(State *state, Stored *stored);
 
@@ -59,8 +88,25 @@ PyObject *in_python(PyObject *twin, PyObject *one, PyObject *other);
 
 int add_looks(PyObject *module, State *state);
 
-/* _compiled_names.c */
-int add_namer(PyObject *module);
+/* Whether *object* is a whole number of C's size. */
+int is_small(PyObject *object, long long *number);
+
+/* Whether *looked* has a good entry of *key*, of the usual form, as of *head, for *left seconds; then *stored*
+   owns its tags and payload.  */
+int is_good(State *state, PyObject *looked, PyObject *key, Stored *stored, double *left, long long *head);
+
+/* ---- _compiled_names.c */
+
+int add_namer(PyObject *module, State *state);
+
+/* Whether a call by *args* and *kwargs* is a usual one; then it has a *key and *tags, owned. -1 with an error. */
+int name_call(PyObject *namer, PyObject *args, PyObject *kwargs, PyObject **key, PyObject **tags);
+
+/* ---- _compiled_glances.c */
+
+int add_glances(PyObject *module, State *state);
+int traverse_glances(OfGlances *of, visitproc visit, void *arg);
+void clear_glances(OfGlances *of);
 
 #pragma GCC visibility pop
 

@@ -170,21 +170,25 @@ is_stored(State *state, PyObject *raw, PyObject *key, Stored *stored)
 }
 
 PyObject *
+made_tuple(PyTypeObject *type, PyObject *fields)
+{
+    PyObject *arguments = PyTuple_Pack(1, fields), *made = NULL;
+
+    Py_DECREF(fields);
+    if (arguments != NULL) {
+        made = PyTuple_Type.tp_new(type, arguments, NULL);
+        Py_DECREF(arguments);
+    }
+    return made;
+}
+
+PyObject *
 stored_entry(State *state, Stored *stored)
 {
-    PyObject *fields, *arguments, *entry;
+    PyObject *fields = Py_BuildValue("(LLLLNN)", stored->epoch, stored->token, stored->expiry_ms,
+                                     stored->print, stored->tags, stored->payload);
 
-    fields = Py_BuildValue("(LLLLNN)", stored->epoch, stored->token, stored->expiry_ms, stored->print,
-                           stored->tags, stored->payload);
-    if (fields == NULL)
-        return NULL;
-    arguments = PyTuple_Pack(1, fields);
-    Py_DECREF(fields);
-    if (arguments == NULL)
-        return NULL;
-    entry = PyTuple_Type.tp_new(state->stored_type, arguments, NULL);
-    Py_DECREF(arguments);
-    return entry;
+    return fields == NULL ? NULL : made_tuple(state->stored_type, fields);
 }
 
 PyObject *

@@ -28,12 +28,12 @@ is_whole(PyObject *reply, long long *number)
     return 1;
 }
 
-static int
+int
 is_small(PyObject *object, long long *number)
 {
     int overflow;
 
-    if (!PyLong_CheckExact(object))
+    if (object == NULL || !PyLong_CheckExact(object))
         return 0;
     *number = PyLong_AsLongLongAndOverflow(object, &overflow);
     return !overflow;
@@ -66,36 +66,63 @@ is_current(Looked *self, PyObject *tags, long long token)
     return 1;
 }
 
+/* Whether there is a good entry of *key*, for *left* milliseconds: 1, 0, and -1 where its form is not usual.
+   *stored* owns what it has where there is. Errors may stand, of memory or of no importance.  */
+static int
+judge(State *state, Looked *self, PyObject *key, Stored *stored, long long *left)
+{
+    PyObject *raw = PyUnicode_CheckExact(key) ? PyDict_GetItemWithError(self->entries, key) : NULL;
+    int good;
+
+    if (raw == Py_None)
+        return 0;
+    if (raw == NULL || state->stored_type == NULL)
+        return -1;
+    Py_INCREF(raw);
+    good = is_stored(state, raw, key, stored);
+    Py_DECREF(raw);
+    if (!good)
+        return -1;
+    *left = stored->expiry_ms - self->now_ms;
+    if (stored->epoch != self->epoch || stored->token < self->floor || stored->token > self->head || *left <= 0)
+        good = 0;
+    else
+        good = is_current(self, stored->tags, stored->token);
+    if (good != 1) {
+        Py_CLEAR(stored->tags);
+        Py_CLEAR(stored->payload);
+    }
+    return good;
+}
+
+int
+is_good(State *state, PyObject *looked, PyObject *key, Stored *stored, double *left, long long *head)
+{
+    long long ms;
+    Looked *self = (Looked *)looked;
+
+    if (!Py_IS_TYPE(looked, state->looked_type) || judge(state, self, key, stored, &ms) != 1) {
+        PyErr_Clear(); /* whoever judges it then meets it, too */
+        return 0;
+    }
+    *left = (double)ms / 1000;
+    *head = self->head;
+    return 1;
+}
+
 static PyObject *
 looked_good(Looked *self, PyObject *key)
 {
     State *state = PyType_GetModuleState(Py_TYPE(self)); /* there are no subclasses */
-    PyObject *raw = PyUnicode_CheckExact(key) ? PyDict_GetItemWithError(self->entries, key) : NULL, *entry;
+    PyObject *entry;
     Stored stored;
     long long left;
-    int current;
+    int good = judge(state, self, key, &stored, &left);
 
-    if (raw == Py_None)
-        Py_RETURN_NONE;
-    if (raw == NULL || state->stored_type == NULL)
+    if (good < 0)
         return in_python(state->good_in_python, (PyObject *)self, key);
-    Py_INCREF(raw);
-    current = is_stored(state, raw, key, &stored);
-    Py_DECREF(raw);
-    if (!current)
-        return in_python(state->good_in_python, (PyObject *)self, key);
-    left = stored.expiry_ms - self->now_ms;
-    if (stored.epoch != self->epoch || stored.token < self->floor || stored.token > self->head || left <= 0)
-        current = 0;
-    else
-        current = is_current(self, stored.tags, stored.token);
-    if (current <= 0) {
-        Py_DECREF(stored.tags);
-        Py_DECREF(stored.payload);
-        if (current < 0)
-            return in_python(state->good_in_python, (PyObject *)self, key);
+    if (good == 0)
         Py_RETURN_NONE;
-    }
     entry = stored_entry(state, &stored);
     return entry == NULL ? NULL : Py_BuildValue("(Nd)", entry, (double)left / 1000);
 }

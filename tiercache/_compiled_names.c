@@ -156,25 +156,40 @@ tags_of(Namer *self, PyObject *args)
     return tags;
 }
 
+int
+name_call(PyObject *namer, PyObject *args, PyObject *kwargs, PyObject **key, PyObject **tags)
+{
+    Namer *self = (Namer *)namer;
+
+    if (!PyTuple_CheckExact(args) || !PyDict_CheckExact(kwargs)) {
+        PyErr_SetString(PyExc_TypeError, "a call is named by its args and its kwargs");
+        return -1;
+    }
+    if (PyTuple_GET_SIZE(args) != self->arguments || PyDict_GET_SIZE(kwargs) > 0)
+        return 0;
+    *key = key_of(self, args);
+    *tags = *key == NULL ? NULL : tags_of(self, args);
+    if (*tags != NULL)
+        return 1;
+    Py_CLEAR(*key);
+    return PyErr_Occurred() ? -1 : 0;
+}
+
 static PyObject *
-namer_call(Namer *self, PyObject *const *arguments, Py_ssize_t number)
+namer_call(PyObject *self, PyObject *const *arguments, Py_ssize_t number)
 {
     PyObject *key, *tags;
+    int usual;
 
-    if (number != 2 || !PyTuple_CheckExact(arguments[0]) || !PyDict_CheckExact(arguments[1])) {
-        PyErr_SetString(PyExc_TypeError, "name() takes the args and the kwargs of a call");
+    if (number != 2) {
+        PyErr_Format(PyExc_TypeError, "name() takes 2 arguments, not %zd", number);
         return NULL;
     }
-    if (PyTuple_GET_SIZE(arguments[0]) != self->arguments || PyDict_GET_SIZE(arguments[1]) > 0)
+    usual = name_call(self, arguments[0], arguments[1], &key, &tags);
+    if (usual < 0)
+        return NULL;
+    if (usual == 0)
         Py_RETURN_NONE;
-    key = key_of(self, arguments[0]);
-    tags = key == NULL ? NULL : tags_of(self, arguments[0]);
-    if (tags == NULL) {
-        Py_XDECREF(key);
-        if (PyErr_Occurred())
-            return NULL;
-        Py_RETURN_NONE;
-    }
     return Py_BuildValue("(NN)", key, tags);
 }
 
@@ -276,10 +291,8 @@ static PyType_Spec namer_spec = {
 };
 
 int
-add_namer(PyObject *module)
+add_namer(PyObject *module, State *state)
 {
-    PyTypeObject *type = added_type(module, &namer_spec);
-
-    Py_XDECREF(type); /* the module has it under its name */
-    return type == NULL ? -1 : 0;
+    state->namer_type = added_type(module, &namer_spec);
+    return state->namer_type == NULL ? -1 : 0;
 }

@@ -21,9 +21,10 @@ from tiercache._core.namers import namer_of
 from tiercache._core.plan import Call, Plan
 from tiercache._core.sources import is_writing
 from tiercache._core.tags import TagTemplates
-from tiercache._core.tiers import Early, Want
+from tiercache._core.tiers import Counts, Early, Want
 from tiercache._core.writes import Written
 from tiercache._errors import SettingError
+from tiercache._glances import Glances
 from tiercache._hits import UNFILED, HitPath, Spelling
 from tiercache._nearest import nearest
 from tiercache._report import CacheInfo
@@ -70,8 +71,9 @@ class Function:
         parameters = list(inspect.signature(function).parameters)
         self.templates = TagTemplates(tags, parameters)
         self.of_class = parameters[0] if parameters[:1] in (["self"], ["cls"]) else None
+        self.print = self.templates.print or 1  # 0 is for what was stored by key, without the own tag
         self.own_tag = self.keys.prefix + "()"  # every entry of the function has it: invalidate_all
-        self.named = namer_of(self.keys, self.templates, self.own_tag)
+        self.namer = namer_of(self.keys, self.templates, self.own_tag)
         self.ttl = ttl if isinstance(ttl, Unset) else lifetime(ttl, "ttl")
         self.l1_ttl = l1_ttl if isinstance(l1_ttl, Unset) else lifetime(l1_ttl, "l1_ttl")
         self.l1, self.l2, self.share = l1, l2, share
@@ -83,37 +85,51 @@ class Function:
         self.binding = Binding(function, owner, self.keys.prefix, self._lead_path)
 
     def read(
-        self, bound: Bound, args: Args, kwargs: Kwargs, *, renew: bool = False, now: float | None = None
+        self,
+        bound: Bound,
+        args: Args,
+        kwargs: Kwargs,
+        *,
+        renew: bool = False,
+        now: float | None = None,
+        looked: bool = False,
     ) -> Plan[Any]:
-        """The plan of one call that the hit path, at *now* if it came to ask, could not answer."""
-        cache = bound.cache
-        named = self.named(args, kwargs)
+        """The plan of one call that the hit path, at *now* if it came to ask, could not answer.
+
+        *looked*: nor could a glance.
+        """
+        want = self.want(bound, args, kwargs, renew=renew, now=now)
+        return (reads.fly if looked else reads.read)(bound.node.tiers, want, blocking=self.blocking)
+
+    def want(
+        self, bound: Bound, args: Args, kwargs: Kwargs, *, renew: bool = False, now: float | None = None
+    ) -> Want:
+        node, settings = bound.node, bound.cache._settings
+        named = None if self.namer is None else self.namer.name(args, kwargs)
         if named is None:
             arguments = self.keys.bind(args, kwargs)
             named = self.keys.key(arguments), (*self.templates.render(arguments), self.own_tag)
         key, tags = named
-        settings, auditor = cache._settings, cache._node.auditor
         ttl = settings.ttl if isinstance(self.ttl, Unset) else self.ttl
         at = self.path.filed(*args, **kwargs) if self.by_arguments else UNFILED
-        want = Want(
+        return Want(
             key,
             bound.counts,
             call=Call(self.function, args, kwargs),
             tags=tags,
             ttl=jittered(settings, ttl),
             l1_ttl=settings.l1_ttl if isinstance(self.l1_ttl, Unset) else self.l1_ttl,
-            print=self.templates.print or 1,  # 0 is for what was stored by key, without the own tag
+            print=self.print,
             l1=self.l1,
-            l2=self.l2 and cache._node.address is not None,
+            l2=self.l2 and node.address is not None,
             share=self.share,
-            audit=None if auditor is None else auditor.observer_of_call(self, args, kwargs, now),
+            audit=None if node.auditor is None else node.auditor.observer_of_call(self, args, kwargs, now),
             renew=renew,
-            early=self._early(cache._node) if self.beta else None,
+            early=self._early(node) if self.beta else None,
             caller=self.binding,
             table=None if at is UNFILED else bound.table,
             arguments=at,
         )
-        return reads.read(cache._node.tiers, want, blocking=self.blocking)
 
     def _early(self, node: Node) -> Early:
         return Early(self.beta, functools.partial(node.refreshes.begin, blocking=self.blocking))
@@ -135,10 +151,12 @@ class Function:
             return entry
         return None
 
-    def _lead_path(self, bound: Bound) -> None:
-        node = bound.node
+    def _lead_path(self, node: Node, counts: Counts, table: dict[Any, Entry]) -> Glances | None:
         sampled = node.auditor is not None
-        self.path.bind(node.tiers.core, node.hit_clock, bound.counts, bound.table, sampled=sampled)
+        self.path.bind(node.tiers.core, node.hit_clock, counts, table, sampled=sampled)
+        if self.namer is None or sampled or self.beta or not self.l2 or node.address is None:
+            return None
+        return Glances(node.tiers, counts, self.namer, self.print, self.want, l1=self.l1)
 
     def key(self, args: Args, kwargs: Kwargs) -> str:
         if self.of_class is not None and self.of_class not in kwargs:
@@ -205,6 +223,13 @@ def _blocking(made: Function) -> Any:
         entry = None if how or now is None or now == inf else made.behind_a_load(bound, args, kwargs)
         if entry is not None:
             return entry.take()
+        glances = None if how else bound.glances
+        glance = None if glances is None else glances.begin(args, kwargs)
+        if glances is not None and glance is not None:
+            value = glances.read(bound, args, kwargs, glance)
+            if value is not reads.MISS:
+                return value
+            how = {"looked": True}
         return bound.node.run(made.read(bound, args, kwargs, now=now, **how))
 
     def invalidate(*args: Any, **kwargs: Any) -> Written:
@@ -228,6 +253,13 @@ def _awaited(made: Function) -> Any:
         entry = None if how or now is None or now == inf else made.behind_a_load(bound, args, kwargs)
         if entry is not None:
             return entry.take()
+        glances = None if how else bound.glances
+        glance = None if glances is None else glances.begin(args, kwargs)
+        if glances is not None and glance is not None:
+            value = await glances.read_async(bound, args, kwargs, glance)
+            if value is not reads.MISS:
+                return value
+            how = {"looked": True}
         return await bound.node.run_async(made.read(bound, args, kwargs, now=now, **how))
 
     async def invalidate(*args: Any, **kwargs: Any) -> Written:

@@ -17,6 +17,7 @@ from contextvars import Context, copy_context
 from typing import Any, Protocol
 
 from tests.core.sim_server import SimServer
+from tiercache._accelerator import compiled
 from tiercache._core import barriers, batches, fences, syncs, writes
 from tiercache._core.barriers import Question
 from tiercache._core.coherence import Coherence
@@ -24,11 +25,12 @@ from tiercache._core.commands import Command, Invalidate
 from tiercache._core.flights import current_load
 from tiercache._core.l1 import L1
 from tiercache._core.plan import TIMED_OUT, Ask, Call, Join, Plan, Step, Tell
-from tiercache._core.reads import read
+from tiercache._core.reads import MISS, fly, read
 from tiercache._core.tiers import Counts, Tiers, Want
 from tiercache._core.values import Values
 from tiercache._core.writes import Token
 from tiercache._errors import L2Unavailable
+from tiercache._glances import Glances
 from tiercache._invalidating import BlockingInvalidating
 
 D = 10.0  # `max_staleness` of every node here, seconds
@@ -156,6 +158,30 @@ class Hand:
             self.step, self.is_done, self._error = None, True, error
 
 
+def by_glance(node: Node, want: Want) -> Plan[Any]:
+    """The read of *want* as that of a decorated function's call, where there is a compiled half."""
+    if compiled is None:
+        return (yield from read(node.tiers, want, blocking=False))
+    pieces = tuple(piece for tag in want.tags for piece in ((tag, -1), ("", -1)))
+    namer = compiled.Namer({}, 0, ((want.key, -1),), pieces)
+    nowhere: Any = None
+    glances = Glances(node.tiers, node.counts, namer, want.print or 0, lambda *_: want, l1=want.l1)
+    glance = glances.begin((), {})
+    if glance is None:
+        return (yield from read(node.tiers, want, blocking=False))
+    try:
+        (looked,) = yield Ask((glance[0],))
+    except L2Unavailable as error:
+        value = glances.failed(error)
+    else:
+        value = glances.found(nowhere, (), {}, glance, looked)
+    finally:
+        glances.over(glance)
+    if value is not MISS:
+        return value
+    return (yield from fly(node.tiers, want, blocking=False))
+
+
 class Node:
     """One process' tiers before *server*."""
 
@@ -175,6 +201,9 @@ class Node:
 
     def read(self, key: str, *, inside: Hand | Call | None = None, **want: Any) -> Hand:
         return self.start(read(self.tiers, self.want(key, **want), blocking=False), inside)
+
+    def glance(self, key: str, *, inside: Hand | Call | None = None, **want: Any) -> Hand:
+        return self.start(by_glance(self, self.want(key, **want)), inside)
 
     def read_many(self, *keys: str, tags: Sequence[str] = (), inside: Hand | Call | None = None) -> Hand:
         wants = [self.want(key, call=None, tags=tags) for key in keys]

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.core.hands import Cancelled, Clock, D, Hand, LoaderFailed, Node, loader_of_many
+from tests.core.hands import Cancelled, Clock, D, Hand, LoaderFailed, Node, by_glance, loader_of_many
 from tests.core.sim_server import SimServer
 from tests.core.truth import TAGS, Truth, Versions, lift
 from tiercache._core import reads
@@ -134,9 +134,13 @@ class Playing:
     ) -> Running:
         core = process.node.core
         until, entry = core.open_until, core.l1.entries.get(key)
-        plan = reads.read(process.node.tiers, self.want(process, key, renew=renew), blocking=False)
-        if by_hand and not renew and entry is not None and self.clock() < min(until, entry.deadline):
-            plan = _at_once(entry)
+        want = self.want(process, key, renew=renew)
+        plan = reads.read(process.node.tiers, want, blocking=False)
+        if by_hand and not renew:
+            if entry is not None and self.clock() < min(until, entry.deadline):
+                plan = _at_once(entry)
+            elif want.l2:
+                plan = by_glance(process.node, want)
         return self.start(process, plan, keys=(key,), inside=inside)
 
     def start(

@@ -13,6 +13,7 @@ from math import inf
 from typing import Any
 
 from tests.core.sim_state import HEADER, NAMES, UP_TO_ITS_END, Domain, Lock, State, Table, node_of, tags_in
+from tiercache._accelerator import compiled
 from tiercache._core.barriers import Ack, Barrier, Behind, Forget, Question
 from tiercache._core.commands import (
     LOCK_MS,
@@ -78,7 +79,9 @@ class SimServer:
         self.domain.expire(self._now_ms())
         match command:
             case Look():
-                return command.parse([self.plain(part) for part in command.plain(NAMES)])
+                raw = [self.plain(part) for part in command.plain(NAMES)]
+                quick = None if compiled is None else compiled.looked(command, raw)
+                return command.parse(raw) if quick is None else quick
             case Sync():
                 return self._sync(command, blind)
             case Read():

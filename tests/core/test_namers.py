@@ -99,7 +99,8 @@ def test_a_name_is_what_the_keys_and_the_tags_say(
     keys, templates = CallKeys(function, **options), TagTemplates(tags, ["a", "b"])
     own = keys.prefix + "()"
 
-    named = namer_of(keys, templates, own)(args, kwargs)
+    namer = namer_of(keys, templates, own)
+    named = None if namer is None else namer.name(args, kwargs)
 
     assert named is None or named == in_python(keys, templates, own, args, kwargs)
 
@@ -117,7 +118,7 @@ def test_the_usual_calls_have_a_name(args: tuple[Any, ...], key: str, tags: tupl
     keys = CallKeys(one)
     templates = TagTemplates(["users", "user:{b}"], ["a", "b"])
 
-    assert namer_of(keys, templates, "own")(args, {}) == (f"{__name__}.{key}", (*tags[:2], "own"))
+    assert namer_of(keys, templates, "own").name(args, {}) == (f"{__name__}.{key}", (*tags[:2], "own"))
 
 
 @needs_compiled
@@ -138,19 +139,19 @@ def test_the_usual_calls_have_a_name(args: tuple[Any, ...], key: str, tags: tupl
     ids=repr,
 )
 def test_any_other_call_has_none(args: tuple[Any, ...]) -> None:
-    assert namer_of(CallKeys(one), TagTemplates((), ["a", "b"]), "own")(args, {}) is None
+    assert namer_of(CallKeys(one), TagTemplates((), ["a", "b"]), "own").name(args, {}) is None
 
 
 def test_a_parameter_may_have_any_name() -> None:
     keys = CallKeys(sized)
 
-    assert namer_of(keys, TagTemplates((), keys.parameters), "own")((1, 2), {}) is None
+    assert namer_of(keys, TagTemplates((), keys.parameters), "own") is None
     assert keys.key(keys.bind((1, 2), {})) == f"{__name__}.sized(a=1, größe=2)"
 
 
 @needs_compiled
 def test_tags_that_come_out_alike_are_left_to_python() -> None:
-    name = namer_of(CallKeys(one), TagTemplates(["x{a}", "x{b}"], ["a", "b"]), "own")
+    name = namer_of(CallKeys(one), TagTemplates(["x{a}", "x{b}"], ["a", "b"]), "own").name
 
     assert name((1, 2), {}) is not None
     assert name((1, 1), {}) is None
@@ -160,7 +161,7 @@ def test_tags_that_come_out_alike_are_left_to_python() -> None:
 @needs_compiled
 def test_arguments_of_a_type_that_was_registered_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(key_text, "_registered", [])
-    name = namer_of(CallKeys(one), TagTemplates((), ["a", "b"]), "own")
+    name = namer_of(CallKeys(one), TagTemplates((), ["a", "b"]), "own").name
     before = dict(key_text.COUNTED_LEAVES)
     assert name((1, "a"), {}) is not None
     try:
@@ -174,7 +175,7 @@ def test_arguments_of_a_type_that_was_registered_have_none(monkeypatch: pytest.M
 
 @needs_compiled
 def test_naming_leaves_nothing_behind() -> None:
-    name = namer_of(CallKeys(one), TagTemplates(["x{a}", "y{b}"], ["a", "b"]), "own")
+    name = namer_of(CallKeys(one), TagTemplates(["x{a}", "y{b}"], ["a", "b"]), "own").name
     calls = [((7, "a"), {}), ((1, 1.0), {}), ((1, "x" * 500), {}), ((1,), {})]
 
     def held_by(rounds: int) -> int:

@@ -37,7 +37,10 @@ MAX_PENDING = 10_000  # dependencies whose invalidation waits for Redis; beyond 
 class Coherence:
     """The coherence state of one node in one domain, and the L1 it rules over."""
 
-    __slots__ = ("__dict__", "__weakref__", "open_until")  # where the compiled hit path finds it
+    __slots__ = (  # but for the first two, where the compiled half finds them
+        *("__dict__", "__weakref__", "open_until", "lease", "lock", "pending", "held"),
+        *("epoch", "generation", "proved", "applied", "seen", "own"),
+    )
 
     def __init__(self, l1: L1, *, max_staleness: float, node: str, trust_tenure: bool = False) -> None:
         self.l1 = l1
@@ -51,8 +54,7 @@ class Coherence:
         self.epoch = self.generation = 0
         self.adopted = inf  # instant at which the epoch was learned
         self.fenced: frozenset[str] = frozenset()  # dependencies under a fence, as of `proved`
-        self.applied = self.proved = self.seen = 0
-        self.own = 0
+        self.applied = self.proved = self.seen = self.own = 0
         self.tenure_known = False
         self.has_left = False  # the register: a lease got since is one that no barrier waits for
         self.synced: Synced | None = None

@@ -35,7 +35,7 @@ takes the oldest it met, in all groups or in `SAMPLE` of them, by turns.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, Iterable
 from math import floor, frexp, inf, ldexp
 from typing import Any
 
@@ -127,7 +127,7 @@ class L1:
 
     def __init__(self, maxsize: int, maxbytes: int | None = None) -> None:
         self.maxsize, self.maxbytes = maxsize, maxbytes
-        self.entries: MutableMapping[str, Entry] = Shelves()
+        self.entries: Shelves[Entry] = Shelves()
         self.used_bytes = 0  # counted where *maxbytes* is given
         self._sizes: Shelves[int] | None = None if maxbytes is None else Shelves()
         self.evictions = 0

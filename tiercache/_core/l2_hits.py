@@ -18,8 +18,8 @@ from tiercache._core.large import Large
 from tiercache._core.looks import Look, Looked
 from tiercache._core.plan import Ask, Plan
 from tiercache._core.records import StoredEntry, parse_entry
-from tiercache._core.sources import knows_of_writes, uncommitted
-from tiercache._core.tiers import FOUND, IN_VAIN, NOT_FOUND, REFUSED, Tiers, Want
+from tiercache._core.sources import is_writing, uncommitted
+from tiercache._core.tiers import FOUND, IN_VAIN, NOT_FOUND, REFUSED, Counts, Tiers, Want
 from tiercache._core.values import Unreadable
 from tiercache._core.writes import deps_named, made_entry
 from tiercache._errors import L2Refused, L2Unavailable
@@ -66,18 +66,28 @@ def look_in_l2(tiers: Tiers, want: Want, tags: tuple[str, ...] | None = None) ->
     try:
         asked = Look(stand.epoch, stand.seen, (want.key,), want.tags if tags is None else tags)
         replies = yield Ask((asked,))
-    except L2Refused:
-        tiers.events["look_refused"] += 1
-        want.counts.prospect = REFUSED
-        return None
-    except L2Unavailable:
+    except L2Unavailable as error:
+        unlooked(tiers, want.counts, error)
         return None
     finally:
         tiers.looking.discard(want.key)
-    looked: Looked = replies[0]
+    return judged(tiers, want, stand, replies[0], tags)
+
+
+def unlooked(tiers: Tiers, counts: Counts, error: L2Unavailable) -> None:
+    """A look was not answered, and perhaps none ever will be."""
+    if isinstance(error, L2Refused):
+        tiers.events["look_refused"] += 1
+        counts.prospect = REFUSED
+
+
+def judged(
+    tiers: Tiers, want: Want, stand: Stand, looked: Looked, tags: tuple[str, ...] | None = None
+) -> Taken | None:
+    """What a look sent at *stand* found that will do."""
     taken = None
     good = looked.good(want.key)
-    if good is not None and looked.head is not None and core.meet(stand, looked.head, (want.key,)):
+    if good is not None and looked.head is not None and tiers.core.meet(stand, looked.head, (want.key,)):
         taken = take_stored(tiers, want, *good, stand, looked.head)
     if taken is None:
         want.counts.learn(IN_VAIN)
@@ -119,7 +129,7 @@ def take_stored(
         tiers.events["unreadable"] += 1
         return None
     core = tiers.core
-    if core.pending or core.held or knows_of_writes():
+    if core.pending or core.held or is_writing():
         deps = deps_named(stored.tags, (want.key,))
         if core.withheld(deps) or core.bypassed(deps) or uncommitted(deps):
             return None

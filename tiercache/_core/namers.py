@@ -7,7 +7,6 @@ asks both); any other call is named by them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
 from tiercache._accelerator import compiled
@@ -18,22 +17,22 @@ from tiercache._core.tags import TagTemplates
 Named = tuple[str, tuple[str, ...]]  # a key, and the tags of its entry
 
 
-def namer_of(
-    keys: CallKeys, templates: TagTemplates, own_tag: str
-) -> Callable[[tuple[Any, ...], Mapping[str, Any]], Named | None]:
-    """What names a call by args and kwargs, *own_tag* its last tag; None: it is not a usual one."""
+def namer_of(keys: CallKeys, templates: TagTemplates, own_tag: str) -> Any:
+    """What names calls, by `name(args, kwargs)`: the key, and the tags, *own_tag* the last of them.
+
+    Or None, of a call that is not a usual one. None itself where there are no usual ones.
+    """
     of_key, of_tags = keys.pieces(), templates.pieces()
     if compiled is None or of_key is None or of_tags is None or not own_tag.isascii():
-        return lambda args, kwargs: None
+        return None
     places = {name: at for at, name in enumerate(keys.parameters)}
     tags = [
         ((before, -1 if parameter is None else places[parameter]), (after, -1))
         for before, parameter, after in (*of_tags, (own_tag, None, ""))
     ]
-    namer = compiled.Namer(
+    return compiled.Namer(
         COUNTED_LEAVES,
         len(places),
         tuple((text, -1 if parameter is None else places[parameter]) for text, parameter in of_key),
         tuple(piece for tag in tags for piece in tag),
     )
-    return namer.name  # type: ignore[no-any-return]

@@ -29,7 +29,7 @@ from tiercache._core.large import Large
 from tiercache._core.loads import ask_l2, load_and_fill, load_away, load_for_l1, unlock
 from tiercache._core.plan import TIMED_OUT, Join, Plan, ask
 from tiercache._core.records import key_dep
-from tiercache._core.sources import knows_of_writes, uncommitted
+from tiercache._core.sources import is_writing, uncommitted
 from tiercache._core.tiers import NOT_FOUND, Tiers, Want
 from tiercache._core.writes import deps_named, ttl_ms
 from tiercache._errors import L2Unavailable, LoadTimeout
@@ -76,11 +76,11 @@ def read(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Any]:
             return taken.value
     if want.call is None:
         return (yield from peek(tiers, want, blocking=blocking))
-    return (yield from _fly(tiers, want, blocking=blocking))
+    return (yield from fly(tiers, want, blocking=blocking))
 
 
-def _fly(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Any]:
-    """Lead the flight of *want*, or take what another's brings, if the join rule allows."""
+def fly(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Any]:
+    """Lead the flight of *want*, or take what another's brings, if the join rule allows; past a look in vain."""
     core, load, begun = tiers.core, running_load(), tiers.clock()
     joined = core.stand(begun)
     refused: Flight | None = None
@@ -155,7 +155,7 @@ def find_in_l1(tiers: Tiers, want: Want, load: Load | None, now: float) -> Entry
 def is_bypassed(tiers: Tiers, want: Want) -> bool:
     """Whether a write of the truth under what *want* depends on is under way, in this process or context."""
     core = tiers.core
-    if not core.held and not knows_of_writes():
+    if not core.held and not is_writing():
         return False
     deps = deps_named(want.tags, (want.key,))
     return core.bypassed(deps) or uncommitted(deps)

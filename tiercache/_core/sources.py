@@ -158,14 +158,13 @@ _writings: ContextVar[tuple[weakref.ref[Writing], ...]] = ContextVar("tiercache_
 
 def is_writing() -> bool:
     """Whether this context is inside a transaction that has changed something."""
-    return bool(_writings.get()) and any(
-        (writing := known()) is not None and writing.is_open for known in _writings.get()
-    )
-
-
-def knows_of_writes() -> bool:
-    """Whether `uncommitted` may say yes of anything."""
-    return bool(_writings.get())
+    writings = _writings.get()
+    if not writings:
+        return False
+    if any((writing := known()) is not None and writing.is_open for known in writings):
+        return True
+    _writings.set(())  # a thread's context outlives its transactions, and each read would look at them
+    return False
 
 
 def uncommitted(deps: Sequence[str]) -> bool:

@@ -148,7 +148,7 @@ class Tiers:
         self.board.forget()
         self.syncs.forget()
         self.bells = Bells()
-        self.looking = set()
+        self.looking.clear()  # in place, as the board: who begins reads holds on to both
         self.refreshed = {}
         self.refused_until = 0.0
 

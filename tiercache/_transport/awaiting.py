@@ -82,7 +82,7 @@ class Awaiting:
         match step:
             case Ask(commands):
                 if len(commands) == 1 and isinstance(commands[0], (Look, Read)):
-                    return self._gather(commands[0])
+                    return self.gather(commands[0])
                 return self._ask(commands)
             case Call():
                 return call(step)
@@ -112,7 +112,8 @@ class Awaiting:
 
     # ---- one round trip for the reads of a turn
 
-    def _gather(self, one: Read | Look) -> asyncio.Future[Results]:
+    def gather(self, one: Read | Look) -> asyncio.Future[Results]:
+        """What *one* comes to, asked together with others of this turn of the loop."""
         # One that nobody is likely to join does not wait for the turn to end, which takes 5 us.
         if not self._trips and isinstance(one, Look) and self._turn.is_lonely:
             return self._ask((one,))

@@ -48,6 +48,7 @@ class Blocking:
         self._prober = prober
         self._wires = Wires(pool_size, address.timeout)
         self._lanes = Lanes(self._look)
+        self.look = self._lanes.ask  # as `perform` of one
 
     def perform(self, step: Step) -> Any:
         match step:

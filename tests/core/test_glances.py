@@ -1,0 +1,198 @@
+"""Reads of L2 without a plan: whatever is under way, what the plan would have done, and come to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from contextvars import copy_context
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.core.hands import Cancelled, Clock, D, Hand, begun, nodes
+from tests.core.sim_server import SimServer
+from tiercache._accelerator import compiled
+from tiercache._core.sources import Writing
+from tiercache._core.tiers import MOST, REFUSED
+from tiercache._errors import L2Refused, LoadTimeout
+
+if compiled is None:
+    pytest.skip("not compiled here: no C compiler, or TIERCACHE_PURE is set", allow_module_level=True)
+
+KEY, TAG = "k", "x"
+DEPS = f"k:{KEY}", f"t:{TAG}"
+
+
+class World:
+    """A node before a server that has KEY, and another node that writes."""
+
+    def __init__(self, *, l1: bool, by_glance: bool) -> None:
+        self.clock = Clock()
+        self.server = SimServer(self.clock)
+        self.a, self.b = nodes(self.server, self.clock)
+        self.a.load(KEY, {"a": [1]}, tags=[TAG], ttl=60.0)
+        self.a.core.l1.drop(KEY)
+        self.a.counts.prospect = 3
+        self.want = {"tags": [TAG], "l1": l1, "ttl": 60.0}
+        self.by_glance = by_glance
+        self.reading: Hand | None = None
+        self.kept: list[Any] = []  # what would end with its last reference
+        self.inside: Any = None
+
+    def begin(self) -> None:
+        read = self.a.glance if self.by_glance else self.a.read
+        self.reading = read(KEY, inside=self.inside, **self.want)
+
+    def outcome(self) -> object:
+        """What the read came to, and all that it left behind."""
+        assert self.reading is not None
+        steps: list[object] = []
+        while not self.reading.is_done and self.reading.at != ("Join",):
+            steps.append(self.reading.at)
+            self.reading.reply("anew") if self.reading.at == ("Call",) else self.reading.answer()
+        try:
+            result = self.reading.result if self.reading.is_done else "waits"
+        except (L2Refused, Cancelled) as error:
+            result = repr(error)
+        counts = [getattr(self.a.counts, name) for name in (*self.a.counts.NAMES, "prospect")]
+        held = {
+            key: (entry.vouched, entry.value, entry.deadline, entry.deps, entry.print)
+            for key, entry in self.a.core.l1.entries.items()
+        }
+        tiers, core = self.a.tiers, self.a.core
+        numbers = core.epoch, core.generation, core.seen, core.applied, core.proved, core.lease
+        return steps, result, counts, held, set(tiers.looking), dict(tiers.events), numbers
+
+
+def _writing(world: World, dep: str) -> None:
+    writing = Writing(lambda: [world.a.core])
+    writing.add(dep.removeprefix("t:"))
+    world.kept.append(writing)
+
+
+def _fly(world: World) -> None:
+    flight, _ = world.a.tiers.board.claim(KEY, world.clock(), None, blocking=False)
+    world.kept.append(flight)
+
+
+def _flush(world: World) -> None:
+    world.server.flush()
+    world.a.finish(world.a.sync())
+
+
+def _replace(world: World) -> None:
+    """Another process stores KEY anew, and the node has heard of it."""
+    world.b.finish(world.b.invalidate(TAG))
+    world.b.load(KEY, "newer", tags=[TAG], ttl=60.0)
+
+
+def _file(world: World) -> None:
+    world.a.load(KEY, "in L1", tags=[TAG], ttl=60.0)
+
+
+def _reprint(world: World) -> None:
+    world.b.finish(world.b.invalidate(TAG))
+    world.b.load(KEY, "of another release", tags=[TAG], ttl=60.0, print=7)
+
+
+def _compress(world: World) -> None:
+    world.b.tiers.compression = "lz4"
+    world.b.finish(world.b.put(KEY, "z" * 1_000, tags=[TAG]))
+
+
+ACTS: dict[str, Callable[[World], object]] = {
+    "nothing": lambda w: None,
+    "an invalidation of it is pending": lambda w: w.a.core.pend(DEPS[1:], 1),
+    "another's is": lambda w: w.a.core.pend(["t:other"], 1),
+    "a block is open on it": lambda w: w.a.core.hold(DEPS[1:]),
+    "on another": lambda w: w.a.core.hold(["t:other"]),
+    "blocks are over": lambda w: (w.a.core.release(DEPS[1:]), w.a.core.release(["t:other"])),
+    "a transaction has changed it": lambda w: _writing(w, DEPS[1]),
+    "another": lambda w: _writing(w, "t:other"),
+    "the lease ends": lambda w: w.clock.advance(D),
+    "an instant before": lambda w: w.clock.advance(D - 0.001),
+    "the entry ends": lambda w: w.clock.advance(61),
+    "it laps": lambda w: w.a.core.lapse(),
+    "the epoch is disowned": lambda w: w.a.core.disown(),
+    "the server is emptied": _flush,
+    "it is invalidated elsewhere": lambda w: w.b.finish(w.b.invalidate(TAG)),
+    "another is": lambda w: w.b.finish(w.b.invalidate("other")),
+    "it is deleted elsewhere": lambda w: w.b.finish(w.b.invalidate(keys=[KEY])),
+    "it is invalidated here": lambda w: w.a.finish(w.a.invalidate(TAG)),
+    "a sync comes": lambda w: w.a.finish(w.a.sync()),
+    "a newer head is met": lambda w: w.a.core.meet(w.a.core.stand(w.clock()), w.a.core.seen + 1),
+    "somebody flies": _fly,
+    "somebody looks": lambda w: w.a.tiers.looking.add(KEY),
+    "L1 has it": _file,
+    "it is stored anew": _replace,
+    "by another release": _reprint,
+    "compressed": _compress,
+    "of a class": lambda w: w.b.finish(w.b.put(KEY, (1, {2}), tags=[TAG])),
+    "of other tags": lambda w: w.b.finish(w.b.put(KEY, "v", tags=[TAG, "more"])),
+    "torn": lambda w: w.server.domain.entries.update({KEY: b"1|2|3"}),
+    "evicted": lambda w: w.server.domain.entries.clear(),
+    "looks were in vain": lambda w: w.a.counts.learn(-2),
+    "were refused": lambda w: setattr(w.a.counts, "prospect", REFUSED),
+    "were good": lambda w: setattr(w.a.counts, "prospect", MOST),
+}
+ENDS = st.sampled_from(["answered"] * 3 + ["lost", "refused", "cancelled"])
+some = st.lists(st.sampled_from(sorted(ACTS)), max_size=3)
+
+
+def act(world: World, name: str) -> None:
+    with suppress(LoadTimeout):  # it waits for what the test alone could move
+        ACTS[name](world)
+
+
+def played(
+    before: list[str], amid: list[str], after: list[str], end: str, *, l1: bool, inside: bool, by_glance: bool
+) -> object:
+    """One read, with what happens before it, before its look is answered, and before it gets the answer."""
+    world = World(l1=l1, by_glance=by_glance)
+    for name in before:
+        act(world, name)
+    if inside:
+        world.inside = begun(world.a, "outer", tags=())
+    world.begin()
+    reading = world.reading
+    assert reading is not None
+    for name in amid:
+        act(world, name)
+    if reading.at == ("Look",):
+        if end == "answered":
+            reading.execute()
+            for name in after:
+                act(world, name)
+            reading.reply()
+        elif end == "lost":
+            reading.lose()
+        else:
+            reading.throw(Cancelled() if end == "cancelled" else L2Refused("NOPERM"))
+    return world.outcome()
+
+
+@settings(max_examples=500, deadline=None)
+@given(some, some, some, ENDS, st.booleans(), st.booleans())
+def test_a_glance_comes_to_what_the_plan_comes_to(
+    before: list[str], amid: list[str], after: list[str], end: str, l1: bool, inside: bool
+) -> None:
+    def play(by_glance: bool) -> object:
+        return copy_context().run(
+            played, before, amid, after, end, l1=l1, inside=inside, by_glance=by_glance
+        )
+
+    assert play(by_glance=True) == play(by_glance=False)
+
+
+@pytest.mark.parametrize("l1", [True, False])
+def test_the_usual_read_is_one_look_and_no_plan(l1: bool) -> None:
+    world = World(l1=l1, by_glance=True)
+    world.begin()
+    assert world.reading is not None
+    assert world.reading.at == ("Look",)
+    assert world.a.tiers.looking == {KEY}
+    assert world.reading.answer().result == {"a": [1]}
+    assert (KEY in world.a.core.l1.entries) is l1
+    assert world.a.counts.l2_hits == 1
