@@ -203,7 +203,7 @@ glancer_begin(Glancer *self, PyObject *const *arguments, Py_ssize_t number)
         return NULL;
     }
     if (self->core == NULL || !is_small(SLOT(self->counts, self->state->of_glances.at.prospect), &prospect)
-        || prospect <= 0 || !is_quiet(self))
+        || prospect <= 0)
         Py_RETURN_NONE;
     usual = is_outside(self->state);
     if (usual == 1)
@@ -248,15 +248,11 @@ meets(Glancer *self, PyObject *stand, PyObject *key, long long head)
     return release(self) < 0 ? -1 : good;
 }
 
-static PyObject * /* NULL, perhaps with an error, where the rules in Python must look at it */
+static PyObject * /* NULL without an error where the rules in Python must look at it: it is compressed, or torn */
 decoded(Glancer *self, PyObject *payload)
 {
-    const char *bytes = PyBytes_AS_STRING(payload);
-    PyObject *value;
+    PyObject *value = PyObject_CallOneArg(self->decode, payload);
 
-    if (bytes[0] == 1 || bytes[0] == 2) /* compressed, see compression.py */
-        return NULL;
-    value = PyObject_CallOneArg(self->decode, payload);
     if (value == NULL && PyErr_ExceptionMatches(PyExc_Exception))
         PyErr_Clear();
     return value;
