@@ -179,6 +179,7 @@ def played(
 
 @settings(max_examples=500, deadline=None)
 @example(["L1 has it", "an entry of L1"], [], [], "answered", True, False)
+@example([], [], ["the server is emptied"], "answered", True, False)
 @example([], ["L1 has it", "another is"], [], "answered", False, False)
 @given(some, some, some, ENDS, st.booleans(), st.booleans())
 def test_a_glance_comes_to_what_the_plan_comes_to(

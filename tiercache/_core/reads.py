@@ -80,7 +80,7 @@ def read(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Any]:
 
 
 def fly(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Any]:
-    """Past a look in vain: lead the flight of *want*, or take what another's brings, if the join rule allows."""
+    """Lead the flight of *want*, or take what another's brings, if the join rule allows: past any look."""
     core, load, begun = tiers.core, running_load(), tiers.clock()
     joined = core.stand(begun)
     refused: Flight | None = None
