@@ -503,7 +503,7 @@ module_exec(PyObject *module)
         || PyModule_AddObjectRef(module, "Missing", state->missing) < 0
         || (state->copy_function = PyObject_GetAttrString(module, "copy")) == NULL
         || (state->system_monotonic = monotonic_of_time()) == NULL || add_entries(module, state) < 0
-        || add_looks(module, state) < 0 || add_namer(module, state) < 0 || add_glances(module, state) < 0)
+        || add_looks(module, state) < 0 || add_names(module, state) < 0 || add_glances(module, state) < 0)
         return -1;
     return 0;
 }

@@ -97,7 +97,7 @@ int is_good(State *state, PyObject *looked, PyObject *key, Stored *stored, doubl
 
 /* ---- _compiled_names.c */
 
-int add_namer(PyObject *module, State *state);
+int add_names(PyObject *module, State *state);
 
 /* Whether a call by *args* and *kwargs* is a usual one; then it has a *key and *tags, owned. -1 with an error. */
 int name_call(PyObject *namer, PyObject *args, PyObject *kwargs, PyObject **key, PyObject **tags);

@@ -1,12 +1,15 @@
-/* The key and the tags of a usual call, compiled; see tiercache/_core/namers.py.
+/* The key and the tags of a usual call, and the check of usual ones that are given, compiled; see
+   tiercache/_core/namers.py.
 
    Usual is a call whose arguments are all given by place, and where those that are written out are
    whole numbers and short printable texts. What is written for them is what key_text.py and tags.py
-   write; any other call is answered with None, and named there.  */
+   write; any other call is answered with None, and named there.
+
+   Usual too are a short printable text for a key, and a few different ones, none of a row, for tags.  */
 
 #include "_compiled.h"
 
-enum { MOST_TEXT = 128, MOST_KEY = 512, MOST_DIGITS = 24 };
+enum { MOST_TEXT = 128, MOST_KEY = 512, MOST_DIGITS = 24, MOST_TAGS = 16 };
 
 static const long long MOST_NUMBER = 1000000000000000000; /* 10**18, of either sign */
 
@@ -290,9 +293,68 @@ static PyType_Spec namer_spec = {
     .slots = namer_slots,
 };
 
+/* ---- the check of a key and tags that are given */
+
+static int
+is_sure(PyObject *name)
+{
+    const char *text;
+    Py_ssize_t size;
+
+    if (!PyUnicode_CheckExact(name) || !PyUnicode_IS_COMPACT_ASCII(name))
+        return 0;
+    text = (const char *)PyUnicode_1BYTE_DATA(name);
+    size = PyUnicode_GET_LENGTH(name);
+    if (size < 1 || size > MOST_KEY)
+        return 0;
+    for (Py_ssize_t i = 0; i < size; i++)
+        if (text[i] < ' ' || text[i] > '~')
+            return 0;
+    return 1;
+}
+
+static int
+are_sure(PyObject *tags)
+{
+    Py_ssize_t number = PySequence_Fast_GET_SIZE(tags);
+    PyObject **tag = PySequence_Fast_ITEMS(tags);
+
+    if (number > MOST_TAGS)
+        return 0;
+    for (Py_ssize_t i = 0; i < number; i++) {
+        if (!is_sure(tag[i]) || strncmp((const char *)PyUnicode_1BYTE_DATA(tag[i]), "row:", 4) == 0)
+            return 0;
+        for (Py_ssize_t j = 0; j < i; j++)
+            if (PyUnicode_Compare(tag[j], tag[i]) == 0)
+                return 0;
+    }
+    return 1;
+}
+
+static PyObject *
+sure_tags(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t number)
+{
+    PyObject *tags;
+
+    if (number != 2) {
+        PyErr_SetString(PyExc_TypeError, "sure_tags() takes a key and tags");
+        return NULL;
+    }
+    tags = arguments[1];
+    if (!is_sure(arguments[0]) || !(PyList_CheckExact(tags) || PyTuple_CheckExact(tags)) || !are_sure(tags))
+        Py_RETURN_NONE;
+    return PySequence_Tuple(tags);
+}
+
+static PyMethodDef functions[] = {
+    {"sure_tags", (PyCFunction)(void (*)(void))sure_tags, METH_FASTCALL,
+     "sure_tags(key, tags): the tags, where they and the key are usual and need no other check; else None."},
+    {NULL},
+};
+
 int
-add_namer(PyObject *module, State *state)
+add_names(PyObject *module, State *state)
 {
     state->namer_type = added_type(module, &namer_spec);
-    return state->namer_type == NULL ? -1 : 0;
+    return state->namer_type == NULL ? -1 : PyModule_AddFunctions(module, functions);
 }

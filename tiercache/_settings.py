@@ -72,6 +72,8 @@ def lifetime(value: object, name: str) -> float | None:
     """A time to live in seconds; None is no expiry."""
     if value is None:
         return None
+    if (type(value) is int or type(value) is float) and 0 < value <= MAX_TTL:
+        return float(value)
     result = _advise_none(value, name)
     if result > MAX_TTL:
         raise SettingError(f"{name} must be at most ten years, not {value!r}; for no expiry pass None")

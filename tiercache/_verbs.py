@@ -14,8 +14,9 @@ from typing import Any, Final, Literal
 from tiercache._audit import Auditor
 from tiercache._core import barriers, batches, reads, syncs, writes
 from tiercache._core.keys import check_key
+from tiercache._core.namers import check_names
 from tiercache._core.plan import Call, Plan
-from tiercache._core.tags import check_entry_tags, check_tags
+from tiercache._core.tags import check_tags
 from tiercache._core.tiers import Counts, Tiers, Want
 from tiercache._core.writes import Token, Written
 from tiercache._settings import Settings, lifetime
@@ -59,11 +60,12 @@ class Verbs:
         tags: Tags = (),
         share: bool = False,
     ) -> Want:
+        stored, checked = check_names(key, tags)
         return Want(
-            check_key(key),
+            stored,
             self.counts,
             call=call,
-            tags=check_entry_tags(tags),
+            tags=checked,
             ttl=jittered(self.settings, self.lifetime(ttl)),
             l1_ttl=self.settings.l1_ttl,
             l2=self.l2,

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 import tiercache._core.key_text as key_text
 from tiercache._accelerator import compiled
-from tiercache._core.keys import CallKeys, register_uncounted
-from tiercache._core.namers import Named, namer_of
-from tiercache._core.tags import TagTemplates
+from tiercache._core.keys import CallKeys, check_key, register_uncounted
+from tiercache._core.namers import Named, check_names, namer_of
+from tiercache._core.tags import TagTemplates, check_entry_tags
 
 needs_compiled = pytest.mark.skipif(compiled is None, reason="the compiled half was not built")
 
@@ -191,6 +191,67 @@ def test_naming_leaves_nothing_behind() -> None:
         assert held_by(1_000) < 2_000
     finally:
         tracemalloc.stop()
+
+
+GIVEN = st.one_of(
+    SEEN,
+    st.sampled_from(["row:users:7", "row:", "row", "r", "", "a\0", "\x7f", "~", " ", "\ud800", Text("a")]),
+    st.integers(510, 514).map(lambda size: "x" * size),
+    st.sampled_from("abc"),
+)
+SEVERAL = st.lists(GIVEN, max_size=4) | st.integers(0, 130).map(lambda size: [f"t{n}" for n in range(size)])
+
+
+@given(
+    GIVEN, st.one_of(SEVERAL, SEVERAL.map(tuple), SEVERAL.map(lambda tags: dict.fromkeys(tags).keys()), GIVEN)
+)
+def test_what_is_given_is_checked_as_key_and_tags_are(key: Any, tags: Any) -> None:
+    try:
+        expected: Named | type[Exception] = check_key(key), check_entry_tags(tags)
+    except (TypeError, ValueError) as error:
+        expected = type(error)
+    try:
+        checked: Named | type[Exception] = check_names(key, tags)
+    except (TypeError, ValueError) as error:
+        checked = type(error)
+
+    assert checked == expected
+    if isinstance(checked, tuple):
+        assert {type(checked[0]), *map(type, checked[1])} == {str}
+
+
+@needs_compiled
+@pytest.mark.parametrize("tags", [[], (), ["a"], ("a", "b" * 512)], ids=repr)
+def test_usual_ones_are_checked_at_once(tags: Any) -> None:
+    assert compiled is not None
+
+    assert compiled.sure_tags("k" * 512, tags) == tuple(tags)
+
+
+@needs_compiled
+@pytest.mark.parametrize(
+    ("key", "tags"),
+    [
+        ("", []),
+        (b"k", []),
+        (Text("k"), []),
+        ("k" * 513, []),
+        ("é", []),
+        ("\n", []),
+        ("k", "a"),
+        ("k", {"a"}),
+        ("k", ["row:users:7"]),
+        ("k", ["a", "a"]),
+        ("k", ["a", 1]),
+        ("k", ["\x7f"]),
+        ("k", [f"t{n}" for n in range(17)]),
+    ],
+    ids=repr,
+)
+def test_all_others_are_left_to_python(key: Any, tags: Any) -> None:
+    assert compiled is not None
+
+    assert compiled.sure_tags(key, tags) is None
 
 
 @needs_compiled
