@@ -99,7 +99,9 @@ class Function:
         *looked*: nor could a glance.
         """
         want = self.want(bound, args, kwargs, renew=renew, now=now)
-        return (reads.fly if looked else reads.read)(bound.node.tiers, want, blocking=self.blocking)
+        if looked:  # outside of any load
+            return reads.fly(bound.node.tiers, want, None, blocking=self.blocking)
+        return reads.read(bound.node.tiers, want, blocking=self.blocking)
 
     def want(
         self, bound: Bound, args: Args, kwargs: Kwargs, *, renew: bool = False, now: float | None = None

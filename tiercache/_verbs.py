@@ -89,7 +89,7 @@ class Verbs:
         want = self.want(key, call=Call(checked_loader(loader)), ttl=ttl, tags=tags, share=share)
         if self.auditor is not None:
             want = replace(want, audit=self.auditor.observer_of(loader, blocking=self.blocking))
-        return (yield from reads.read(self.tiers, want, blocking=self.blocking))
+        return reads.read(self.tiers, want, blocking=self.blocking)
 
     def get_many(self, keys: Iterable[str]) -> Plan[dict[str, Any]]:
         named = by_stored(keys)

@@ -179,7 +179,7 @@ def by_glance(node: Node, want: Want) -> Plan[Any]:
         glances.over(glance)
     if value is not MISS:
         return value
-    return (yield from fly(node.tiers, want, blocking=False))
+    return (yield from fly(node.tiers, want, None, blocking=False))
 
 
 class Node:

@@ -121,7 +121,7 @@ OF_LOADS = (
     Mutation(
         "a join inside a block takes what was loaded before its commit",
         reads,
-        "_fly",
+        "fly",
         "written.isdisjoint(landing.deps) and",
         "",
         theme="orphans",

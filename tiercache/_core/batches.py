@@ -64,7 +64,7 @@ def checked(found: object) -> Mapping[str, Any]:
 
 def get_many(tiers: Tiers, wants: Sequence[Want], *, blocking: bool) -> Plan[dict[str, Any]]:
     """The values the tiers have; keys they do not have are left out."""
-    audit = audit_around(tiers.core)
+    audit = audit_around(tiers.core, running_load())
     if audit is not None:
         audit.unsourced = True
         return {}
@@ -107,11 +107,11 @@ def get_or_load_many(
     Keys the loader leaves out are left out of the result, and not kept. The loader is given keys, and
     gives them back, as they were *spelled* by the caller; a long one is stored under another name.
     """
-    if audit_around(tiers.core) is not None:
+    load = running_load()
+    if audit_around(tiers.core, load) is not None:
         found = checked((yield Call(loader, ([spelled[want.key] for want in wants],))))
         return {want.key: found[spelled[want.key]] for want in wants if spelled[want.key] in found}
     out: dict[str, Any] = {}
-    load = running_load()
     led: dict[str, tuple[Want, Flight]] = {}
     later: list[Want] = []
     for want in wants:

@@ -112,9 +112,8 @@ def ahead_of(core: Coherence, load: Load | None) -> float:
     return max((x.token for x in load.chain() if x.core is core and x.epoch in here), default=0)
 
 
-def audit_around(core: Coherence) -> Load | None:
-    """The load of an auditor of *core* that this read is part of: it goes to the source, past every tier."""
-    load = running_load()
+def audit_around(core: Coherence, load: Load | None) -> Load | None:
+    """The load of an auditor of *core* that *load* is part of: its reads go to the source, past all tiers."""
     if load is None:
         return None
     return next((x for x in load.chain() if x.core is core and x.epoch == ANY_EPOCH), None)

@@ -54,11 +54,12 @@ def read(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Any]:
     LoadTimeout when another's load takes longer than `load_timeout`, L2Unavailable under
     `on_lapse="raise"`.
     """
-    audit = audit_around(tiers.core)
+    load = running_load()
+    audit = audit_around(tiers.core, load)
     if audit is not None or is_bypassed(tiers, want):
         return (yield from _past_the_tiers(want, audit))
     if want.l1 and not want.renew:
-        entry = find_in_l1(tiers, want, running_load(), tiers.clock())
+        entry = find_in_l1(tiers, want, load, tiers.clock())
         if entry is not None:
             want.counts.l1_hits += 1
             file_alias(tiers, want, entry)
@@ -74,14 +75,15 @@ def read(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Any]:
                 if want.audit is not None:
                     want.audit(want, entry, "L2")
             return taken.value
+        load = running_load()  # who did not wait for this read may be done by now
     if want.call is None:
         return (yield from peek(tiers, want, blocking=blocking))
-    return (yield from fly(tiers, want, blocking=blocking))
+    return (yield from fly(tiers, want, load, blocking=blocking))
 
 
-def fly(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Any]:
+def fly(tiers: Tiers, want: Want, load: Load | None, *, blocking: bool) -> Plan[Any]:
     """Lead the flight of *want*, or take what another's brings, if the join rule allows: past any look."""
-    core, load, begun = tiers.core, running_load(), tiers.clock()
+    core, begun = tiers.core, tiers.clock()
     joined = core.stand(begun)
     refused: Flight | None = None
     joins = 0
