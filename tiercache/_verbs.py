@@ -64,10 +64,10 @@ class Verbs:
         return Want(
             stored,
             self.counts,
-            call=call,
-            tags=checked,
-            ttl=jittered(self.settings, self.lifetime(ttl)),
-            l1_ttl=self.settings.l1_ttl,
+            call,
+            checked,
+            jittered(self.settings, self.lifetime(ttl)),
+            self.settings.l1_ttl,
             l2=self.l2,
             share=share,
         )

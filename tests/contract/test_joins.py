@@ -125,6 +125,18 @@ def test_who_joins_after_all_others_gave_up_is_woken(lands: Callable[[Future[Any
     assert joins._waiting == {}
 
 
+def test_who_joins_between_the_landing_and_the_waking_is_woken() -> None:
+    async def main() -> list[Any]:
+        future = under_way()
+        (first,) = await waiting(future, 1)
+        second = asyncio.create_task(join_async(Join(future, 3600.0)))
+        land(future, "brought")  # the loop is told after the second was made: it joins before the waking
+        return list(await asyncio.wait_for(asyncio.gather(first, second), PLENTY))
+
+    assert asyncio.run(main()) == ["brought"] * 2
+    assert joins._waiting == {}
+
+
 def test_a_landing_does_not_touch_a_loop_that_is_closed(caplog: pytest.LogCaptureFixture) -> None:
     future = under_way()
     loop = asyncio.new_event_loop()

@@ -25,18 +25,18 @@ def join(step: Join) -> Any:
 
 async def join_async(step: Join) -> Any:
     """Wait in the calling task."""
-    future = step.future
-    if future.done():
-        return future.result()
-    loop = asyncio.get_running_loop()
-    waiter: asyncio.Future[bool] = loop.create_future()
+    future, loop = step.future, asyncio.get_running_loop()
     joined = _waiting.get((loop, future))
+    # Where others wait, all are yet to be woken, and whoever is among them by then. Asking costs a lock.
+    if joined is None and future.done():
+        return future.result()
+    waiter: asyncio.Future[bool] = loop.create_future()
     if joined is None:
         _waiting[loop, future] = joined = {waiter: None}
         future.add_done_callback(partial(_landed, loop))  # runs at once where it is done by now
     else:
         joined[waiter] = None
-    timer = loop.call_later(step.timeout, _wake, waiter, False)
+    timer = loop.call_at(loop.time() + step.timeout, _wake, waiter, False)
     try:
         return future.result() if await waiter or future.done() else TIMED_OUT
     finally:
