@@ -157,7 +157,7 @@ class Board:
             flight = self._flights.get(key)
             if flight is None or afresh or flight is instead_of or now - flight.born >= self.patience:
                 flight = self._flights[key] = Flight(key, now)
-            elif _never_ends(flight, load, blocking):
+            elif (blocking or load is not None) and _never_ends(flight, load, blocking):
                 flight = Flight(key, now)
             else:
                 flight.followers += 1
@@ -223,9 +223,7 @@ def renew_lock() -> None:
 
 
 def _never_ends(flight: Flight, load: Load | None, blocking: bool) -> bool:
-    """Whether *flight* cannot land before this caller, inside *load*, goes on."""
-    if load is None and not blocking:
-        return False
+    """Whether *flight* cannot land before this caller, inside *load* or blocking, goes on."""
     mine = {id(x.flight) for x in load.chain()} if load is not None else set()
     ahead, met = [flight], set()
     while ahead:

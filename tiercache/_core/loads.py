@@ -283,6 +283,16 @@ def unlock(want: Want, owner: str) -> Plan[None]:
         yield Tell((Unlock(want.key, owner),))
 
 
+def leave_abandoned(want: Want, flight: Flight) -> Plan[None]:
+    """The end of a follower of *flight* by an error: nobody may be left who takes over.
+
+    1. The leader is cancelled, sees a follower, and leaves it the lock.  2. So is the follower.
+    """
+    if flight.is_abandoned() and flight.owner:
+        owner, flight.owner = flight.owner, ""  # one of those who leave tells it for all
+        yield from unlock(want, owner)
+
+
 def keep_local(
     tiers: Tiers, landings: Sequence[tuple[Want, Landing]], *, blocking: bool
 ) -> Plan[list[Landing]]:

@@ -26,7 +26,7 @@ from tiercache._core.flights import (
 from tiercache._core.l1 import Entry, deps_of
 from tiercache._core.l2_hits import Taken, file_alias, keep, landing_of_hit, look_in_l2, take
 from tiercache._core.large import Large
-from tiercache._core.loads import ask_l2, load_and_fill, load_away, load_for_l1, unlock
+from tiercache._core.loads import ask_l2, leave_abandoned, load_and_fill, load_away, load_for_l1, unlock
 from tiercache._core.plan import TIMED_OUT, Join, Plan, ask
 from tiercache._core.records import key_dep
 from tiercache._core.sources import is_writing, uncommitted
@@ -106,7 +106,11 @@ def fly(tiers: Tiers, want: Want, load: Load | None, *, blocking: bool) -> Plan[
             # It may land after a write that is under way here, and be from before the commit: this read went
             # past the tiers for the tags that are declared, and its source may name others.
             written = frozenset(core.held)
-            landing = yield from _follow(tiers, want, flight, begun + tiers.load_timeout - now)
+            landing = yield Join(flight.future, max(0.0, begun + tiers.load_timeout - now))
+        except BaseException as error:
+            if role == "follow" and not isinstance(error, GeneratorExit):
+                yield from leave_abandoned(want, flight)
+            raise
         finally:
             tiers.board.leave(flight, load, role)
         if landing is TIMED_OUT:
@@ -118,20 +122,6 @@ def fly(tiers: Tiers, want: Want, load: Load | None, *, blocking: bool) -> Plan[
             return landing.entry.take()
         joins += 1
         refused = flight
-
-
-def _follow(tiers: Tiers, want: Want, flight: Flight, patience: float) -> Plan[Any]:
-    """What *flight* lands with, its leader's error, or TIMED_OUT."""
-    try:
-        return (yield Join(flight.future, max(0.0, patience)))
-    except GeneratorExit:
-        raise
-    except BaseException:
-        # 1. The leader is cancelled, sees a follower, and leaves it the lock.  2. So is the follower.
-        if flight.is_abandoned() and flight.owner:
-            owner, flight.owner = flight.owner, ""  # one of those who leave tells it for all
-            yield from unlock(want, owner)
-        raise
 
 
 def too_long(tiers: Tiers, want: Want) -> LoadTimeout:
