@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.history import Read, Write, reads_until, too_old
 from tests.peers import Peer
 from tests.scripts import USING_A_CACHE, output_of
-from tests.servers import RedisServer, eventually
+from tests.servers import TIMEOUT, RedisServer, eventually
 from tests.source import Source
-from tiercache import TierCache, cached, default_cache
+from tiercache import TierCache, TierCacheError, cached, default_cache
+from tiercache._bound import Binding
 
 
 def test_a_forked_child_has_a_name_of_its_own_an_empty_l1_and_what_l2_has(redis_server: RedisServer) -> None:
@@ -275,3 +279,42 @@ def test_without_its_listener_a_process_still_waits_for_the_load_of_another(
 
         assert [leading.result(5), waiting.result(5)] == [0, 0]
         assert source.loads() == 1
+
+
+def test_a_cache_is_closed_while_functions_are_bound_to_it() -> None:
+    with switching_often():
+        for _ in range(6):
+            close_amid_bindings()
+
+
+def close_amid_bindings() -> None:
+    cache, some_are = TierCache("memory://", private=True), threading.Event()
+    bindings = [Binding(lambda: 1, lambda: cache, "f", lambda bound: None) for _ in range(8_000)]
+
+    def bind_until_it_is_closed() -> str:
+        for number, each in enumerate(bindings):
+            if number == 5_000:
+                some_are.set()
+            try:
+                each.bind()
+            except TierCacheError as error:
+                return str(error)
+        return "all are bound"
+
+    with ThreadPoolExecutor(1) as pool:
+        told = pool.submit(bind_until_it_is_closed)
+        assert some_are.wait(TIMEOUT)
+        cache.sync.close()
+        assert told.result(TIMEOUT) in ("the cache of f is closed", "all are bound")
+    assert [each.table for each in bindings] == [None] * len(bindings)
+    assert cache._node.closed
+
+
+@contextmanager
+def switching_often() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)

@@ -98,6 +98,14 @@ class Binding:
         return None if bound is None else bound.table
 
 
+def unbind_all(cache: TierCache) -> None:
+    """Have no function call *cache* any more; the next call of each finds that it is gone."""
+    with _lock:  # a set that another thread adds to cannot be listed
+        bindings = list(cache._bindings)
+    for each in bindings:
+        each.unbind(cache)
+
+
 def _renew_lock() -> None:
     """In a forked child: a thread of the parent may have held the lock."""
     global _lock

@@ -67,7 +67,7 @@ class TierCache:
         self._node, self._settings = _registry.acquire(address, given, private=private, clock=clock)
         self._node.fallback = self._node.fallback or nobody_said
         self._released = False
-        self._bindings: weakref.WeakSet[Binding] = weakref.WeakSet()
+        self._bindings: weakref.WeakSet[Binding] = weakref.WeakSet()  # under the lock of `_bound`
         self._counts = self._node.counted()
         self._verbs = self._made_verbs(blocking=False)
         self.sync = SyncCache(self, self._made_verbs(blocking=True))

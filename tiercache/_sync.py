@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tiercache import _registry, _report
+from tiercache._bound import unbind_all
 from tiercache._core.tags import check_tags
 from tiercache._core.writes import Token, Written
 from tiercache._invalidating import FENCE_TTL, BlockingInvalidating, OnOutage
@@ -132,8 +133,7 @@ class SyncCache:
         if cache._released:
             return False
         cache._released = True
-        for binding in list(cache._bindings):
-            binding.unbind(cache)  # its next call finds that this handle is gone
+        unbind_all(cache)
         self._node.retire(cache._counts)
         return _registry.release(self._node)
 
