@@ -110,6 +110,49 @@ def test_a_child_forked_amid_the_loads_of_other_threads_is_not_held_up_by_them(
     assert output_of(program, redis_server.url()) == "well\n"
 
 
+def test_a_process_forks_while_its_threads_make_caches_and_close_them() -> None:
+    program = (
+        "import sys; sys.argv.append('memory://')\n" + USING_A_CACHE + "sys.setswitchinterval(1e-6)\n"
+        "others = [TierCache('memory://', private=True) for _ in range(1_000)]\n"
+        "over = threading.Event()\n"
+        "def make():\n"
+        "    while not over.is_set(): TierCache('memory://', private=True).sync.close()\n"
+        "making = threading.Thread(target=make)\n"
+        "making.start()\n"
+        "for _ in range(20):\n"
+        "    child = os.fork()\n"
+        "    if child == 0: os._exit(0)\n"
+        "    assert ended_well(child)\n"
+        "over.set()\n"
+        "making.join()\n"
+        "print('well')\n"
+    )
+    assert output_of(program) == "well\n"
+
+
+def test_a_cache_made_amid_a_fork_is_not_the_childs(redis_server: RedisServer) -> None:
+    # Under one name, a barrier would not wait for both of them.
+    program = (
+        "import os, threading\n"
+        "made, caches = threading.Event(), []\n"
+        "def make():\n"
+        "    caches.append(TierCache(sys.argv[1], namespace='late'))\n"
+        "    made.set()\n"
+        "making = threading.Thread(target=make)\n"
+        "def in_the_fork():\n"
+        "    making.start()\n"
+        "    made.wait(0.2)\n"  # it is not, unless it may come too late for the child
+        "os.register_at_fork(before=in_the_fork)\n"  # runs after all that were registered later
+        + USING_A_CACHE
+        + "child = fork(lambda: print(TierCache(sys.argv[1], namespace='late')._node.tiers.core.node))\n"
+        "assert ended_well(child)\n"
+        "making.join()\n"
+        "print(caches[0]._node.tiers.core.node)\n"
+    )
+    child, parent = output_of(program, redis_server.url()).split()
+    assert child != parent
+
+
 def test_a_child_forked_inside_a_load_loads_for_itself(redis_server: RedisServer) -> None:
     program = USING_A_CACHE + (
         "def act(): assert cache.sync.get_or_load('other', lambda: 2) == 2\n"

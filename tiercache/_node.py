@@ -87,15 +87,14 @@ class Node:
         self._lock = threading.Lock()
         self._listener: Listener | None = None
         self._memory: Memory | None = None
-        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Awaiting] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._loops = weakref.WeakKeyDictionary["asyncio.AbstractEventLoop", "Awaiting"]()
         self._blocking: Blocking | None = None
         self._prober: Blocking | None = None
         self._open()
         self.auditor = Auditor.of(settings, self.tiers, self._perform)
         self.refreshes = Refreshes(self)
-        _nodes.add(self)
+        with _fork_lock:  # 1. A fork lists the nodes.  2. This one is used.  3. The child would use it on.
+            _nodes.add(weakref.ref(self, _nodes.discard))
 
     def _open(self) -> None:
         """Get ready to perform steps; nothing is connected."""
@@ -247,10 +246,8 @@ class Node:
             except L2Unavailable:
                 pause.wait(0.1)
         if core.pending:
-            log.error(
-                "tiercache closes while Redis is away; not invalidated for other processes: %s",
-                ", ".join(sorted(core.pending)[:20]),
-            )
+            lost = ", ".join(sorted(core.pending)[:20])
+            log.error("tiercache closes while Redis is away; not invalidated for other processes: %s", lost)
 
     def _leave(self) -> None:
         """End the lease, and tell Redis that no barrier need wait for this node."""
@@ -296,7 +293,11 @@ class Node:
 
 def cores() -> list[Coherence]:
     """Those of all nodes of this process."""
-    return [node.tiers.core for node in list(_nodes)]
+    return [node.tiers.core for node in _alive()]
+
+
+def _alive() -> list[Node]:
+    return [node for reference in list(_nodes) if (node := reference()) is not None]
 
 
 def _new_id() -> str:
@@ -304,8 +305,9 @@ def _new_id() -> str:
     return secrets.token_hex(16)
 
 
-_nodes: weakref.WeakSet[Node] = weakref.WeakSet()
-_fork_lock = threading.Lock()
+# No WeakSet: that is iterated step by step, and a node which another thread makes meanwhile is an error.
+_nodes: set[weakref.ref[Node]] = set()  # added to under `_fork_lock`
+_fork_lock = threading.RLock()  # by a handler of a signal, too, which may fork anywhere
 _forking: list[Node] = []  # under `_fork_lock`, from before the fork until after it
 _never_closed: list[Any] = []
 
@@ -313,7 +315,7 @@ _never_closed: list[Any] = []
 def _before_fork() -> None:
     _transports.finish_loading()
     _fork_lock.acquire()
-    _forking[:] = list(_nodes)
+    _forking[:] = _alive()
     for node in _forking:
         node.tiers.core.lock.acquire()
     flights.hold_lock()
@@ -329,7 +331,7 @@ def _after_fork_in_parent() -> None:
 
 def _after_fork_in_child() -> None:
     global _fork_lock
-    _fork_lock = threading.Lock()
+    _fork_lock = threading.RLock()
     flights.renew_lock()
     current_load.set(None)
     for node in _forking:
@@ -337,13 +339,12 @@ def _after_fork_in_child() -> None:
     _forking.clear()
 
 
+@atexit.register
 def wind_up_all() -> None:
     """At interpreter exit."""
-    for node in list(_nodes):
+    for node in _alive():
         node.wind_up()
 
 
-os.register_at_fork(
-    before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
-)
-atexit.register(wind_up_all)
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent)
+os.register_at_fork(after_in_child=_after_fork_in_child)
