@@ -332,7 +332,7 @@ def test_a_cache_is_closed_while_functions_are_bound_to_it() -> None:
 
 def close_amid_bindings() -> None:
     cache, some_are = TierCache("memory://", private=True), threading.Event()
-    bindings = [Binding(lambda: 1, lambda: cache, "f", lambda bound: None) for _ in range(8_000)]
+    bindings = [Binding(lambda: 1, lambda: cache, "f", lambda *place: None) for _ in range(8_000)]
 
     def bind_until_it_is_closed() -> str:
         for number, each in enumerate(bindings):

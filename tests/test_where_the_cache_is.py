@@ -10,6 +10,7 @@ import pytest
 
 from tiercache import TierCache, cached, configure, default_cache
 from tiercache._bound import Binding
+from tiercache._node import Node
 
 
 @pytest.fixture(autouse=True)
@@ -79,12 +80,12 @@ def test_a_function_that_is_gone_leaves_what_it_counted_and_nothing_else() -> No
 
 
 def test_a_function_is_led_to_each_place_once_and_before_a_call_goes_there() -> None:
-    led: list[tuple[TierCache, bool]] = []
+    led: list[tuple[Node, bool]] = []
     binding = Binding(
         test_a_cache_without_a_url_has_the_settings_of_the_default_cache,
         default_cache,
         "function",
-        lambda bound: led.append((bound.cache, binding.table is bound.table)),
+        lambda node, counts, table: led.append((node, binding.table is table)),
     )
     first = configure("memory://", namespace="first")
     calls = [threading.Thread(target=binding.bind) for _ in range(8)]
@@ -95,5 +96,5 @@ def test_a_function_is_led_to_each_place_once_and_before_a_call_goes_there() -> 
     second = configure("memory://", namespace="second")
 
     assert binding.bind() is binding.bind()
-    assert led == [(first, False), (second, False)]
+    assert led == [(first._node, False), (second._node, False)]
     first.sync.close()
