@@ -68,39 +68,53 @@ is_in_l1(Glancer *self, PyObject *key, PyObject **entry)
 }
 
 static int
-call_lock(Glancer *self, PyObject *name)
+call(PyObject *lock, PyObject *name)
 {
-    PyObject *lock = SLOT(self->core, self->state->of_glances.at.lock), *done;
+    PyObject *done = PyObject_CallMethodNoArgs(lock, name);
 
-    if (lock == NULL) {
-        PyErr_SetString(PyExc_AttributeError, "the core has no lock");
-        return -1;
-    }
-    Py_INCREF(lock);
-    done = PyObject_CallMethodNoArgs(lock, name);
-    Py_DECREF(lock);
     Py_XDECREF(done);
     return done == NULL ? -1 : 0;
 }
 
-static int
-acquire(Glancer *self)
+static PyObject * /* the core's lock, held and owned: in the child of a fork the core has another one */
+acquired(Glancer *self)
 {
-    return call_lock(self, self->state->of_glances.acquire);
+    PyObject *lock = Py_XNewRef(SLOT(self->core, self->state->of_glances.at.lock));
+
+    if (lock == NULL)
+        PyErr_SetString(PyExc_AttributeError, "the core has no lock");
+    else if (call(lock, self->state->of_glances.acquire) < 0)
+        Py_CLEAR(lock);
+    return lock;
 }
 
-static int /* with the error that there is, if any */
-release(Glancer *self)
+static int /* an error that stands goes on standing, unless this meets one */
+release(Glancer *self, PyObject *lock)
 {
-    PyObject *type, *value, *trace;
     int done;
+#if PY_VERSION_HEX >= 0x030C0000
+    PyObject *error = PyErr_GetRaisedException();
+
+    done = call(lock, self->state->of_glances.release);
+    if (done == 0 && error != NULL)
+        PyErr_SetRaisedException(error);
+    else
+        Py_XDECREF(error);
+#else
+    PyObject *type, *value, *trace;
 
     PyErr_Fetch(&type, &value, &trace);
-    done = call_lock(self, self->state->of_glances.release);
-    if (done < 0)
-        return -1;
-    PyErr_Restore(type, value, trace);
-    return 0;
+    done = call(lock, self->state->of_glances.release);
+    if (done == 0 && type != NULL)
+        PyErr_Restore(type, value, trace);
+    else {
+        Py_XDECREF(type);
+        Py_XDECREF(value);
+        Py_XDECREF(trace);
+    }
+#endif
+    Py_DECREF(lock);
+    return done;
 }
 
 /* ---- before */
@@ -111,9 +125,9 @@ stand_at(Glancer *self, double now)
     State *state = self->state;
     Slots *at = &state->of_glances.at;
     Py_ssize_t fields[] = {at->epoch, at->generation, at->proved, at->applied, at->seen, at->own, at->lease};
-    PyObject *instant = PyFloat_FromDouble(now), *stand = NULL, *whole;
+    PyObject *instant = PyFloat_FromDouble(now), *stand = NULL, *lock, *whole;
 
-    if (instant == NULL || acquire(self) < 0) {
+    if (instant == NULL || (lock = acquired(self)) == NULL) {
         Py_XDECREF(instant);
         return NULL;
     }
@@ -129,7 +143,7 @@ stand_at(Glancer *self, double now)
         PyTuple_SET_ITEM(whole, 7, instant);
     else
         Py_DECREF(instant);
-    if (release(self) < 0)
+    if (release(self, lock) < 0)
         Py_CLEAR(whole);
     if (whole != NULL)
         stand = made_tuple(state->of_glances.stand_type, whole);
@@ -172,23 +186,24 @@ look_for(State *state, PyObject *stand, PyObject *key, PyObject *tags)
 static PyObject *
 begun(Glancer *self, PyObject *key, PyObject *tags)
 {
-    PyObject *stand, *look = NULL;
+    PyObject *stand, *look, *asked;
     double now;
     int free = 0;
 
     if (read_clock(self->state, self->clock, &now) < 0 || (stand = stand_at(self, now)) == NULL)
         return NULL;
-    /* From here on no foreign code runs, and no other thread. */
-    if (self->core != NULL && is_leased(stand) && is_quiet(self))
-        free = is_to_be_asked(self, key, now);
-    if (free == 1 && (look = look_for(self->state, stand, key, tags)) != NULL
-        && PySet_Add(self->looking, key) < 0)
-        Py_CLEAR(look);
-    if (look == NULL) {
+    if ((look = look_for(self->state, stand, key, tags)) == NULL) {
         Py_DECREF(stand);
         return NULL;
     }
-    return Py_BuildValue("(NN)", look, stand);
+    if ((asked = Py_BuildValue("(NN)", look, stand)) == NULL)
+        return NULL;
+    /* From here on nothing is made, so no foreign code runs, and no other thread. */
+    if (self->core != NULL && is_leased(stand) && is_quiet(self))
+        free = is_to_be_asked(self, key, now);
+    if (free != 1 || PySet_Add(self->looking, key) < 0)
+        Py_CLEAR(asked);
+    return asked;
 }
 
 static PyObject *
@@ -225,10 +240,10 @@ meets(Glancer *self, PyObject *stand, PyObject *key, long long head)
 {
     Slots *at = &self->state->of_glances.at;
     long long epoch, generation, before[2], seen;
-    PyObject *entry, *number;
+    PyObject *lock = acquired(self), *entry, *number;
     int good;
 
-    if (acquire(self) < 0)
+    if (lock == NULL)
         return -1;
     good = self->core != NULL && is_small(SLOT(self->core, at->epoch), &epoch)
         && is_small(SLOT(self->core, at->generation), &generation)
@@ -245,7 +260,7 @@ meets(Glancer *self, PyObject *stand, PyObject *key, long long head)
         else
             Py_SETREF(SLOT(self->core, at->seen), number);
     }
-    return release(self) < 0 ? -1 : good;
+    return release(self, lock) < 0 ? -1 : good;
 }
 
 static PyObject * /* NULL without an error where the rules in Python must look at it: it is compressed, or torn */

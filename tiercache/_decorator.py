@@ -85,22 +85,10 @@ class Function:
         self.binding = Binding(function, owner, self.keys.prefix, self._lead_path)
 
     def read(
-        self,
-        bound: Bound,
-        args: Args,
-        kwargs: Kwargs,
-        *,
-        renew: bool = False,
-        now: float | None = None,
-        looked: bool = False,
+        self, bound: Bound, args: Args, kwargs: Kwargs, *, renew: bool = False, now: float | None = None
     ) -> Plan[Any]:
-        """The plan of one call that the hit path, at *now* if it came to ask, could not answer.
-
-        *looked*: nor could a glance.
-        """
+        """The plan of one call that the hit path, at *now* if it came to ask, could not answer."""
         want = self.want(bound, args, kwargs, renew=renew, now=now)
-        if looked:  # outside of any load
-            return reads.fly(bound.node.tiers, want, None, blocking=self.blocking)
         return reads.read(bound.node.tiers, want, blocking=self.blocking)
 
     def want(
@@ -228,10 +216,7 @@ def _blocking(made: Function) -> Any:
         glances = None if how else bound.glances
         glance = None if glances is None else glances.begin(args, kwargs)
         if glances is not None and glance is not None:
-            value = glances.read(bound, args, kwargs, glance)
-            if value is not reads.MISS:
-                return value
-            how = {"looked": True}
+            return glances.read(bound, args, kwargs, glance)
         return bound.node.run(made.read(bound, args, kwargs, now=now, **how))
 
     def invalidate(*args: Any, **kwargs: Any) -> Written:
@@ -258,10 +243,7 @@ def _awaited(made: Function) -> Any:
         glances = None if how else bound.glances
         glance = None if glances is None else glances.begin(args, kwargs)
         if glances is not None and glance is not None:
-            value = await glances.read_async(bound, args, kwargs, glance)
-            if value is not reads.MISS:
-                return value
-            how = {"looked": True}
+            return await glances.read_async(bound, args, kwargs, glance)
         return await bound.node.run_async(made.read(bound, args, kwargs, now=now, **how))
 
     async def invalidate(*args: Any, **kwargs: Any) -> Written:

@@ -16,7 +16,8 @@ from tiercache._core.coherence import Coherence
 from tiercache._core.flights import current_load
 from tiercache._core.l2_hits import Taken, judged, keep, unlooked
 from tiercache._core.looks import Look, Looked
-from tiercache._core.reads import MISS
+from tiercache._core.plan import run, run_async
+from tiercache._core.reads import MISS, fly
 from tiercache._core.stand import Stand
 from tiercache._core.tiers import Counts, Tiers, Want
 from tiercache._errors import L2Unavailable
@@ -35,8 +36,8 @@ class Glances:
     """Those of one function in one place, whose usual calls *namer* names and whose tags have *print*.
 
     *begin* gives the look to send for a call, by args and kwargs, and where the node stands; None where a
-    plan must see to it. `read`, or `read_async`, then comes to the value; to MISS where the look was in vain.
-    *want* makes what a call asks for; *l1*: it is kept there.
+    plan must see to it. `read`, or `read_async`, then comes to the value. *want* makes what a call asks for;
+    *l1*: it is kept there.
     """
 
     def __init__(
@@ -66,24 +67,37 @@ class Glances:
         self.begin: Callable[[Args, Kwargs], Glance | None] = glancer.begin
         self._take: Callable[[Look, Stand, Looked], Any] = glancer.taken if l1 else glancer.value
 
+    # In vain, a plan follows. Not by way of `Node.run`: a call that is under way goes on over a `close`.
+
     def read(self, bound: Bound, args: Args, kwargs: Kwargs, glance: Glance) -> Any:
-        assert bound.node._blocking is not None
+        node = bound.node
+        assert node._blocking is not None
         try:
-            (looked,) = bound.node._blocking.look(glance[0])
+            (looked,) = node._blocking.look(glance[0])
         except L2Unavailable as error:
-            return self.failed(error)
+            value = self.failed(error)
+        else:
+            value = self.found(bound, args, kwargs, glance, looked)
         finally:
             self.over(glance)
-        return self.found(bound, args, kwargs, glance, looked)
+        if value is not MISS:
+            return value
+        return run(fly(self._tiers, self._want(bound, args, kwargs), None, blocking=True), node._perform)
 
     async def read_async(self, bound: Bound, args: Args, kwargs: Kwargs, glance: Glance) -> Any:
+        awaiting = bound.node._awaiting()
         try:
-            (looked,) = await bound.node._awaiting().gather(glance[0])
+            (looked,) = await awaiting.gather(glance[0])
         except L2Unavailable as error:
-            return self.failed(error)
+            value = self.failed(error)
+        else:
+            value = self.found(bound, args, kwargs, glance, looked)
         finally:
             self.over(glance)
-        return self.found(bound, args, kwargs, glance, looked)
+        if value is not MISS:
+            return value
+        want = self._want(bound, args, kwargs)
+        return await run_async(fly(self._tiers, want, None, blocking=False), awaiting.perform)
 
     def over(self, glance: Glance) -> None:
         """Nobody looks for its key any more."""
@@ -94,7 +108,7 @@ class Glances:
         return MISS
 
     def found(self, bound: Bound, args: Args, kwargs: Kwargs, glance: Glance, looked: Looked) -> Any:
-        """What *looked* at comes to, counted and kept."""
+        """What *looked* at comes to, counted and kept; MISS where it was in vain."""
         assert compiled is not None
         look, stand = glance
         taken: Taken | None

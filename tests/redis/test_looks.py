@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -214,3 +215,31 @@ def test_an_entry_with_tags_that_its_source_named_is_asked_for_by_the_script(
         assert monitor() == {"evalsha": 1}
 
     world.run(body())
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("l1", [True, False])
+async def test_a_call_whose_look_is_under_way_goes_on_over_a_close(
+    redis_server: RedisServer, l1: bool
+) -> None:
+    cache = TierCache(redis_server.url(), namespace="closing", private=True)
+    loads: list[int] = []
+
+    @cache.cached(l1=l1)
+    async def doubled(number: int) -> int:
+        loads.append(number)
+        return 2 * number
+
+    other = TierCache(redis_server.url(), namespace="closing", private=True)
+    elsewhere = other.cached(doubled.__wrapped__)
+    for number in range(12):
+        await elsewhere(number)  # so that L2 has them, and a look is likely to find them
+    for number in range(11):
+        await doubled(number)
+    call = asyncio.ensure_future(doubled(11))
+    await asyncio.sleep(0)
+    assert cache._node.tiers.looking
+    cache.sync.close()  # before the loop has read the answer
+
+    assert await call == 22
+    await other.close()
