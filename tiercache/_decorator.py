@@ -1,6 +1,6 @@
 """`cached`: a function's calls kept in both tiers.
 
-A hit is answered by the path of `_hits`; everything else is a plan.
+A hit in L1 is answered by the path of `_hits`, a usual one in L2 by `_glances`; everything else is a plan.
 """
 
 from __future__ import annotations

@@ -158,17 +158,21 @@ class Hand:
             self.step, self.is_done, self._error = None, True, error
 
 
-def by_glance(node: Node, want: Want) -> Plan[Any]:
-    """The read of *want* as that of a decorated function's call, where there is a compiled half."""
-    if compiled is None:
-        return (yield from read(node.tiers, want, blocking=False))
+def glances_of(node: Node, want: Want, make: Callable[[], Want]) -> Glances:
+    """Those of a function whose one call is *want*; *make* is asked for it where a glance needs it whole."""
+    assert compiled is not None
     pieces = tuple(piece for tag in want.tags for piece in ((tag, -1), ("", -1)))
     namer = compiled.Namer({}, 0, ((want.key, -1),), pieces)
-    nowhere: Any = None
-    glances = Glances(node.tiers, node.counts, namer, want.print or 0, lambda *_: want, l1=want.l1)
-    glance = glances.begin((), {})
-    if glance is None:
+    return Glances(node.tiers, node.counts, namer, want.print or 0, lambda *_: make(), l1=want.l1)
+
+
+def by_glance(node: Node, want: Want) -> Plan[Any]:
+    """The read of *want* as that of a decorated function's call, where there is a compiled half."""
+    glances = None if compiled is None else glances_of(node, want, lambda: want)
+    glance = None if glances is None else glances.begin((), {})
+    if glances is None or glance is None:
         return (yield from read(node.tiers, want, blocking=False))
+    nowhere: Any = None
     try:
         (looked,) = yield Ask((glance[0],))
     except L2Unavailable as error:

@@ -6,15 +6,17 @@ from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
-from typing import Any
+from threading import RLock
+from typing import Any, cast
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.core.hands import Cancelled, Clock, D, Hand, begun, nodes
+from tests.core.hands import Cancelled, Clock, D, Hand, begun, glances_of, nodes
 from tests.core.sim_server import SimServer
 from tiercache._accelerator import compiled
+from tiercache._core.coherence import Coherence
 from tiercache._core.sources import Writing
 from tiercache._core.tiers import MOST, REFUSED
 from tiercache._errors import L2Refused, LoadTimeout
@@ -118,7 +120,7 @@ ACTS: dict[str, Callable[[World], object]] = {
     "an instant before": lambda w: w.clock.advance(D - 0.001),
     "an entry of L1": lambda w: w.clock.advance(6),
     "the entry ends": lambda w: w.clock.advance(61),
-    "it laps": lambda w: w.a.core.lapse(),
+    "it lapses": lambda w: w.a.core.lapse(),
     "the epoch is disowned": lambda w: w.a.core.disown(),
     "the server is emptied": _flush,
     "it is invalidated elsewhere": lambda w: w.b.finish(w.b.invalidate(TAG)),
@@ -191,13 +193,50 @@ def test_a_glance_comes_to_what_the_plan_comes_to(
     assert play(by_glance=True) == play(by_glance=False)
 
 
-@pytest.mark.parametrize("l1", [True, False])
-def test_the_usual_read_is_one_look_and_no_plan(l1: bool) -> None:
-    world = World(l1=l1, by_glance=True)
-    world.begin()
-    assert world.reading is not None
-    assert world.reading.at == ("Look",)
+def test_the_usual_read_is_one_look_and_no_plan() -> None:
+    """What it asks for is never made: neither the plan nor the rules in Python had to see to it."""
+    world = World(l1=False, by_glance=True)
+    want = world.a.want(KEY, **world.want)
+    glances = glances_of(world.a, want, lambda: pytest.fail("it was made"))
+    nowhere: Any = None
+
+    glance = glances.begin((), {})
+    assert glance is not None
     assert world.a.tiers.looking == {KEY}
-    assert world.reading.answer().result == {"a": [1]}
-    assert (KEY in world.a.core.l1.entries) is l1
-    assert world.a.counts.l2_hits == 1
+    assert glances.begin((), {}) is None, "one at a time looks for a key"
+    looked = world.server.perform(glance[0])
+    glances.over(glance)
+
+    assert glances.found(nowhere, (), {}, glance, looked) == {"a": [1]}
+    assert (world.a.counts.l2_hits, world.a.tiers.looking) == (1, set())
+
+
+class Forking:
+    """The core's lock, while whose holder the process forks: the child's core has another one."""
+
+    def __init__(self, core: Coherence) -> None:
+        self.core, self.itself = core, core.lock
+
+    def acquire(self) -> bool:
+        self.core.lock = RLock()
+        return self.itself.acquire()
+
+    def release(self) -> None:
+        self.itself.release()
+
+
+def test_the_lock_that_was_taken_is_given_back_in_a_forked_child() -> None:
+    world = World(l1=False, by_glance=True)
+    glances = glances_of(world.a, world.a.want(KEY, **world.want), lambda: pytest.fail("it was made"))
+    core = world.a.core
+    nowhere, held = cast("Any", None), cast("Any", core.lock)
+
+    core.lock = cast("Any", Forking(core))
+    glance = glances.begin((), {})
+    assert glance is not None
+    looked = world.server.perform(glance[0])
+    core.lock = held
+    core.lock = cast("Any", Forking(core))
+
+    assert glances.found(nowhere, (), {}, glance, looked) == {"a": [1]}
+    assert not held._is_owned()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from tests.redis.domain import Domain
 from tests.servers import RedisServer
 from tests.world import World
 from tiercache import TierCache, source
+from tiercache._accelerator import compiled
 from tiercache._core.looks import Look, Looked
 
 
@@ -243,3 +245,28 @@ async def test_a_call_whose_look_is_under_way_goes_on_over_a_close(
 
     assert await call == 22
     await other.close()
+
+
+@pytest.mark.skipif(compiled is None, reason="nothing is compiled here")
+def test_a_usual_call_reads_l2_without_a_plan(redis_server: RedisServer) -> None:
+    cache = TierCache(redis_server.url(), namespace="glances", private=True)
+
+    @cache.cached(l1=False)
+    def greeting(name: str) -> str:
+        return f"Hello {name}"
+
+    for name in ["Ada", "Zoë"] * 6:
+        greeting(name)
+
+    def called_by(name: str) -> set[str]:
+        called: set[str] = set()
+        sys.setprofile(lambda frame, event, arg: called.add(frame.f_code.co_name))
+        try:
+            assert greeting(name) == f"Hello {name}"
+        finally:
+            sys.setprofile(None)
+        return called
+
+    assert "look_in_l2" not in called_by("Ada")
+    assert "look_in_l2" in called_by("Zoë"), "whose key is named in Python"
+    cache.sync.close()
