@@ -26,6 +26,7 @@ SOURCES = (
     "_compiled_looks.c",
     "_compiled_names.c",
     "_compiled_glances.c",
+    "_compiled_waiters.c",
 )
 
 

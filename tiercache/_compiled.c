@@ -503,7 +503,8 @@ module_exec(PyObject *module)
         || PyModule_AddObjectRef(module, "Missing", state->missing) < 0
         || (state->copy_function = PyObject_GetAttrString(module, "copy")) == NULL
         || (state->system_monotonic = monotonic_of_time()) == NULL || add_entries(module, state) < 0
-        || add_looks(module, state) < 0 || add_names(module, state) < 0 || add_glances(module, state) < 0)
+        || add_looks(module, state) < 0 || add_names(module, state) < 0 || add_glances(module, state) < 0
+        || add_waiters(module, state) < 0)
         return -1;
     return 0;
 }
@@ -512,6 +513,7 @@ static int
 module_traverse(PyObject *module, visitproc visit, void *arg)
 {
     State *state = PyModule_GetState(module);
+    int status;
 
     Py_VISIT(state->look_type);
     Py_VISIT(state->tally_type);
@@ -528,7 +530,8 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->good_in_python);
     Py_VISIT(state->crc32);
     Py_VISIT(state->namer_type);
-    return traverse_glances(&state->of_glances, visit, arg);
+    status = traverse_glances(&state->of_glances, visit, arg);
+    return status != 0 ? status : traverse_waiters(&state->of_waiters, visit, arg);
 }
 
 static int
@@ -552,6 +555,7 @@ module_clear(PyObject *module)
     Py_CLEAR(state->crc32);
     Py_CLEAR(state->namer_type);
     clear_glances(&state->of_glances);
+    clear_waiters(&state->of_waiters);
     return 0;
 }
 

@@ -18,8 +18,16 @@ typedef struct {
     PyTypeObject *counts_type, *stand_type, *look_type, *taken_type;
     PyObject *current_load, *writings; /* context variables */
     PyObject *acquire, *release;       /* of a lock */
+    PyObject *plain, *loads;           /* what a plain payload begins with, and what reads one */
     Slots at;
 } OfGlances;
+
+/* Of use_waiters(). */
+typedef struct {
+    PyTypeObject *waiter_type;
+    PyObject *cancelled_error;
+    PyObject *call_soon, *by_name; /* of a loop, and the names of what it takes by name */
+} OfWaiters;
 
 /* Of one module; its objects are NULL once the garbage collector has cleared it. */
 typedef struct {
@@ -35,6 +43,7 @@ typedef struct {
     PyObject *parse_in_python, *good_in_python;
     PyObject *crc32; /* zlib's */
     OfGlances of_glances;
+    OfWaiters of_waiters;
 } State;
 
 /* The base of Entry, with the instants that a hit compares and sets. */
@@ -67,13 +76,18 @@ int add_entries(PyObject *module, State *state);
 /* The decimal digits from *at on, 16 at most, and what follows them; -1 where that is no number, or a large one. */
 long long digits(const char **at, const char *end);
 
+enum { MOST_DIGITS = 20 }; /* and a sign, of any number of C's */
+
+/* Where the decimal digits of *number*, with a sign if it is negative, begin, which end before *end*. */
+char *decimal(char *end, long long number);
+
 /* The UTF-8 of *text*, and in *owner what has to be released after use; NULL, and no error, where it has none.
    Text does not remember it, or every key outside of ASCII would be kept twice.  */
 const char *utf8(PyObject *text, Py_ssize_t *size, PyObject **owner);
 
-/* Whether *raw* is an entry of *key* in the usual form; then *stored* owns its tags and payload.
-   If not, there may be an error, of memory or of no importance.  */
-int is_stored(State *state, PyObject *raw, PyObject *key, Stored *stored);
+/* Whether *raw* is an entry of *key* in the usual form; then *stored* owns its tags and payload. *likely*: a
+   tuple that is taken for its tags where it is equal, or NULL. If not, there may be an error, of memory or of no importance.  */
+int is_stored(State *state, PyObject *raw, PyObject *key, PyObject *likely, Stored *stored);
 
 /* A named tuple of *type*; takes over *fields*, a tuple. */
 PyObject *made_tuple(PyTypeObject *type, PyObject *fields);
@@ -93,7 +107,8 @@ int is_small(PyObject *object, long long *number);
 
 /* Whether *looked* has a good entry of *key*, of the usual form, as of *head, for *left seconds; then *stored*
    owns its tags and payload.  */
-int is_good(State *state, PyObject *looked, PyObject *key, Stored *stored, double *left, long long *head);
+int is_good(State *state, PyObject *looked, PyObject *key, PyObject *likely, Stored *stored, double *left,
+            long long *head);
 
 /* ---- _compiled_names.c */
 
@@ -107,6 +122,12 @@ int name_call(PyObject *namer, PyObject *args, PyObject *kwargs, PyObject **key,
 int add_glances(PyObject *module, State *state);
 int traverse_glances(OfGlances *of, visitproc visit, void *arg);
 void clear_glances(OfGlances *of);
+
+/* ---- _compiled_waiters.c */
+
+int add_waiters(PyObject *module, State *state);
+int traverse_waiters(OfWaiters *of, visitproc visit, void *arg);
+void clear_waiters(OfWaiters *of);
 
 #pragma GCC visibility pop
 

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define MOST_TAGS 129 /* MAX_ENTRY_TAGS of records.py */
+#define MOST_COPIED 1024
 #define LARGEST (1LL << 53) /* up to here a score is exact */
 
 /* ---- numbers and text */
@@ -21,6 +22,19 @@ digits(const char **at, const char *end)
     while (*at < end && **at >= '0' && **at <= '9' && *at - from < 17)
         number = number * 10 + (*(*at)++ - '0');
     return *at == from || *at - from > 16 || number > LARGEST ? -1 : number;
+}
+
+char *
+decimal(char *end, long long number)
+{
+    unsigned long long left = number < 0 ? -(unsigned long long)number : (unsigned long long)number;
+
+    do
+        *--end = (char)('0' + left % 10);
+    while ((left /= 10) > 0);
+    if (number < 0)
+        *--end = '-';
+    return end;
 }
 
 const char *
@@ -44,35 +58,40 @@ utf8(PyObject *text, Py_ssize_t *size, PyObject **owner)
 
 /* ---- entries */
 
-static int
-crc(State *state, PyObject *bytes, PyObject *before, PyObject **after)
+static PyObject *
+crc(State *state, PyObject *bytes, PyObject *before)
 {
     PyObject *arguments[] = {bytes, before};
 
-    *after = PyObject_Vectorcall(state->crc32, arguments, before == NULL ? 1 : 2, NULL);
-    return *after == NULL ? -1 : 0;
+    return PyObject_Vectorcall(state->crc32, arguments, before == NULL ? 1 : 2, NULL);
 }
 
 /* The check of records.py, as a number; -1 with or without an error where it cannot be made. */
 static long long
 check_of(State *state, PyObject *key, const char *named, Py_ssize_t size, PyObject *payload)
 {
-    Py_ssize_t key_size;
+    Py_ssize_t key_size, length = PyBytes_GET_SIZE(payload), put;
     PyObject *owner, *ahead, *before = NULL, *after = NULL;
     const char *text = utf8(key, &key_size, &owner);
     long long check = -1;
 
     if (text == NULL)
         return -1;
-    ahead = PyBytes_FromStringAndSize(NULL, key_size + (size > 0 ? 1 + size : 0));
+    put = length <= MOST_COPIED ? length : 0; /* one call for all of it */
+    ahead = PyBytes_FromStringAndSize(NULL, key_size + (size > 0 ? 1 + size : 0) + put);
     if (ahead != NULL) {
         char *to = PyBytes_AS_STRING(ahead);
         memcpy(to, text, key_size);
+        to += key_size;
         if (size > 0) {
-            to[key_size] = '\0';
-            memcpy(to + key_size + 1, named, size);
+            *to++ = '\0';
+            memcpy(to, named, size);
+            to += size;
         }
-        if (crc(state, ahead, NULL, &before) == 0 && crc(state, payload, before, &after) == 0)
+        memcpy(to, PyBytes_AS_STRING(payload), put);
+        before = crc(state, ahead, NULL);
+        after = before == NULL || put == length ? Py_XNewRef(before) : crc(state, payload, before);
+        if (after != NULL)
             check = PyLong_AsLongLong(after);
     }
     Py_XDECREF(owner);
@@ -80,6 +99,25 @@ check_of(State *state, PyObject *key, const char *named, Py_ssize_t size, PyObje
     Py_XDECREF(before);
     Py_XDECREF(after);
     return check;
+}
+
+static int /* 1: *tags* are a tuple of the names with NULs between */
+are_named(PyObject *tags, const char *named, Py_ssize_t size)
+{
+    const char *end = named + size;
+
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(tags); i++) {
+        PyObject *tag = PyTuple_GET_ITEM(tags, i);
+        Py_ssize_t length;
+        if (!PyUnicode_CheckExact(tag) || !PyUnicode_IS_COMPACT_ASCII(tag))
+            return 0;
+        length = PyUnicode_GET_LENGTH(tag);
+        if ((i > 0 && (named == end || *named++ != '\0')) || length > end - named
+            || memcmp(named, PyUnicode_DATA(tag), length) != 0)
+            return 0;
+        named += length;
+    }
+    return named == end && PyTuple_GET_SIZE(tags) > 0;
 }
 
 static PyObject * /* of the names with NULs between; NULL with or without an error where they are no text */
@@ -141,7 +179,7 @@ hex_field(const char **at, const char *end, long long *number)
 }
 
 int
-is_stored(State *state, PyObject *raw, PyObject *key, Stored *stored)
+is_stored(State *state, PyObject *raw, PyObject *key, PyObject *likely, Stored *stored)
 {
     const char *at, *end, *checked;
     long long check, size;
@@ -162,9 +200,11 @@ is_stored(State *state, PyObject *raw, PyObject *key, Stored *stored)
         || !field(&at, end, &size) || size > end - at)
         return 0;
     stored->payload = PyBytes_FromStringAndSize(at + size, end - at - size);
-    if (stored->payload != NULL && check_of(state, key, at, size, stored->payload) == check
-        && (stored->tags = tags_of(at, size)) != NULL)
-        return 1;
+    if (stored->payload != NULL && check_of(state, key, at, size, stored->payload) == check) {
+        stored->tags = likely != NULL && are_named(likely, at, size) ? Py_NewRef(likely) : tags_of(at, size);
+        if (stored->tags != NULL)
+            return 1;
+    }
     Py_CLEAR(stored->payload);
     return 0;
 }
@@ -172,13 +212,11 @@ is_stored(State *state, PyObject *raw, PyObject *key, Stored *stored)
 PyObject *
 made_tuple(PyTypeObject *type, PyObject *fields)
 {
-    PyObject *arguments = PyTuple_Pack(1, fields), *made = NULL;
+    PyObject *made = type->tp_alloc(type, PyTuple_GET_SIZE(fields));
 
+    for (Py_ssize_t i = 0; made != NULL && i < PyTuple_GET_SIZE(fields); i++)
+        PyTuple_SET_ITEM(made, i, Py_NewRef(PyTuple_GET_ITEM(fields, i)));
     Py_DECREF(fields);
-    if (arguments != NULL) {
-        made = PyTuple_Type.tp_new(type, arguments, NULL);
-        Py_DECREF(arguments);
-    }
     return made;
 }
 
@@ -217,7 +255,7 @@ parse_entry(PyObject *module, PyObject *const *arguments, Py_ssize_t number)
         PyErr_Format(PyExc_TypeError, "parse_entry() takes 2 arguments, not %zd", number);
         return NULL;
     }
-    if (state->stored_type != NULL && is_stored(state, arguments[0], arguments[1], &stored))
+    if (state->stored_type != NULL && is_stored(state, arguments[0], arguments[1], NULL, &stored))
         return stored_entry(state, &stored);
     return in_python(state->parse_in_python, arguments[0], arguments[1]);
 }

@@ -177,8 +177,12 @@ is_to_be_asked(Glancer *self, PyObject *key, double now)
 static PyObject * /* a look for *key*, as of *stand* */
 look_for(State *state, PyObject *stand, PyObject *key, PyObject *tags)
 {
-    PyObject *fields = Py_BuildValue("(OO(O)O)", PyTuple_GET_ITEM(stand, 0), PyTuple_GET_ITEM(stand, 4), key, tags);
+    PyObject *keys = PyTuple_Pack(1, key), *fields;
 
+    if (keys == NULL)
+        return NULL;
+    fields = PyTuple_Pack(4, PyTuple_GET_ITEM(stand, 0), PyTuple_GET_ITEM(stand, 4), keys, tags);
+    Py_DECREF(keys);
     return fields == NULL ? NULL : made_tuple(state->of_glances.look_type, fields);
 }
 
@@ -196,7 +200,10 @@ begun(Glancer *self, PyObject *key, PyObject *tags)
         Py_DECREF(stand);
         return NULL;
     }
-    if ((asked = Py_BuildValue("(NN)", look, stand)) == NULL)
+    asked = PyTuple_Pack(2, look, stand);
+    Py_DECREF(look);
+    Py_DECREF(stand);
+    if (asked == NULL)
         return NULL;
     /* From here on nothing is made, so no foreign code runs, and no other thread. */
     if (self->core != NULL && is_leased(stand) && is_quiet(self))
@@ -266,7 +273,12 @@ meets(Glancer *self, PyObject *stand, PyObject *key, long long head)
 static PyObject * /* NULL without an error where the rules in Python must look at it: it is compressed, or torn */
 decoded(Glancer *self, PyObject *payload)
 {
-    PyObject *value = PyObject_CallOneArg(self->decode, payload);
+    PyObject *value, *plain = self->state->of_glances.plain;
+
+    if (PyBytes_GET_SIZE(payload) > 0 && plain != NULL && *PyBytes_AS_STRING(payload) == *PyBytes_AS_STRING(plain))
+        value = PyObject_CallOneArg(self->state->of_glances.loads, payload);
+    else
+        value = PyObject_CallOneArg(self->decode, payload);
 
     if (value == NULL && PyErr_ExceptionMatches(PyExc_Exception))
         PyErr_Clear();
@@ -279,7 +291,7 @@ judged(Glancer *self, PyObject *const *arguments, Py_ssize_t number, Stored *sto
        long long *head)
 {
     State *state = self->state;
-    PyObject *look, *stand, *key, *keys, *value = NULL;
+    PyObject *look, *stand, *key, *keys, *tags, *value = NULL;
     int good;
 
     if (number != 3 || !Py_IS_TYPE(arguments[0], state->of_glances.look_type)
@@ -290,10 +302,11 @@ judged(Glancer *self, PyObject *const *arguments, Py_ssize_t number, Stored *sto
     look = arguments[0];
     stand = arguments[1];
     keys = PyTuple_GET_ITEM(look, 2);
-    if (self->core == NULL || !PyTuple_CheckExact(keys) || PyTuple_GET_SIZE(keys) != 1)
+    tags = PyTuple_GET_ITEM(look, 3);
+    if (self->core == NULL || !PyTuple_CheckExact(keys) || PyTuple_GET_SIZE(keys) != 1 || !PyTuple_CheckExact(tags))
         goto unanswered;
     key = PyTuple_GET_ITEM(keys, 0);
-    good = is_good(state, arguments[2], key, stored, left, head);
+    good = is_good(state, arguments[2], key, tags, stored, left, head);
     if (good == 1) {
         good = stored->print == self->print ? meets(self, stand, key, *head) : 0;
         if (good == 1 && (value = decoded(self, stored->payload)) != NULL) {
@@ -494,7 +507,7 @@ static PyObject *
 use_glances(PyObject *module, PyObject *args)
 {
     OfGlances *of = &((State *)PyModule_GetState(module))->of_glances;
-    PyObject *core, *counts, *stand, *look, *taken, *load, *writings;
+    PyObject *core, *counts, *stand, *look, *taken, *load, *writings, *plain, *loads;
     Slots *at = &of->at;
     struct {
         PyObject **type;
@@ -509,10 +522,14 @@ use_glances(PyObject *module, PyObject *args)
         {&counts, "l2_hits", &at->l2_hits}, {&counts, "prospect", &at->prospect},
     };
 
-    if (!PyArg_ParseTuple(args, "O!O!O!O!O!O!O!:use_glances", &PyType_Type, &core, &PyType_Type, &counts,
+    if (!PyArg_ParseTuple(args, "O!O!O!O!O!O!O!SO:use_glances", &PyType_Type, &core, &PyType_Type, &counts,
                           &PyType_Type, &stand, &PyType_Type, &look, &PyType_Type, &taken,
-                          &PyContextVar_Type, &load, &PyContextVar_Type, &writings))
+                          &PyContextVar_Type, &load, &PyContextVar_Type, &writings, &plain, &loads))
         return NULL;
+    if (PyBytes_GET_SIZE(plain) != 1) {
+        PyErr_SetString(PyExc_ValueError, "what is plain begins with one byte");
+        return NULL;
+    }
     for (size_t i = 0; i < sizeof slots / sizeof slots[0]; i++)
         if (offset_of(*slots[i].type, slots[i].name, slots[i].offset) < 0)
             return NULL;
@@ -522,13 +539,15 @@ use_glances(PyObject *module, PyObject *args)
     Py_XSETREF(of->taken_type, (PyTypeObject *)Py_NewRef(taken));
     Py_XSETREF(of->current_load, Py_NewRef(load));
     Py_XSETREF(of->writings, Py_NewRef(writings));
+    Py_XSETREF(of->plain, Py_NewRef(plain));
+    Py_XSETREF(of->loads, Py_NewRef(loads));
     Py_RETURN_NONE;
 }
 
 static PyMethodDef methods[] = {
     {"use_glances", use_glances, METH_VARARGS,
-     "use_glances(Coherence, Counts, Stand, Look, Taken, current_load, writings): the classes whose slots to\n"
-     "read, what to make, and where a context says what it is in."},
+     "use_glances(Coherence, Counts, Stand, Look, Taken, current_load, writings, PLAIN, loads): the classes whose\n"
+     "slots to read, what to make, where a context says what it is in, and how plain payloads are read."},
     {NULL},
 };
 
@@ -547,7 +566,8 @@ add_glances(PyObject *module, State *state)
 
 #define EACH(of, ask) \
     ask((of)->counts_type); ask((of)->stand_type); ask((of)->look_type); ask((of)->taken_type); \
-    ask((of)->current_load); ask((of)->writings); ask((of)->acquire); ask((of)->release)
+    ask((of)->current_load); ask((of)->writings); ask((of)->acquire); ask((of)->release); \
+    ask((of)->plain); ask((of)->loads)
 
 int
 traverse_glances(OfGlances *of, visitproc visit, void *arg)

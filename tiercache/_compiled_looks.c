@@ -69,7 +69,7 @@ is_current(Looked *self, PyObject *tags, long long token)
 /* Whether there is a good entry of *key*, for *left* milliseconds: 1, 0, and -1 where its form is not usual.
    *stored* owns what it has where there is. Errors may stand, of memory or of no importance.  */
 static int
-judge(State *state, Looked *self, PyObject *key, Stored *stored, long long *left)
+judge(State *state, Looked *self, PyObject *key, PyObject *likely, Stored *stored, long long *left)
 {
     PyObject *raw = PyUnicode_CheckExact(key) ? PyDict_GetItemWithError(self->entries, key) : NULL;
     int good;
@@ -79,7 +79,7 @@ judge(State *state, Looked *self, PyObject *key, Stored *stored, long long *left
     if (raw == NULL || state->stored_type == NULL)
         return -1;
     Py_INCREF(raw);
-    good = is_stored(state, raw, key, stored);
+    good = is_stored(state, raw, key, likely, stored);
     Py_DECREF(raw);
     if (!good)
         return -1;
@@ -96,12 +96,13 @@ judge(State *state, Looked *self, PyObject *key, Stored *stored, long long *left
 }
 
 int
-is_good(State *state, PyObject *looked, PyObject *key, Stored *stored, double *left, long long *head)
+is_good(State *state, PyObject *looked, PyObject *key, PyObject *likely, Stored *stored, double *left,
+        long long *head)
 {
     long long ms;
     Looked *self = (Looked *)looked;
 
-    if (!Py_IS_TYPE(looked, state->looked_type) || judge(state, self, key, stored, &ms) != 1) {
+    if (!Py_IS_TYPE(looked, state->looked_type) || judge(state, self, key, likely, stored, &ms) != 1) {
         PyErr_Clear(); /* whoever judges it then meets it, too */
         return 0;
     }
@@ -117,7 +118,7 @@ looked_good(Looked *self, PyObject *key)
     PyObject *entry;
     Stored stored;
     long long left;
-    int good = judge(state, self, key, &stored, &left);
+    int good = judge(state, self, key, NULL, &stored, &left);
 
     if (good < 0)
         return in_python(state->good_in_python, (PyObject *)self, key);
@@ -315,9 +316,12 @@ add(Buffer *buffer, const char *bytes, Py_ssize_t size)
 static int /* a line with a number, such as opens a command and each of its arguments */
 add_line(Buffer *buffer, char kind, Py_ssize_t number)
 {
-    char line[32];
+    char line[MOST_DIGITS + 3], *end = line + sizeof line, *at;
 
-    return add(buffer, line, snprintf(line, sizeof line, "%c%zd\r\n", kind, number));
+    memcpy(end - 2, "\r\n", 2);
+    at = decimal(end - 2, number);
+    *--at = kind;
+    return add(buffer, at, end - at);
 }
 
 static int /* an argument: *prefix* and *text* */

@@ -9,7 +9,7 @@
 
 #include "_compiled.h"
 
-enum { MOST_TEXT = 128, MOST_KEY = 512, MOST_DIGITS = 24, MOST_TAGS = 16 };
+enum { MOST_TEXT = 128, MOST_KEY = 512, MOST_TAGS = 16 };
 
 static const long long MOST_NUMBER = 1000000000000000000; /* 10**18, of either sign */
 
@@ -68,8 +68,8 @@ is_word(Namer *self, PyObject *argument, Word *word)
     number = PyLong_AsLongLongAndOverflow(argument, &overflow);
     if (overflow || number <= -MOST_NUMBER || number >= MOST_NUMBER)
         return 0;
-    word->size = snprintf(word->digits, sizeof word->digits, "%lld", number);
-    word->text = word->digits;
+    word->text = decimal(word->digits + sizeof word->digits, number);
+    word->size = word->digits + sizeof word->digits - word->text;
     return 1;
 }
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
 
@@ -235,16 +236,21 @@ def _blocking(made: Function) -> Any:
 
 
 def _awaited(made: Function) -> Any:
-    async def past_l1(args: Args, kwargs: Kwargs, now: float | None = None, **how: bool) -> Any:
+    def past_l1(
+        args: Args, kwargs: Kwargs, now: float | None = None, **how: bool
+    ) -> Coroutine[Any, Any, Any]:
         bound = made.binding.bind()
         entry = None if how or now is None or now == inf else made.behind_a_load(bound, args, kwargs)
         if entry is not None:
-            return entry.take()
+            return _given(entry.take())
         glances = None if how else bound.glances
         glance = None if glances is None else glances.begin(args, kwargs)
         if glances is not None and glance is not None:
-            return await glances.read_async(bound, args, kwargs, glance)
-        return await bound.node.run_async(made.read(bound, args, kwargs, now=now, **how))
+            return glances.read_async(bound, args, kwargs, glance)
+        return bound.node.run_async(made.read(bound, args, kwargs, now=now, **how))
+
+    async def refresh(*args: Any, **kwargs: Any) -> Any:
+        return await past_l1(args, kwargs, renew=True)
 
     async def invalidate(*args: Any, **kwargs: Any) -> Written:
         node = made.binding.bind().node
@@ -257,8 +263,12 @@ def _awaited(made: Function) -> Any:
     path = made.path = HitPath(made.spelling, past_l1, blocking=False)
     made_wrapper: Any = functools.update_wrapper(path.call, made.function)
     made_wrapper.invalidate, made_wrapper.invalidate_all = invalidate, invalidate_all
-    made_wrapper.refresh = lambda *args, **kwargs: past_l1(args, kwargs, renew=True)
+    made_wrapper.refresh = refresh
     return made_wrapper
+
+
+async def _given(value: T) -> T:
+    return value
 
 
 @overload

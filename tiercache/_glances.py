@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from tiercache._accelerator import compiled
 from tiercache._core import sources
 from tiercache._core.coherence import Coherence
@@ -20,6 +22,7 @@ from tiercache._core.plan import run, run_async
 from tiercache._core.reads import MISS, fly
 from tiercache._core.stand import Stand
 from tiercache._core.tiers import Counts, Tiers, Want
+from tiercache._core.values import PLAIN
 from tiercache._errors import L2Unavailable
 
 if TYPE_CHECKING:
@@ -29,7 +32,9 @@ Glance = tuple[Look, Stand]  # what to send, and where the node stands
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
 if compiled is not None:
-    compiled.use_glances(Coherence, Counts, Stand, Look, Taken, current_load, sources._writings)
+    compiled.use_glances(
+        Coherence, Counts, Stand, Look, Taken, current_load, sources._writings, PLAIN, orjson.loads
+    )
 
 
 class Glances:
@@ -85,7 +90,7 @@ class Glances:
         return run(fly(self._tiers, self._want(bound, args, kwargs), None, blocking=True), node._perform)
 
     async def read_async(self, bound: Bound, args: Args, kwargs: Kwargs, glance: Glance) -> Any:
-        awaiting = bound.node._awaiting()
+        awaiting = bound.node.loops.of_running()
         try:
             (looked,) = await awaiting.gather(glance[0])
         except L2Unavailable as error:

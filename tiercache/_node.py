@@ -38,8 +38,6 @@ from tiercache._settings import Settings
 from tiercache._transport.breaker import Breaker
 
 if TYPE_CHECKING:
-    import asyncio
-
     from tiercache._transport.address import Address
     from tiercache._transport.awaiting import Awaiting
     from tiercache._transport.blocking import Blocking
@@ -87,7 +85,6 @@ class Node:
         self._lock = threading.Lock()
         self._listener: Listener | None = None
         self._memory: Memory | None = None
-        self._loops = weakref.WeakKeyDictionary["asyncio.AbstractEventLoop", "Awaiting"]()
         self._blocking: Blocking | None = None
         self._prober: Blocking | None = None
         self._open()
@@ -98,12 +95,11 @@ class Node:
 
     def _open(self) -> None:
         """Get ready to perform steps; nothing is connected."""
-        from asyncio import get_running_loop
-
         from tiercache._transport.blocking import Blocking
+        from tiercache._transport.loops import Loops
         from tiercache._transport.memory import Memory
 
-        self._running_loop = get_running_loop
+        self.loops = Loops(self._new_awaiting)
         if self.address is None:
             self._memory = Memory()
             return
@@ -125,7 +121,7 @@ class Node:
     def run_async(self, plan: Plan[T]) -> Coroutine[Any, Any, T]:
         """Drive *plan* in the calling task, which awaits this at once."""
         self._ready()
-        perform = self._awaiting().perform if self._memory is None else self._memory.perform_async
+        perform = self.loops.of_running().perform if self._memory is None else self._memory.perform_async
         return run_async(plan, perform)
 
     def counted(self) -> Counts:
@@ -184,9 +180,7 @@ class Node:
     async def close_loop(self) -> None:
         """Close the connections of the running loop, which no other thread may."""
         await self.refreshes.end()
-        awaiting = self._loops.pop(self._running_loop(), None)
-        if awaiting is not None:
-            await awaiting.close()
+        await self.loops.close_running()
 
     def _perform(self, step: Step) -> Any:
         io = self._memory or self._blocking
@@ -219,20 +213,11 @@ class Node:
         assert self._prober is not None
         self._listener = Listener(self.tiers, self.address, self.names, self._prober.perform, self.served)
 
-    def _awaiting(self) -> Awaiting:
-        loop = self._running_loop()
-        awaiting = self._loops.get(loop)
-        if awaiting is None:
-            from tiercache._transport.awaiting import Awaiting
+    def _new_awaiting(self) -> Awaiting:
+        from tiercache._transport.awaiting import Awaiting
 
-            assert self.address is not None
-            with self._lock:
-                for ended in [other for other in self._loops if other.is_closed()]:
-                    del self._loops[ended]
-                awaiting = self._loops[loop] = Awaiting(
-                    self.address, self.names, self.breaker, self.clock, pool_size=self.settings.pool_size
-                )
-        return awaiting
+        assert self.address is not None
+        return Awaiting(self.address, self.names, self.breaker, self.clock, pool_size=self.settings.pool_size)
 
     def _send_what_is_pending(self) -> None:
         core = self.tiers.core
@@ -278,8 +263,8 @@ class Node:
             self.auditor.forget()
         self.breaker = Breaker()
         # The parent's sockets, of a loop that does not run here: not closed, so that nothing is said on them.
-        _never_closed.append(self._loops)
-        self._loops = weakref.WeakKeyDictionary()
+        _never_closed.append(self.loops)
+        self.loops = type(self.loops)(self._new_awaiting)
         if self._listener is not None:
             self._listener.forget()
             self._listener = None

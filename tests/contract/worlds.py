@@ -81,15 +81,15 @@ class Tasks:
     async def _made(self, where: Address, pool_size: int) -> Awaiting:
         return Awaiting(where, NAMES, self.breaker, self.clock, pool_size=pool_size)
 
-    def perform(self, step: Step) -> Any:
-        async def performed() -> Any:
-            return await self.awaiting.perform(step)
+    async def _performed(self, step: Step) -> Any:
+        return await self.awaiting.perform(step)
 
-        return self.runner.run(performed())
+    def perform(self, step: Step) -> Any:
+        return self.runner.run(self._performed(step))
 
     def together(self, *steps: Step) -> list[Any]:
         async def all_of_them() -> list[Any]:
-            return await asyncio.gather(*map(self.awaiting.perform, steps), return_exceptions=True)
+            return await asyncio.gather(*map(self._performed, steps), return_exceptions=True)
 
         return self.runner.run(all_of_them())
 

@@ -27,7 +27,9 @@ of the script, and the round trip a quarter less (docs/explanation/coherence.md)
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from math import inf
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from tiercache._accelerator import compiled
@@ -118,7 +120,7 @@ def together(looks: Sequence[Look]) -> Look:
     """One look for all of *looks*, which are of one epoch: the strictest of their heads holds for all."""
     return Look(
         looks[0].epoch,
-        max(look.seen for look in looks),
-        tuple(dict.fromkeys(key for look in looks for key in look.keys)),
-        tuple(dict.fromkeys(tag for look in looks for tag in look.tags)),
+        max(map(attrgetter("seen"), looks)),
+        tuple(dict.fromkeys(chain.from_iterable(map(attrgetter("keys"), looks)))),
+        tuple(dict.fromkeys(chain.from_iterable(map(attrgetter("tags"), looks)))),
     )

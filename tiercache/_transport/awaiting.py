@@ -3,13 +3,14 @@
 One `Awaiting` an event loop. The reads that one turn of the loop makes go out together, as one
 script call, and so do its looks: 200 tasks that miss L1 at once cost a few round trips and not
 200. Where a stream is idle they go out from a plain callback, and the replies' callback lands
-the callers' futures; only what is out of the ordinary takes a task.
+the callers; only what is out of the ordinary takes a task.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
+import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
@@ -30,6 +31,7 @@ from tiercache._transport.joins import join_async
 from tiercache._transport.replies import Request, circuit_open, request_of, unreachable
 from tiercache._transport.stream import Replies, Stream, Streams
 from tiercache._transport.turns import Results, Turn, joined, land, land_together
+from tiercache._transport.waiters import Waiter, new_waiter
 
 Land = Callable[[Results | BaseException], None]
 
@@ -72,6 +74,7 @@ class Awaiting:
     ) -> None:
         self._address, self._names, self._breaker, self._clock = address, names, breaker, clock
         self._streams = Streams(pool_size, address)
+        self._loop = weakref.ref(asyncio.get_running_loop())
         self._turn = Turn()
         self._tasks: set[asyncio.Task[None]] = set()
         self._trips: set[_Trip] = set()
@@ -112,28 +115,29 @@ class Awaiting:
 
     # ---- one round trip for the reads of a turn
 
-    def gather(self, one: Read | Look) -> asyncio.Future[Results]:
+    def gather(self, one: Read | Look) -> Waiter:
         """What *one* comes to, asked together with others of this turn of the loop."""
         # One that nobody is likely to join does not wait for the turn to end, which takes 5 us.
-        if not self._trips and isinstance(one, Look) and self._turn.is_lonely:
+        if self._turn.is_lonely and not self._trips and isinstance(one, Look):
             return self._ask((one,))
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Results] = loop.create_future()
-        if self._turn.add(one, answer):
+        loop = self._loop()
+        assert loop is not None
+        waiter = new_waiter(loop)
+        if self._turn.add(one, waiter):
             loop.call_soon(self._flush)
-        return answer
+        return waiter
 
     def _flush(self) -> None:
         for batch in self._turn.end():
-            self._send((joined(batch),), _Trip(partial(land_together, batch), is_read=True))
+            self._send((joined(batch[0]),), _Trip(partial(land_together, batch), is_read=True))
 
     # ---- any round trip
 
-    def _ask(self, commands: Sequence[Command[Any] | Look]) -> asyncio.Future[Results]:
+    def _ask(self, commands: Sequence[Command[Any] | Look]) -> Waiter:
         """What the commands come to; they run to their end if nobody waits any more, too."""
-        answer: asyncio.Future[Results] = asyncio.get_running_loop().create_future()
-        self._send(commands, _Trip(partial(land, answer), is_read=False))
-        return answer
+        waiter = new_waiter(asyncio.get_running_loop())
+        self._send(commands, _Trip(partial(land, waiter), is_read=False))
+        return waiter
 
     async def _tell(self, commands: tuple[Command[Any], ...]) -> None:
         # The unlock of a read that was cancelled must not overtake it on another connection.

@@ -8,10 +8,11 @@ from functools import partial
 from typing import Any
 
 from tiercache._core.plan import TIMED_OUT, Join
+from tiercache._transport.waiters import Waiter, new_waiter, wake
 
 # Who waits in one loop for one future. All are woken by one callback: asyncio.wrap_future wakes the loop once
 # for each, by a byte into a socket, and so spends a system call on each follower of a flight.
-_waiting: dict[tuple[asyncio.AbstractEventLoop, Future[Any]], dict[asyncio.Future[bool], None]] = {}
+_waiting: dict[tuple[asyncio.AbstractEventLoop, Future[Any]], dict[Waiter, None]] = {}
 
 
 def join(step: Join) -> Any:
@@ -30,15 +31,18 @@ async def join_async(step: Join) -> Any:
     # Where others wait, all are yet to be woken, and whoever is among them by then. Asking costs a lock.
     if joined is None and future.done():
         return future.result()
-    waiter: asyncio.Future[bool] = loop.create_future()
+    waiter = new_waiter(loop)
     if joined is None:
         _waiting[loop, future] = joined = {waiter: None}
         future.add_done_callback(partial(_landed, loop))  # runs at once where it is done by now
     else:
         joined[waiter] = None
-    timer = loop.call_at(loop.time() + step.timeout, _wake, waiter, False)
+    timer = loop.call_at(loop.time() + step.timeout, wake, [waiter], [None])
     try:
-        return future.result() if await waiter or future.done() else TIMED_OUT
+        landed = await waiter
+        if landed is not None:
+            return landed[0]
+        return future.result() if future.done() else TIMED_OUT
     finally:
         timer.cancel()
         joined.pop(waiter, None)
@@ -60,10 +64,7 @@ def _landed(loop: asyncio.AbstractEventLoop, future: Future[Any]) -> None:
 
 
 def _wake_all(loop: asyncio.AbstractEventLoop, future: Future[Any]) -> None:
-    for waiter in list(_waiting.pop((loop, future), ())):
-        _wake(waiter, True)
-
-
-def _wake(waiter: asyncio.Future[bool], landed: bool) -> None:
-    if not waiter.done():
-        waiter.set_result(landed)
+    waiters = list(_waiting.pop((loop, future), ()))
+    # An error each of them asks for itself, since a future takes no StopIteration; a value is asked for once.
+    landed = None if future.exception() is not None else (future.result(),)
+    wake(waiters, [landed] * len(waiters))

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
+from operator import attrgetter
+from typing import Any, TypeAlias
 
 from tiercache._core.commands import MAX_READ, Answers, Read
 from tiercache._core.looks import Look, together
 from tiercache._errors import L2Refused
+from tiercache._transport.waiters import Waiter, wake
 
 Results = list[Any]
-Waiting = tuple[Read | Look, "asyncio.Future[Results]"]
-Batch = list[Waiting]  # of one kind and epoch, and no more keys than one round trip brings
+Batch: TypeAlias = tuple[list[Any], list[Waiter]]  # reads or looks of one epoch, and who waits for each
 
 
 class Turn:
@@ -21,89 +21,81 @@ class Turn:
     def __init__(self) -> None:
         self._reads: dict[int, Batch] = {}
         self._looks: dict[int, Batch] = {}
-        self._was_lonely = True  # the last one had no more than one in it
+        # Nothing was asked yet, and the turn before gives no reason to think that more than one will be.
+        self.is_lonely = True
 
-    @property
-    def is_lonely(self) -> bool:
-        """Whether nothing was asked yet, and the turn before gives no reason to think that more will be."""
-        return self._was_lonely and not (self._looks or self._reads)
-
-    def add(self, one: Read | Look, answer: asyncio.Future[Results]) -> bool:
+    def add(self, one: Read | Look, waiter: Waiter) -> bool:
         """Whether it is the first of its turn, so that somebody must see to its end."""
         is_first = not (self._looks or self._reads)
         asked = self._looks if isinstance(one, Look) else self._reads
-        if one.epoch in asked:
-            asked[one.epoch].append((one, answer))
+        batch = asked.get(one.epoch)
+        if batch is None:
+            asked[one.epoch] = [one], [waiter]
         else:
-            asked[one.epoch] = [(one, answer)]
+            batch[0].append(one)
+            batch[1].append(waiter)
+        self.is_lonely = False
         return is_first
 
     def end(self) -> Iterator[Batch]:
-        """All of it, and none of it is here any more."""
-        reads, self._reads = self._reads, {}
-        looks, self._looks = self._looks, {}
-        self._was_lonely = sum(map(len, (*looks.values(), *reads.values()))) <= 1
-        for waiting in (*looks.values(), *reads.values()):
-            if len(waiting) == 1:
-                yield waiting
-                continue
-            batch: Batch = []
-            size = 0
-            for one in waiting:
-                keys = _size(one[0])
-                if batch and size + keys > MAX_READ:
-                    yield batch
-                    batch, size = [], 0
-                batch.append(one)
-                size += keys
-            yield batch
+        """All of it, and none of it is here any more; no more keys in a batch than one round trip brings."""
+        batches = (*self._looks.values(), *self._reads.values())
+        self._looks, self._reads = {}, {}
+        self.is_lonely = sum(len(ones) for ones, _ in batches) <= 1
+        for ones, waiters in batches:
+            start = keys = 0
+            for place, size in enumerate(_sizes(ones)):
+                if keys and keys + size > MAX_READ:
+                    yield ones[start:place], waiters[start:place]
+                    start, keys = place, 0
+                keys += size
+            yield ones[start:], waiters[start:]
 
 
-def joined(batch: Batch) -> Read | Look:
-    """One for all of *batch*; the strictest of their heads holds for all."""
-    if len(batch) == 1:
-        return batch[0][0]
-    ones: Sequence[Any] = [one for one, _ in batch]
-    if isinstance(ones[0], Look):
+def joined(ones: list[Any]) -> Read | Look:
+    """One for all of *ones*; the strictest of their heads holds for all."""
+    first: Read | Look = ones[0]
+    if len(ones) == 1:
+        return first
+    if isinstance(first, Look):
         return together(ones)
     asks = tuple(ask for read in ones for ask in read.asks)
-    return Read(ones[0].epoch, max(read.seen for read in ones), asks)
+    return Read(first.epoch, max(read.seen for read in ones), asks)
 
 
 def land_together(batch: Batch, outcome: Results | BaseException) -> None:
     """Land what came of `joined`: to each read the answers to its own keys, to each look all of it."""
-    whole = outcome[0] if isinstance(outcome, list) else outcome
-    if isinstance(whole, BaseException):
-        for _, answer in batch:
-            land(answer, whole)
-    elif len(batch) > 1 and isinstance(whole, Answers):
-        start = 0
-        for read, answer in batch:
-            end = start + _size(read)
-            if not answer.done():
-                answer.set_result([Answers(whole.head, whole.found[start:end])])
-            start = end
-    else:
-        for _, answer in batch:
-            if not answer.done():
-                answer.set_result([whole])
+    ones, waiters = batch
+    if isinstance(outcome, BaseException) or isinstance(outcome[0], BaseException):
+        for waiter in waiters:
+            land(waiter, outcome)
+        return
+    whole = outcome[0]
+    if len(ones) == 1 or not isinstance(whole, Answers):
+        wake(waiters, [outcome] * len(waiters))
+        return
+    answers, start = [], 0
+    for size in _sizes(ones):
+        answers.append([Answers(whole.head, whole.found[start : start + size])])
+        start += size
+    wake(waiters, answers)
 
 
-def land(answer: asyncio.Future[Results], outcome: Results | BaseException) -> None:
-    """Let whoever awaits *answer* have the results, or the first refusal among them, or the error."""
-    if answer.done():
-        return  # its caller was cancelled
+def land(waiter: Waiter, outcome: Results | BaseException) -> None:
+    """Let whoever waits have the results, or the first refusal among them, or the error."""
+    if waiter.done():
+        return  # its task was cancelled
     if isinstance(outcome, list):
         for result in outcome:
             if isinstance(result, L2Refused):
-                answer.set_exception(result)
+                waiter.set_exception(result)
                 return
-        answer.set_result(outcome)
+        wake([waiter], [outcome])
     elif isinstance(outcome, Exception):
-        answer.set_exception(outcome)
+        waiter.set_exception(outcome)
     else:
-        answer.cancel()
+        waiter.cancel()
 
 
-def _size(one: Read | Look) -> int:
-    return len(one.asks if isinstance(one, Read) else one.keys)
+def _sizes(ones: list[Any]) -> Iterator[int]:
+    return map(len, map(attrgetter("keys" if isinstance(ones[0], Look) else "asks"), ones))
