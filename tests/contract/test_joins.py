@@ -58,6 +58,21 @@ def test_all_tasks_of_a_loop_are_woken_at_one_turn(caplog: pytest.LogCaptureFixt
     assert joins._waiting == {}
 
 
+@pytest.mark.parametrize(
+    ("error", "raised"), [(ValueError("no"), ValueError), (StopIteration("no"), RuntimeError)]
+)
+def test_an_error_is_raised_in_all_tasks_that_wait(error: Exception, raised: type[Exception]) -> None:
+    """A task may not end with StopIteration, and a future of asyncio takes none."""
+
+    async def main() -> list[Any]:
+        future = under_way()
+        tasks = await waiting(future, 3)
+        future.set_exception(error)
+        return list(await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), PLENTY))
+
+    assert [type(outcome) for outcome in asyncio.run(main())] == [raised] * 3
+
+
 def test_two_loops_that_wait_for_one_future_are_both_woken() -> None:
     future, results = under_way(), []
     ready = threading.Barrier(3, timeout=PLENTY)

@@ -8,13 +8,14 @@ import weakref
 from asyncio import tasks as asyncio_tasks
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import pytest
 
 from tiercache._accelerator import compiled
 from tiercache._transport.waiters import Waiter, leave, new_future, wake
 
+T = TypeVar("T")
 NOBODY = object()
 spoken = ContextVar("spoken", default="nothing")
 needs_compiled = pytest.mark.skipif(compiled is None, reason="the compiled half was not built")
@@ -53,6 +54,11 @@ def half(request: pytest.FixtureRequest) -> Half:
     return HALVES[request.param]
 
 
+def played(main: Coroutine[Any, Any, T]) -> T:
+    """What *main* returns, soon: what is not woken would wait for ever."""
+    return asyncio.run(asyncio.wait_for(main, 10))
+
+
 async def from_a_callback(*calls: Callable[[], object]) -> None:
     """Have the loop make the *calls*, one after the other in one callback."""
     over = asyncio.get_running_loop().create_future()
@@ -61,7 +67,9 @@ async def from_a_callback(*calls: Callable[[], object]) -> None:
         try:
             for call in calls:
                 call()
-        finally:
+        except Exception as error:
+            over.set_exception(error)
+        else:
             over.set_result(None)
 
     asyncio.get_running_loop().call_soon(callback)
@@ -75,7 +83,7 @@ def test_each_task_has_its_result(half: Half) -> None:
         await from_a_callback(lambda: half.wake(waiters, ["a", None, NOBODY]))
         return [await task for task in tasks]
 
-    assert asyncio.run(main()) == ["a", None, NOBODY]
+    assert played(main()) == ["a", None, NOBODY]
 
 
 def test_one_that_is_landed_before_is_not_waited_for(half: Half) -> None:
@@ -88,7 +96,7 @@ def test_one_that_is_landed_before_is_not_waited_for(half: Half) -> None:
         except ValueError as error:
             return await landed, error.args
 
-    assert asyncio.run(main()) == ("early", ("early",))
+    assert played(main()) == ("early", ("early",))
 
 
 def test_an_error_is_raised_in_each_task_with_a_trace_of_its_own(half: Half) -> None:
@@ -104,7 +112,7 @@ def test_an_error_is_raised_in_each_task_with_a_trace_of_its_own(half: Half) -> 
             lengths.append(len(raised.traceback))
         return lengths
 
-    first, *others = asyncio.run(main())
+    first, *others = played(main())
     assert others == [first] * 2
 
 
@@ -121,7 +129,7 @@ def test_a_task_that_is_cancelled_is_told_so_and_nothing_lands_after_it(
             await task
         return cancelled.value.args, waiter.done(), waiter.cancel()
 
-    assert asyncio.run(main()) == (() if message is None else (message,), True, False)
+    assert played(main()) == (() if message is None else (message,), True, False)
 
 
 def test_a_task_that_is_cancelled_before_it_waits_is_told_so(half: Half) -> None:
@@ -138,7 +146,17 @@ def test_a_task_that_is_cancelled_before_it_waits_is_told_so(half: Half) -> None
         await asyncio.wait([task])
         return task.cancelled() and waiter.done()
 
-    assert asyncio.run(main())
+    assert played(main())
+
+
+def test_who_asks_to_be_called_after_it_is_done_is_called(half: Half) -> None:
+    async def main() -> Any:
+        waiter, called = half.waiter(), asyncio.get_running_loop().create_future()
+        waiter.set_result("a")
+        waiter.add_done_callback(lambda waiter: called.set_result(waiter.result()))
+        return await called
+
+    assert played(main()) == "a"
 
 
 def test_a_timeout_ends_it(half: Half) -> None:
@@ -148,7 +166,7 @@ def test_a_timeout_ends_it(half: Half) -> None:
             async with asyncio.timeout(0):
                 await waiter
 
-    asyncio.run(main())
+    played(main())
 
 
 def test_one_woken_task_may_cancel_the_next(half: Half) -> None:
@@ -165,7 +183,7 @@ def test_one_woken_task_may_cancel_the_next(half: Half) -> None:
         await asyncio.wait(tasks)
         return tasks[0].cancelled(), tasks[1].cancelled()
 
-    assert asyncio.run(main()) == (False, True)
+    assert played(main()) == (False, True)
 
 
 def test_a_task_goes_on_in_its_own_context_and_as_the_current_one(half: Half) -> None:
@@ -183,7 +201,7 @@ def test_a_task_goes_on_in_its_own_context_and_as_the_current_one(half: Half) ->
         await task
         return [*found, spoken.get(), asyncio.current_task() is task]
 
-    assert asyncio.run(main()) == ["mine", True, "nothing", False]
+    assert played(main()) == ["mine", True, "nothing", False]
 
 
 def test_a_task_may_wake_others(half: Half) -> None:
@@ -196,7 +214,7 @@ def test_a_task_may_wake_others(half: Half) -> None:
         assert not any(task.done() for task in tasks)
         return [await task for task in tasks]
 
-    assert asyncio.run(main()) == [1, 2]
+    assert played(main()) == [1, 2]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
@@ -218,7 +236,7 @@ def test_an_end_of_the_process_goes_to_the_loop_and_the_other_tasks_go_on_in_it(
     loop.call_soon(loop.call_soon, half.wake, waiters, ["a", "b", "c"])
     with pytest.raises(error):
         loop.run_forever()
-    loop.run_until_complete(tasks[2])
+    loop.run_until_complete(asyncio.wait_for(tasks[2], 10))
 
     assert done == ["a", "c"]
     assert isinstance(tasks[1].exception(), error)
@@ -242,7 +260,7 @@ def test_a_task_that_everybody_has_forgotten_is_collected(
         gc.collect()
         return seen() is None
 
-    assert asyncio.run(main())
+    assert played(main())
     assert "Task was destroyed but it is pending" in caplog.text  # asyncio says so
 
 
@@ -264,4 +282,4 @@ def test_a_callback_goes_on_with_the_tasks_before_it_goes_on_itself() -> None:
         await asyncio.gather(*tasks)
         return steps
 
-    assert asyncio.run(main()) == ["before", "a", "b", "after"]
+    assert played(main()) == ["before", "a", "b", "after"]
