@@ -25,7 +25,7 @@ from tiercache.cli import INTERRUPTED
 from tiercache.cli.stampede.command import named
 
 QUESTIONS = (
-    *("hit", "copies", "hit_rate", "audit", "l2", "stampede", "delay", "barrier", "fence", "faults"),
+    *("hit", "copies", "hit_rate", "audit", "l2", "steps", "stampede", "delay", "barrier", "fence", "faults"),
     *("memory", "stalls", "tags", "batch", "mixed", "start", "sqlalchemy_entities", "sqlalchemy_writes"),
 )
 FOLDER = Path("build/bench")
