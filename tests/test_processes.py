@@ -265,6 +265,29 @@ def test_a_cache_serves_two_event_loops_at_once(any_url: str, new_node: Callable
     assert len(loads) == 20, "the two loops share their loads"
 
 
+def test_a_loop_begins_to_use_a_cache_while_another_ends(
+    redis_server: RedisServer, new_node: Callable[..., TierCache]
+) -> None:
+    cache, here = new_node(redis_server.url()), threading.get_ident()
+    met, ended = threading.Event(), threading.Event()
+
+    class Loop(asyncio.SelectorEventLoop):
+        def is_closed(self) -> bool:
+            if threading.get_ident() != here:  # the other loop's thread comes upon this one
+                met.set()
+                assert ended.wait(TIMEOUT)
+            return super().is_closed()
+
+    with ThreadPoolExecutor(1) as pool, asyncio.Runner(loop_factory=Loop) as runner:
+        runner.run(cache.set("a", 1))
+        found = pool.submit(asyncio.run, cache.get("a"))
+        assert met.wait(TIMEOUT)
+        runner.run(cache._node.close_loop())
+        ended.set()
+
+        assert found.result(TIMEOUT) == 1
+
+
 @cached(ttl=3600, tags=["it"])
 def it(folder: str) -> int:
     source = Source(folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
 from asyncio import AbstractEventLoop, get_running_loop
 from collections.abc import Callable
@@ -19,26 +18,24 @@ class Loops:
         self._make = make
         self._all = weakref.WeakKeyDictionary[AbstractEventLoop, "Awaiting"]()
         self._latest: tuple[weakref.ref[AbstractEventLoop], weakref.ref[Awaiting]] | None = None
-        self._lock = threading.Lock()
 
     def of_running(self) -> Awaiting:
         loop, latest = get_running_loop(), self._latest
         # Nearly always; a weak dictionary takes as long again as all else on the way.
         if latest is not None and latest[0]() is loop and (awaiting := latest[1]()) is not None:
             return awaiting
-        with self._lock:
-            awaiting = self._all.get(loop)
-            if awaiting is None:
-                for ended in [other for other in self._all if other.is_closed()]:
-                    del self._all[ended]
-                awaiting = self._all[loop] = self._make()
-            self._latest = weakref.ref(loop), weakref.ref(awaiting)
+        awaiting = self._all.get(loop)
+        if awaiting is None:
+            for reference in self._all.keyrefs():  # as of now: threads of other loops add and pop theirs
+                if (other := reference()) is not None and other.is_closed():
+                    self._all.pop(other, None)
+            awaiting = self._all[loop] = self._make()
+        self._latest = weakref.ref(loop), weakref.ref(awaiting)
         return awaiting
 
     async def close_running(self) -> None:
         """Close the connections of the running loop, which no other thread may."""
-        with self._lock:
-            awaiting = self._all.pop(get_running_loop(), None)
-            self._latest = None
+        awaiting = self._all.pop(get_running_loop(), None)
+        self._latest = None
         if awaiting is not None:
             await awaiting.close()
