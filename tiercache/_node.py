@@ -32,6 +32,7 @@ from tiercache._core.scripts import Names
 from tiercache._core.syncs import send_pending, sync
 from tiercache._core.tiers import Counts, Tiers
 from tiercache._core.values import Values
+from tiercache._core.whole import amend
 from tiercache._errors import L2Unavailable, TierCacheError
 from tiercache._refreshes import Refreshes
 from tiercache._settings import Settings
@@ -152,8 +153,7 @@ class Node:
         core = self.tiers.core
         core.disown()
         while core.l1.condemned:
-            with core.lock:  # of each slice: whoever reads now still has to be told no
-                core.l1.sweep()
+            amend(core, core.l1.sweep)  # by slices: whoever reads now still has to be told no
 
     def wind_up(self) -> None:
         """Stop the listener, send what is pending for 2 s at most, and close what this thread may close.

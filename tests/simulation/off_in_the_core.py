@@ -95,14 +95,14 @@ OF_THE_CORE = (
         "a new epoch leaves L1 as it is",
         coherence,
         "Coherence.prove",
-        "if reply.epoch != self.epoch:\n            self.l1.clear()",
+        "if reply.epoch != self.epoch:\n        self.l1.clear()",
         "if reply.epoch != self.epoch:",
     ),
     Mutation(
         "being too far behind leaves L1 as it is",
         coherence,
         "Coherence.prove",
-        "if reply.records is None:\n                self.l1.clear()",
+        "if reply.records is None:\n            self.l1.clear()",
         "if reply.records is None:",
     ),
     Mutation(

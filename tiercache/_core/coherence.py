@@ -6,7 +6,7 @@ interleavings (R1 to R43): docs/explanation/coherence.md.
 
 No I/O, no clock, no loop: instants and replies are handed in. Every method but `serve` takes
 the lock; `serve` reads the lease first, then the entry, and the caller compares with the
-clock last (R32). Numbers:
+clock last (R32). A change is made as a whole, or all is forgotten (whole.py). Numbers:
 
     epoch       name of the history the numbers belong to; 0: none known
     generation  grows when this node disowns its epoch; what was sent before counts for nothing
@@ -28,6 +28,7 @@ from tiercache._core.records import EVERYTHING, Hint
 from tiercache._core.sources import ANY_EPOCH
 from tiercache._core.stand import Stand as Stand
 from tiercache._core.told import Told
+from tiercache._core.whole import whole
 
 CLOCKS = (1 + 1e-3) / (1 - 1e-3)  # how much longer a second of one process may be than one of another
 MAX_RECENT = 10_000  # records remembered against late replies; beyond it, late replies are not kept
@@ -48,13 +49,13 @@ class Coherence:
         self.node = node
         self.trust_tenure = trust_tenure  # a lease even where the server's tenure cannot be read
         self.lock = threading.RLock()
+        self.is_torn = False  # a change was cut short, and L1 is to be emptied (whole.py)
         # All under `lock`. `lease` and `open_until` are also read without it, each by itself.
         self.lease = -inf
         self.open_until = -inf  # the lease; -inf while a running load may be ahead of L1, or it is not swept
-        self.epoch = self.generation = 0
+        self.epoch = self.generation = self.applied = self.proved = self.seen = self.own = 0
         self.adopted = inf  # instant at which the epoch was learned
         self.fenced: frozenset[str] = frozenset()  # dependencies under a fence, as of `proved`
-        self.applied = self.proved = self.seen = self.own = 0
         self.tenure_known = False
         self.has_left = False  # the register: a lease got since is one that no barrier waits for
         self.synced: Synced | None = None
@@ -78,9 +79,7 @@ class Coherence:
         lease = self.lease
         entry = self.l1.entries.get(key)
         if self.l1.condemned:
-            with self.lock:
-                self._fold()
-                entry = None if entry is None or self.l1.is_condemned(entry) else entry
+            entry = self._unless_condemned(entry)
         if entry is None or (entry.vouched < ahead and self.proved < ahead):
             return None, -inf
         return entry, min(lease, entry.deadline)
@@ -117,92 +116,95 @@ class Coherence:
 
     # ---- what comes in
 
+    @whole
     def hear(self, hint: Hint) -> Literal["applied", "known", "gap", "foreign"]:
         """Apply *hint* if it is next; after a gap, or foreign, it asks for a sync (model: Hear)."""
-        with self.lock:
-            if hint.epoch != self.epoch:
-                return "foreign"
-            if hint.number <= self.applied:
-                return "known"
-            if hint.number > self.applied + 1:
-                return "gap"
-            # Each once: 2,000 times "*", over a large L1, would be minutes under the lock.
-            everything = EVERYTHING in hint.deps
-            self._apply((EVERYTHING,) if everything else dict.fromkeys(hint.deps), hint.number)
-            self._fold()
-            self.applied = hint.number
-            return "applied"
+        if hint.epoch != self.epoch:
+            return "foreign"
+        if hint.number <= self.applied:
+            return "known"
+        if hint.number > self.applied + 1:
+            return "gap"
+        # Each once: 2,000 times "*", over a large L1, would be minutes under the lock.
+        everything = EVERYTHING in hint.deps
+        self._apply((EVERYTHING,) if everything else dict.fromkeys(hint.deps), hint.number)
+        self._fold()
+        self.applied = hint.number
+        return "applied"
 
+    @whole
     def sync(self, now: float) -> tuple[Sync, Stand]:
         """The sync to send at *now*, the instant its lease will count from (R31; model: SyncRuns)."""
         stand = self.stand(now)
         settled = now >= self.adopted + self.longest_lease()
         return Sync(stand.epoch, stand.proved, self.node, self.lease_ms, settled), stand
 
+    @whole
     def prove(self, stand: Stand, reply: Synced, now: float) -> bool:
         """Take in at *now* the *reply* to a sync sent at *stand*; False if it counts for nothing (R43)."""
         # (model: Prove)
-        with self.lock:
-            if (self.epoch, self.generation) != (stand.epoch, stand.generation):
-                return False
-            self.synced, self.tenure_known = reply, reply.tenure_known
-            if reply.epoch != self.epoch or reply.head >= self.proved:  # else too old for all fences
-                self.fenced = frozenset(reply.fenced)
-            if reply.epoch != self.epoch:
+        if (self.epoch, self.generation) != (stand.epoch, stand.generation):
+            return False
+        self.synced, self.tenure_known = reply, reply.tenure_known
+        if reply.epoch != self.epoch or reply.head >= self.proved:  # else too old for all fences
+            self.fenced = frozenset(reply.fenced)
+        if reply.epoch != self.epoch:
+            self.l1.clear()
+            self.recent.clear()
+            if owed := self.told.owed_to(reply.epoch):
+                self.pend(owed, self.own + 1)
+            self.told.adopt(reply.epoch)
+            self.epoch = reply.epoch
+            self.adopted = now
+            self.applied = self.proved = self.seen = self.recent_floor = reply.head
+        else:
+            self.told.forget(stand.at)
+            if reply.records is None:
                 self.l1.clear()
-                self.recent.clear()
-                self.epoch = reply.epoch
-                self._pend_again(self.told.owed_to(reply.epoch))
-                self.adopted = now
-                self.applied = self.proved = self.seen = self.recent_floor = reply.head
+                self._remember((EVERYTHING,), reply.head)
             else:
-                self.told.forget(stand.at)
-                if reply.records is None:
-                    self.l1.clear()
-                    self._remember((EVERYTHING,), reply.head)
-                else:
-                    for dep, number in reply.records:
-                        self._apply((dep,), number)
-                self.proved = max(self.proved, reply.head)
-                self.seen = max(self.seen, reply.head)
-                self.applied = max(self.applied, self.proved)
-                if stand.applied > reply.head:
-                    # Hints that ran ahead of the server had lied. What they said would keep replies out of L1
-                    # until the head has come that far; true ones are all in what was met.
-                    self.applied = self.proved
-                    self.recent.clear()
-                    self.recent_floor = self.seen
-            if (reply.tenure_known or self.trust_tenure) and not self.has_left:
-                self.lease = max(self.lease, stand.at + self.max_staleness)
-            self._fold()
-            return True
+                for dep, number in reply.records:
+                    self._apply((dep,), number)
+            self.proved = max(self.proved, reply.head)
+            self.seen = max(self.seen, reply.head)
+            self.applied = max(self.applied, self.proved)
+            if stand.applied > reply.head:
+                # Hints that ran ahead of the server had lied. What they said would keep replies out of L1
+                # until the head has come that far; true ones are all in what was met.
+                self.applied = self.proved
+                self.recent.clear()
+                self.recent_floor = self.seen
+        if (reply.tenure_known or self.trust_tenure) and not self.has_left:
+            self.lease = max(self.lease, stand.at + self.max_staleness)
+        self._fold()
+        return True
 
+    @whole
     def meet(self, stand: Stand, head: int, keys: Iterable[str] = ()) -> bool:
         """Note the *head* of a reply to what was sent at *stand*; False if the reply is void (R42, R43).
 
         What L1 has under the *keys* that were asked for is superseded by the answer, kept or not: who got
         a value as of *head* must not be given an older one later (G6). (model: Meet)
         """
-        with self.lock:
-            if (self.epoch, self.generation) != (stand.epoch, stand.generation):
-                return False
-            self.seen = max(self.seen, head)
-            for key in keys:
-                self.l1.drop_older(key, head)
-            return True
+        if (self.epoch, self.generation) != (stand.epoch, stand.generation):
+            return False
+        self.seen = max(self.seen, head)
+        for key in keys:
+            self.l1.drop_older(key, head)
+        return True
 
+    @whole
     def own_record(self, record: Recorded, deps: Iterable[str], now: float) -> bool:
         """Apply an own invalidation, as answered at *now*; False if it disowned the epoch (R43)."""
         # (model: OwnRecord)
-        with self.lock:
-            self.told.note(deps, record.epoch, now)
-            if record.epoch != self.epoch:
-                self.disown()
-                return False
-            self._apply(deps, record.number)
-            self._fold()
-            self.seen = max(self.seen, record.number)
-            return True
+        self.told.note(deps, record.epoch, now)
+        if record.epoch != self.epoch:
+            self.disown()
+            return False
+        self._apply(deps, record.number)
+        self._fold()
+        self.seen = max(self.seen, record.number)
+        return True
 
     def lapse(self, *, for_good: bool = False) -> None:
         """End the lease now, and the one on its way: the clock they are told by may have stood still."""
@@ -211,17 +213,17 @@ class Coherence:
             self.lease = self.open_until = -inf
             self.generation += 1
 
+    @whole
     def disown(self) -> None:
         """Forget epoch, lease and L1; every reply still under way is void (model: Disown)."""
-        with self.lock:
-            self.l1.clear()
-            self.lease = self.open_until = -inf
-            self.epoch = self.applied = self.proved = self.seen = 0
-            self.adopted = inf
-            self.recent.clear()
-            self.recent_floor = 0
-            self.generation += 1
+        self.l1.clear()
+        self.lease = self.open_until = -inf
+        self.epoch = self.applied = self.proved = self.seen = self.recent_floor = 0
+        self.adopted = inf
+        self.recent.clear()
+        self.generation += 1
 
+    @whole
     def insert(self, entry: Entry, stand: Stand, now: float) -> bool:
         """Keep *entry*, vouched for in a reply to what was sent at *stand*, unless something overtook it.
 
@@ -229,80 +231,78 @@ class Coherence:
         the look at `recent` it would put the old value back (R1). And a reply whose head is below one met
         before may come from a server that lost records (R42). (model: Insert)
         """
-        with self.lock:
-            head = entry.vouched
-            if (self.epoch, self.generation) != (stand.epoch, stand.generation):
-                return False
-            deps = deps_of(entry.key, entry.deps)
-            if not self._unheard(deps, head) or self.withheld(deps) or self.bypassed(deps):
-                return False
-            if head < self.seen and self.proved < self.seen:
-                return False
-            self.l1.put(entry, now)
-            self._fold()
-            return True
+        head = entry.vouched
+        if (self.epoch, self.generation) != (stand.epoch, stand.generation):
+            return False
+        deps = deps_of(entry.key, entry.deps)
+        if not self._unheard(deps, head) or self.withheld(deps) or self.bypassed(deps):
+            return False
+        if head < self.seen and self.proved < self.seen:
+            return False
+        self.l1.put(entry, now)
+        self._fold()
+        return True
 
     # ---- invalidations of this node's own
 
+    @whole
     def begin_invalidation(self, deps: Iterable[str]) -> int:
         """Count an invalidation of *deps* before it is sent; loads begun before it cannot be joined."""
-        with self.lock:
-            self.own += 1
-            self._drop(deps)
-            return self.own
+        self.own += 1
+        self._drop(deps)
+        return self.own
 
+    @whole
     def pend(self, deps: Iterable[str], serial: int) -> None:
         """Redis did not take it: until it does, *deps* are served from nowhere here (model: Pend)."""
-        with self.lock:
-            self.own += 1  # a flight that began after it was sent may bring what L2 had before it ran
-            for dep in deps:
-                self.pending[dep] = serial
-            if len(self.pending) > MAX_PENDING:
-                self.pending.clear()
-                self.pending[EVERYTHING] = serial
-            self._drop(self.pending)
+        self.own += 1  # a flight that began after it was sent may bring what L2 had before it ran
+        for dep in deps:
+            self.pending[dep] = serial
+        if len(self.pending) > MAX_PENDING:
+            self.pending = {EVERYTHING: serial}
+        self._drop(self.pending)
 
+    @whole
     def settle(self, sent: dict[str, int]) -> None:
         """The pending invalidations *sent* are done; those asked for again since are not (model: Settle)."""
-        with self.lock:
-            for dep, serial in sent.items():
-                if self.pending.get(dep) == serial:
-                    del self.pending[dep]
+        for dep, serial in sent.items():
+            if self.pending.get(dep) == serial:
+                del self.pending[dep]
 
+    @whole
     def hold(self, deps: Iterable[str]) -> None:
         """A write of the truth under *deps* begins: neither tier answers for them here until `release`."""
-        with self.lock:
-            for dep in deps:
-                self.held[dep] = self.held.get(dep, 0) + 1
-            self._drop(deps)
+        for dep in deps:
+            self.held[dep] = self.held.get(dep, 0) + 1
+        self._drop(deps)
 
+    @whole
     def release(self, deps: Iterable[str]) -> None:
-        with self.lock:
-            for dep in deps:
-                holders = self.held.pop(dep, 0)  # none in a child that was forked inside the block
-                if holders > 1:
-                    self.held[dep] = holders - 1
+        for dep in deps:
+            holders = self.held.pop(dep, 0)  # none in a child that was forked inside the block
+            if holders > 1:
+                self.held[dep] = holders - 1
 
     # ---- loads
 
+    @whole
     def begin_load(self, epoch: int, token: float) -> None:
         """A load with *token* runs from now on: hits look twice while L1 may be behind it."""
-        with self.lock:
-            self._loads[epoch, token] = self._loads.get((epoch, token), 0) + 1
-            self._fold()
+        self._loads[epoch, token] = self._loads.get((epoch, token), 0) + 1
+        self._fold()
 
+    @whole
     def end_load(self, epoch: int, token: float) -> None:
-        with self.lock:
-            running = self._loads.pop((epoch, token), 0)  # none in a child that was forked inside the load
-            if running > 1:
-                self._loads[epoch, token] = running - 1
-            self._fold()
+        running = self._loads.pop((epoch, token), 0)  # none in a child that was forked inside the load
+        if running > 1:
+            self._loads[epoch, token] = running - 1
+        self._fold()
 
+    @whole
     def forget_loads(self) -> None:
         """After a fork, in the child: those who ran them are gone with the parent's threads."""
-        with self.lock:
-            self._loads.clear()
-            self._fold()
+        self._loads.clear()
+        self._fold()
 
     def reflects(self, deps: Iterable[str], token: int) -> bool:
         """Whether no record applied here on *deps* came after *token* (model: Unheard)."""
@@ -311,10 +311,10 @@ class Coherence:
 
     # ---- under the lock
 
-    def _pend_again(self, lost: list[str]) -> None:
-        if lost:
-            self.own += 1
-            self.pend(lost, self.own)
+    @whole
+    def _unless_condemned(self, entry: Entry | None) -> Entry | None:
+        self._fold()
+        return None if entry is None or self.l1.is_condemned(entry) else entry
 
     def _unheard(self, deps: Iterable[str], number: int) -> bool:
         recent = self.recent

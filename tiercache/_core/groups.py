@@ -202,6 +202,12 @@ class Index:
                 oldest = entry
         return oldest
 
+    def empty_tables(self) -> None:
+        """Let no call be found in the tables of these entries."""
+        for group in self._listed:
+            if group.table is not None:
+                group.table.clear()
+
     def _group(self, common: tuple[Dependents, ...], print: int, table: Any) -> Group:
         """The group of those with *common* tags that are filed in *table*; with None, the one in use."""
         name = common, print, None if table is None else id(table)

@@ -204,6 +204,17 @@ class L1:
         """Forget everything, in place; how many went at once."""
         return self.drop_dependents((EVERYTHING,))
 
+    def reset(self) -> None:
+        """Forget everything at once, whatever a change that was cut short has left."""
+        for entry in list(self.entries.values()):
+            entry.deadline = -inf
+        self._index.empty_tables()
+        self._index = Index()
+        for kept in (self.entries, self._sizes, self.condemned, self._marks, self._taken):
+            if kept is not None:
+                kept.clear()
+        self.used_bytes = 0
+
     def condemn(self, deps: Iterable[str], before: float = inf) -> None:
         """Let nothing that depends on *deps* and was vouched for at a head below *before* be served.
 

@@ -21,6 +21,7 @@ from tiercache._core.records import StoredEntry, parse_entry
 from tiercache._core.sources import is_writing, uncommitted
 from tiercache._core.tiers import FOUND, IN_VAIN, NOT_FOUND, REFUSED, Counts, Tiers, Want
 from tiercache._core.values import Unreadable
+from tiercache._core.whole import amend
 from tiercache._core.writes import deps_named, made_entry
 from tiercache._errors import L2Refused, L2Unavailable
 
@@ -33,7 +34,7 @@ def file_alias(tiers: Tiers, want: Want, entry: Entry) -> None:
         # 1. A load begins.  2. The function goes to another cache, and its table is emptied.  3. The load
         # lands: nobody would ever drop what it filed there now.
         if want.caller.table is want.table:
-            tiers.core.l1.alias(entry, want.table, want.arguments)
+            amend(tiers.core, tiers.core.l1.alias, entry, want.table, want.arguments)
 
 
 class Taken(NamedTuple):

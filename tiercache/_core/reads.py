@@ -31,6 +31,7 @@ from tiercache._core.plan import TIMED_OUT, Join, Plan, ask
 from tiercache._core.records import key_dep
 from tiercache._core.sources import is_writing, uncommitted
 from tiercache._core.tiers import NOT_FOUND, Tiers, Want
+from tiercache._core.whole import amend
 from tiercache._core.writes import deps_named, ttl_ms
 from tiercache._errors import L2Unavailable, LoadTimeout
 
@@ -331,8 +332,7 @@ def touch(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[bool]:
     asked = yield from ask_l2(tiers, (KeyAsk(want.key, "get", ""),), blocking=blocking)
     if asked is None or not isinstance(asked[2][0], Hit | Large):
         return False
-    with core.lock:
-        core.l1.drop(want.key)
+    amend(core, core.l1.drop, want.key)
     try:
         return (yield from ask(Touch(asked[0].epoch, want.key, ttl_ms(want.ttl))))
     except L2Unavailable:

@@ -57,6 +57,11 @@ class Shelves(MutableMapping[str, V], Generic[V]):
         self._count -= before - len(shelf)
         return found
 
+    def clear(self) -> None:
+        for shelf in self._shelves:
+            shelf.clear()
+        self._count = 0
+
     def __len__(self) -> int:
         return self._count
 

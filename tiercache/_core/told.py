@@ -34,23 +34,23 @@ class Told:
             self._told.pop(dep, None)
             self._told[dep] = epoch, now
         if len(self._told) > MAX_TOLD:
-            self._told.clear()
-            self._told[EVERYTHING] = epoch, now
+            self._told = {EVERYTHING: (epoch, now)}
 
     def owed_to(self, epoch: int) -> list[str]:
-        """What to invalidate in *epoch*, which is adopted now.
+        """What is to be invalidated in *epoch* before it is adopted.
 
-        It is what was told in others, which is forgotten here from now on; and everything, if *epoch* was
-        left for another one before.
+        It is what was told in others; and everything, if *epoch* was left for another one before.
         """
         owed = [dep for dep, (of, _) in self._told.items() if of != epoch]
-        for dep in owed:
-            del self._told[dep]
-        if not self._adopted or self._adopted[-1] != epoch:
-            if epoch in self._adopted:
-                owed.append(EVERYTHING)
-            self._adopted.append(epoch)
+        if epoch in self._adopted and self._adopted[-1] != epoch:
+            owed.append(EVERYTHING)
         return owed
+
+    def adopt(self, epoch: int) -> None:
+        """What was owed to *epoch* is pending: forget it here."""
+        self._told = {dep: told for dep, told in self._told.items() if told[0] == epoch}
+        if not self._adopted or self._adopted[-1] != epoch:
+            self._adopted.append(epoch)
 
     def forget(self, sync_sent: float) -> None:
         """A sync was taken in the same epoch: what was told longer before than a split lasts is safe."""

@@ -1,0 +1,268 @@
+"""Changes of a node's state that something raised amid cuts short: at worst they cost a reload.
+
+The handler of a signal raises anywhere (Ctrl-C in a notebook, the time limit of a task), and any call may
+for want of memory or stack. Each act is done once for each of its steps, cut short there.
+"""
+
+from __future__ import annotations
+
+import dis
+import sys
+from collections.abc import Callable
+from functools import cache, partial
+from types import CodeType, FrameType
+from typing import Any
+
+import pytest
+
+from tiercache._core import coherence, groups, l1, shelves, singles, told
+from tiercache._core.coherence import Coherence
+from tiercache._core.commands import Recorded, Synced
+from tiercache._core.l1 import ENTRY_OVERHEAD, L1, Entry
+from tiercache._core.records import Hint
+from tiercache._core.whole import amend
+
+COUNT = 8  # entries
+FILES = {module.__file__ for module in (coherence, groups, l1, shelves, singles, told)}
+
+
+class Cut(BaseException):
+    """What a handler raises."""
+
+
+@cache
+def steps_of(code: CodeType) -> frozenset[int]:
+    """Where *code* changes something, or calls what may; nothing differs between one of them and the next."""
+    acts = ("CALL", "STORE_ATTR", "STORE_SUBSCR", "DELETE_", "RETURN_")
+    return frozenset(each.offset for each in dis.get_instructions(code) if each.opname.startswith(acts))
+
+
+def cut_short(act: Callable[[], object], at: int) -> bool:
+    """Whether *act* came to its step *at*, and no further."""
+    left = at
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal left
+        if frame.f_code.co_filename not in FILES:
+            return None
+        frame.f_trace_opcodes = True
+        left -= event == "opcode" and frame.f_lasti in steps_of(frame.f_code)
+        if left < 0:
+            raise Cut
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        act()
+    except Cut:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+def out_of_stack(act: Callable[[], object], room: int) -> bool:
+    """Whether *room* frames of stack are too few for *act*."""
+
+    def down(frames: int) -> None:
+        if frames:
+            down(frames - 1)
+        else:
+            act()
+
+    depth, frame = 0, sys._getframe()
+    while frame.f_back is not None:
+        depth, frame = depth + 1, frame.f_back
+    try:
+        down(sys.getrecursionlimit() - depth - room - 5)
+    except RecursionError:
+        return True
+    return False
+
+
+class World:
+    """A node of a few entries, and what its server holds; its clock stands at 1."""
+
+    def __init__(self) -> None:
+        room = (COUNT + 1) * (ENTRY_OVERHEAD + 10)
+        self.core = Coherence(L1(COUNT, room), max_staleness=10.0, node="n")
+        self.core.l1.slice_size = COUNT // 2
+        self.epoch, self.records = 7, [("t:nobody's", 1)]
+        self.table: dict[Any, Entry] = {}
+        self.other: dict[Any, Entry] = {}  # of another function
+        self.sync()
+        for number in range(COUNT):
+            self.put(number)
+            self.file(number)
+
+    @property
+    def head(self) -> int:
+        return self.records[-1][1]
+
+    def deps(self, number: int) -> tuple[str, ...]:
+        return "t:all", f"t:{number}", f"t:pair {number // 2}"
+
+    def record(self, dep: str) -> int:
+        self.records.append((dep, self.head + 1))
+        return self.head
+
+    def sync(self) -> None:
+        asked, stand = self.core.sync(1.0)
+        new = tuple(each for each in self.records if each[1] > asked.proved)
+        reply = Synced(self.epoch, self.head, 0, 0, True, 1, new if asked.epoch == self.epoch else None)
+        self.core.prove(stand, reply, 1.0)
+
+    def put(self, number: int) -> None:
+        deps = self.deps(number)
+        entry = Entry(f"k{number}", deps, None, deadline=9.0, deps=deps, vouched=self.head, size=5)
+        self.core.insert(entry, self.core.stand(1.0), 1.0)
+
+    def file(self, number: int, table: dict[Any, Entry] | None = None) -> None:
+        entry = self.core.l1.entries.get(f"k{number}")
+        if entry is not None:
+            amend(self.core, self.core.l1.alias, entry, self.table if table is None else table, number)
+
+    def given(self, number: int) -> list[Entry]:
+        """What a call would get, by its arguments and by its key."""
+        found, until = self.core.serve(f"k{number}")
+        hits = [entry for table in (self.table, self.other) if (entry := table.get(number)) is not None]
+        given = [entry for entry in hits if self.core.open_until > 1.0 < entry.deadline]
+        return given if found is None or until <= 1.0 else [found, *given]
+
+    def all_given(self) -> list[Entry]:
+        return [entry for number in range(COUNT + 1) for entry in self.given(number)]
+
+    def check(self) -> None:
+        """Nothing is given that a record of the server's has overtaken."""
+        for entry in self.all_given():
+            named = (*entry.value, f"k:{entry.key}")
+            assert max((n for dep, n in self.records if dep in named), default=0) <= entry.vouched
+
+
+def hear(dep: str) -> Callable[[World], Callable[[], object]]:
+    return lambda world: partial(world.core.hear, Hint(7, world.record(dep), (dep,)))
+
+
+def own(dep: str) -> Callable[[World], Callable[[], object]]:
+    return lambda world: partial(world.core.own_record, Recorded(7, world.record(dep)), (dep,), 1.0)
+
+
+def synced(*deps: str) -> Callable[[World], Callable[[], object]]:
+    def prepared(world: World) -> Callable[[], object]:
+        for dep in deps:
+            world.record(dep)
+        return world.sync
+
+    return prepared
+
+
+def new_epoch(world: World) -> Callable[[], object]:
+    world.epoch, world.records = 8, [("t:nobody's", 5)]
+    return world.sync
+
+
+def superseded(world: World) -> Callable[[], object]:
+    head, stand = world.record("t:1"), world.core.stand(1.0)
+    return lambda: world.core.meet(stand, head, ("k1",))
+
+
+def swept(world: World) -> Callable[[], object]:
+    hear("t:all")(world)()
+    return lambda: world.core.serve("k1")
+
+
+# What is prepared, and then the act.
+ACTS: dict[str, Callable[[World], Callable[[], object]]] = {
+    "a hint of a tag of all": hear("t:all"),
+    "a hint of a tag of one": hear("t:1"),
+    "a hint of a tag of two": hear("t:pair 1"),
+    "a hint of a key": hear("k:k1"),
+    "a record of its own": own("t:pair 1"),
+    "a sync with records": synced("t:1", "t:pair 1", "t:all", "k:k5"),
+    "a sync of a new epoch": new_epoch,
+    "a reply with a newer head": superseded,
+    "an invalidation begun": lambda world: lambda: world.core.begin_invalidation(("t:pair 1", "t:1")),
+    "an invalidation that waits": lambda world: lambda: world.core.pend(("t:all",), 1),
+    "a write of the truth": lambda world: lambda: world.core.hold(("t:pair 1",)),
+    "a value for another": lambda world: lambda: world.put(COUNT),
+    "a value of the same key": lambda world: lambda: world.put(1),
+    "a call filed": lambda world: lambda: world.file(1),
+    "a call of another function filed": lambda world: lambda: world.file(1, world.other),
+    "an entry that goes": lambda world: lambda: amend(world.core, world.core.l1.drop, "k1"),
+    "an epoch disowned": lambda world: world.core.disown,
+    "what is condemned swept": swept,
+}
+
+
+@pytest.mark.parametrize("cut", [cut_short, out_of_stack])
+@pytest.mark.parametrize("act", ACTS)
+def test_what_is_cut_short_leaves_nothing_old_and_nothing_broken(
+    act: str, cut: Callable[[Callable[[], object], int], bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(groups, "FEW", 2)
+    at = 0
+    while True:
+        world = World()
+        assert len(world.all_given()) == 2 * COUNT
+        again = ACTS[act](world)
+        if not cut(again, at):
+            break
+        at += 1
+        if world.core.is_torn:  # it had begun
+            world.check()
+
+        again()  # as who was interrupted does
+        world.check()
+
+        world.core.settle(dict(world.core.pending))
+        while world.core.held:
+            world.core.release(list(world.core.held))
+        world.sync()
+        world.check()
+
+        for number in range(COUNT):
+            world.put(number)
+            world.file(number)
+        for _ in range(COUNT):
+            world.core.serve("none")  # sweeps
+        assert len(world.all_given()) == 2 * COUNT
+        for dep in ("t:1", "t:pair 1", "k:k5", "t:all"):
+            assert world.core.hear(Hint(world.epoch, world.record(dep), (dep,))) == "applied"
+            world.check()
+        for _ in range(COUNT):
+            world.core.serve("none")
+        assert (
+            len(world.core.l1.entries)
+            == world.core.l1.used_bytes
+            == len(world.table)
+            == len(world.other)
+            == 0
+        )
+    assert at > 3
+
+
+def test_what_waits_for_redis_goes_on_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coherence, "MAX_PENDING", 2)
+    at = 0
+    while True:
+        world = World()
+        world.core.pend(("t:1",), 1)
+        if not cut_short(partial(world.core.pend, ("t:2", "t:3"), 2), at):
+            break
+        at += 1
+        assert world.core.withheld(("t:1",))
+    assert at > 3
+
+
+def test_what_is_owed_to_a_new_primary_is_not_forgotten() -> None:
+    at = 0
+    while True:
+        world = World()
+        own("t:1")(world)()
+        if not cut_short(new_epoch(world), at):
+            break
+        at += 1
+        world.sync()
+        assert world.core.withheld(("t:1",))
+    assert at > 3
