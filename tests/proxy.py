@@ -18,6 +18,9 @@ class Proxy:
         self._silent: set[socket.socket] = set()
         self._open = threading.Event()
         self._open.set()
+        self._asked, self._first = b"", 0
+        self._asking: set[socket.socket] = set()  # the client's end of each connection it was asked on
+        self._held, self._let_go = threading.Event(), threading.Event()
         self.subscriptions: list[socket.socket] = []  # the client's end of each connection that subscribed
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -43,6 +46,19 @@ class Proxy:
             self._silent.update(self._sockets)
         self._open.set()
 
+    def hold_answers(self, asked: bytes, *, first: int) -> threading.Event:
+        """Keep what the server says where *asked* is sent from now on, but for the *first* bytes of it.
+
+        Set once there is something, which is kept until `let_go`.
+        """
+        self._first, self._asked = first, asked
+        return self._held
+
+    def let_go(self) -> None:
+        """Pass on what was held, and hold nothing more."""
+        self._asked = b""
+        self._let_go.set()
+
     def leads_to(self, port: int) -> bool:
         return self._to[1] == port
 
@@ -57,6 +73,7 @@ class Proxy:
 
     def close(self) -> None:
         self._open.set()
+        self._let_go.set()
         for each in (self._entrance, *self._sockets):
             each.close()
 
@@ -80,10 +97,20 @@ class Proxy:
             while data := source.recv(65536):
                 if source is client and b"SUBSCRIBE" in data:
                     self.subscriptions.append(client)
+                if source is client and self._asked and self._asked in data:
+                    self._asking.add(client)
+                elif source is not client and client in self._asking and not self._let_go.is_set():
+                    sink.sendall(data[: self._first])
+                    data = data[self._first :]
+                    self._held.set()
+                    self._let_go.wait()
                 self._open.wait()
                 if client not in self._silent:
                     sink.sendall(data)
-            self._open.wait()  # the end is a message, too
+        except OSError:
+            pass  # one of the two has been closed, or reset
+        self._open.wait()  # the end is a message, too
+        try:
             sink.shutdown(socket.SHUT_WR)
         except OSError:
-            return  # one of the two has been closed
+            return
