@@ -6,7 +6,9 @@ import asyncio
 import gc
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future
+from contextvars import copy_context
 from typing import Any
 
 import pytest
@@ -23,6 +25,7 @@ from tiercache._core.looks import Look
 from tiercache._core.plan import TIMED_OUT, Ask, Call, Join, Tell
 from tiercache._core.records import parse_entry
 from tiercache._errors import L2Refused
+from tiercache._transport.awaiting import call
 
 
 class Failure(Exception):
@@ -278,6 +281,22 @@ def test_a_function_knows_the_load_it_is_part_of_and_nobody_else_does(
         pass
 
     assert known == [load]
+    assert current_load.get() is None
+
+
+def test_a_load_that_is_thrown_away_in_another_context_does_not_fail() -> None:
+    """Its loop was closed over it, and the garbage collector runs anywhere."""
+    load = Load(Coherence(L1(1), max_staleness=1, node=NODE), 1, 1, Flight("k", 0), None)
+
+    class Never:
+        def __await__(self) -> Iterator[None]:
+            yield
+
+    calling = call(Call(Never, load=load))
+    copy_context().run(calling.send, None)
+
+    calling.close()
+
     assert current_load.get() is None
 
 

@@ -286,4 +286,7 @@ async def call(step: Call) -> Any:
         return await result if inspect.isawaitable(result) else result
     finally:
         if token is not None:
-            current_load.reset(token)
+            try:
+                current_load.reset(token)
+            except ValueError:
+                pass  # this is collected with its loop, in whatever context that happens
