@@ -364,7 +364,7 @@ pack_look(PyObject *Py_UNUSED(module), PyObject *args)
     buffer.start = buffer.at = buffer.first;
     buffer.end = buffer.first + sizeof buffer.first;
     if (add_line(&buffer, '*', 5 + PyTuple_GET_SIZE(asked.tags)) && ADD_FIXED(&buffer, "$7\r\nZMSCORE\r\n")
-        && add_text(&buffer, NULL, 0, state_name)
+        && add_text(&buffer, "", 0, state_name)
         && ADD_FIXED(&buffer, "$2\r\n\1e\r\n$2\r\n\1s\r\n$2\r\n\1f\r\n")
         && add_texts(&buffer, "t:", 2, asked.tags)
         && add_line(&buffer, '*', 1 + PyTuple_GET_SIZE(asked.keys)) && ADD_FIXED(&buffer, "$4\r\nMGET\r\n")
