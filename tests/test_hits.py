@@ -569,3 +569,44 @@ def test_interpreters_of_one_process_have_a_compiled_half_each() -> None:
     )
     environment = {name: value for name, value in os.environ.items() if name != "TIERCACHE_PURE"}
     subprocess.run([sys.executable, "-W", "ignore", "-c", program], env=environment, check=True)
+
+
+@pytest.mark.skipif(compiled is None, reason="the hit path was not compiled here")
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="all interpreters of a process have one lock")
+def test_the_compiled_half_serves_in_an_interpreter_with_a_lock_of_its_own() -> None:
+    """By itself: what the package needs besides (orjson, hiredis) does not load there."""
+    assert compiled is not None
+    program = (
+        "import importlib, sys, threading\n"
+        "if sys.version_info >= (3, 13):\n"
+        "    interpreters = importlib.import_module('_interpreters')\n"
+        "    others = [interpreters.create('isolated') for _ in range(2)]\n"
+        "else:\n"
+        "    interpreters = importlib.import_module('_xxsubinterpreters')\n"
+        "    others = [interpreters.create(isolated=True) for _ in range(2)]\n"
+        "application = '''\n"
+        "from importlib.machinery import ExtensionFileLoader\n"
+        "from importlib.util import module_from_spec, spec_from_loader\n"
+        f"loader = ExtensionFileLoader('_compiled', {compiled.__file__!r})\n"
+        "compiled = module_from_spec(spec_from_loader('_compiled', loader))\n"
+        "loader.exec_module(compiled)\n"
+        "namer = compiled.Namer({int: 1, str: 1}, 1, (('k(', 0), (')', -1)), (('user:', 0), ('', -1)))\n"
+        "replies = [b'-7', b'-40', b'-5', None], [b'1|7'], [b'1', b'2'], [b'-7', b'-40']\n"
+        "for n in range(10_000):\n"
+        "    assert namer.name((n,), {}) == (f'k({n})', (f'user:{n}',))\n"
+        "    look = (7, 0, (f'k({n})',), (f'user:{n}',))\n"
+        "    assert compiled.looked(look, list(map(list, replies))).head == 40\n"
+        "    assert compiled.pack_look(look, 's', 'e:', b'').startswith(b'*6')\n"
+        "    assert compiled.copy({'a': [n]}) == {'a': [n]}\n"
+        "'''\n"
+        "failed = []\n"
+        "def run(other): failed.append(interpreters.run_string(other, application))\n"
+        "threads = [threading.Thread(target=run, args=(other,)) for other in others]\n"
+        "for thread in threads: thread.start()\n"
+        "exec(application)\n"
+        "for thread in threads: thread.join()\n"
+        "for other in others: interpreters.destroy(other)\n"
+        "assert failed == [None, None], failed\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "TIERCACHE_PURE"}
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program], env=environment, check=True)
