@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import sys
+import tracemalloc
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context
@@ -17,6 +20,7 @@ from tests.core.hands import Cancelled, Clock, D, Hand, begun, glances_of, nodes
 from tests.core.sim_server import SimServer
 from tiercache._accelerator import compiled
 from tiercache._core.coherence import Coherence
+from tiercache._core.l2_hits import Taken
 from tiercache._core.sources import Writing
 from tiercache._core.tiers import MOST, REFUSED
 from tiercache._errors import L2Refused, LoadTimeout
@@ -266,3 +270,60 @@ def test_the_lock_that_was_taken_is_given_back_in_a_forked_child() -> None:
 
     assert glances.found(nowhere, (), {}, glance, looked) == {"a": [1]}
     assert not held._is_owned()
+
+
+@pytest.mark.parametrize("l1", [False, True])
+def test_neither_what_is_found_nor_what_is_in_vain_leaves_anything_behind(l1: bool) -> None:
+    Context().run(_leaves_nothing, l1)
+
+
+def _leaves_nothing(l1: bool) -> None:
+    world = World(l1=l1, by_glance=True)
+    glances = glances_of(world.a, world.a.want(KEY, **world.want), lambda: pytest.fail("it was made"))
+    glance = glances.begin((), {})
+    assert glance is not None
+    look, stand = glance
+    found = world.server.perform(look)
+    world.server.domain.entries.clear()
+    missed = world.server.perform(look)
+    glances.over(glance)
+    earlier = stand._replace(epoch=stand.epoch - 1)
+
+    def run(times: int) -> None:
+        for _ in range(times):
+            assert glances.begin((), {}) == glance
+            assert glances.begin((), {}) is None, "one at a time looks for a key"
+            glances.over(glance)
+            assert glances._take(look, stand, found)
+            for asked in (look, stand, missed), (look, earlier, found), (look, stand, None), (stand,):
+                with suppress(compiled.Unanswered, TypeError):
+                    pytest.fail(repr(glances._take(*asked)))
+
+    watched = [
+        look,
+        stand,
+        earlier,
+        found,
+        missed,
+        KEY,
+        world.a.core,
+        world.a.counts,
+        type(look),
+        Taken,
+        None,
+    ]
+    run(10)
+    gc.collect()
+    references = [sys.getrefcount(each) for each in watched]
+    tracemalloc.start()
+    run(10)
+    left = []
+    for _ in range(3):  # other threads of this process allocate as well, but not each time
+        before, _ = tracemalloc.get_traced_memory()
+        run(300)
+        left.append(tracemalloc.get_traced_memory()[0] - before)
+    tracemalloc.stop()
+
+    now = [sys.getrefcount(each) for each in watched]
+    assert max(abs(a - b) for a, b in zip(now, references, strict=True)) < 100, "of 900 rounds"
+    assert min(left) < 5_000, "bytes, of 300 rounds"
