@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test test-sqlalchemy-2.0 lint types examples example bench model model-long simulate chaos chaos-short fuzz check format clean
+.PHONY: demo test test-sqlalchemy-2.0 lint types examples example bench model model-long simulate chaos chaos-short fuzz sanitize check format clean
 .DELETE_ON_ERROR:
 
 demo: .venv/for-use
@@ -47,6 +47,14 @@ fuzz: .venv/for-work
 	$(PIP) install atheris
 	mkdir -p build/fuzz
 	$(BIN)/python -m tests.fuzz.run build/fuzz/corpus -max_total_time=$(SECONDS) -max_len=20000 -artifact_prefix=build/fuzz/
+
+# What is compiled, under AddressSanitizer and UBSan; needs gcc and Linux. What they find ends it, with a report.
+sanitize: .venv/for-work
+	CC=gcc CFLAGS='-fsanitize=address,undefined -fno-sanitize-recover=all -UNDEBUG -O1' $(PIP) install \
+	  --no-build-isolation --no-deps --upgrade --target build/sanitized .
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
+	  PYTHONPATH=$(CURDIR)/build/sanitized $(BIN)/python -m pytest --capture=sys -o pythonpath='build/sanitized .' \
+	  tests/core/test_glances.py tests/core/test_looks_compiled.py tests/core/test_namers.py tests/test_hits.py
 
 # Every question of bench/README.md, drawn as bench/report.html; less than 25 minutes.
 bench: .venv/for-bench
