@@ -316,16 +316,16 @@ is_sure(PyObject *name)
 static int
 are_sure(PyObject *tags)
 {
-    Py_ssize_t number = PySequence_Fast_GET_SIZE(tags);
-    PyObject **tag = PySequence_Fast_ITEMS(tags);
+    Py_ssize_t number = PyTuple_GET_SIZE(tags);
 
     if (number > MOST_TAGS)
         return 0;
     for (Py_ssize_t i = 0; i < number; i++) {
-        if (!is_sure(tag[i]) || strncmp((const char *)PyUnicode_1BYTE_DATA(tag[i]), "row:", 4) == 0)
+        PyObject *tag = PyTuple_GET_ITEM(tags, i);
+        if (!is_sure(tag) || strncmp((const char *)PyUnicode_1BYTE_DATA(tag), "row:", 4) == 0)
             return 0;
         for (Py_ssize_t j = 0; j < i; j++)
-            if (PyUnicode_Compare(tag[j], tag[i]) == 0)
+            if (PyUnicode_Compare(PyTuple_GET_ITEM(tags, j), tag) == 0)
                 return 0;
     }
     return 1;
@@ -341,9 +341,12 @@ sure_tags(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t nu
         return NULL;
     }
     tags = arguments[1];
-    if (!is_sure(arguments[0]) || !(PyList_CheckExact(tags) || PyTuple_CheckExact(tags)) || !are_sure(tags))
+    if (!is_sure(arguments[0]) || !(PyList_CheckExact(tags) || PyTuple_CheckExact(tags)))
         Py_RETURN_NONE;
-    return PySequence_Tuple(tags);
+    tags = PySequence_Tuple(tags); /* before they are checked: whoever has the list may change it */
+    if (tags != NULL && !are_sure(tags))
+        Py_SETREF(tags, Py_NewRef(Py_None));
+    return tags;
 }
 
 static PyMethodDef functions[] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import tracemalloc
 from collections.abc import Callable
 from typing import Any
@@ -252,6 +253,31 @@ def test_all_others_are_left_to_python(key: Any, tags: Any) -> None:
     assert compiled is not None
 
     assert compiled.sure_tags(key, tags) is None
+
+
+@needs_compiled
+def test_tags_that_change_meanwhile_are_checked_as_they_are_kept() -> None:
+    """A finalizer, or another thread, may run where the tuple is made: up to Python 3.11 by the collector."""
+    assert compiled is not None
+    tags: list[Any] = []
+    kept = []
+
+    def change(*_: Any) -> None:
+        tags[:1] = [7]
+
+    usual = gc.get_threshold()
+    gc.callbacks.append(change)
+    try:
+        for _ in range(5_000):  # tuples that are let go are used again, and then nothing is collected
+            gc.set_threshold(0)
+            tags[:] = "abcdefgh"
+            gc.set_threshold(1)
+            kept.append(compiled.sure_tags("k", tags))
+    finally:
+        gc.set_threshold(*usual)
+        gc.callbacks.remove(change)
+
+    assert {type(tag) for each in kept if each is not None for tag in each} <= {str}
 
 
 @needs_compiled
