@@ -15,6 +15,7 @@ from tiercache._core.collect import Collected
 from tiercache._core.tags import check_tags
 from tiercache._core.writes import Token, Written
 from tiercache._errors import SettingError
+from tiercache._follows import followed
 from tiercache._invalidating import FENCE_TTL, Invalidating, OnOutage
 from tiercache._node import wind_up_all
 from tiercache._settings import Duration, SettingArguments, Settings
@@ -124,7 +125,11 @@ class TierCache:
         another's load takes longer than `load_timeout`; Unstorable when its value would not come back as
         it is. With *share* every caller gets one object: nobody may change it.
         """
-        return await self._node.run_async(self._verbs.get_or_load(key, loader, ttl, tags, share))
+        node, verbs = self._node, self._verbs
+        following = None if node.closed else verbs.follow(key, loader, ttl, tags, share)
+        if following is not None:
+            return await followed(node, verbs.counts, *following)
+        return await node.run_async(verbs.get_or_load(key, loader, ttl, tags, share))
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """The values that are cached, by key; one round trip a thousand keys that L1 does not have."""

@@ -24,6 +24,7 @@ from tiercache._core.tags import TagTemplates
 from tiercache._core.tiers import Counts, Early, Want
 from tiercache._core.writes import Written
 from tiercache._errors import SettingError
+from tiercache._follows import follow_call, followed
 from tiercache._glances import Glances
 from tiercache._hits import UNFILED, HitPath, Spelling
 from tiercache._nearest import nearest
@@ -247,6 +248,11 @@ def _awaited(made: Function) -> Any:
         glance = None if glances is None else glances.begin(args, kwargs)
         if glances is not None and glance is not None:
             return glances.read_async(bound, args, kwargs, glance)
+        follower = None if how else follow_call(made, bound, args, kwargs)
+        if follower is not None:
+            return followed(
+                bound.node, bound.counts, follower, lambda: made.want(bound, args, kwargs, now=now)
+            )
         return bound.node.run_async(made.read(bound, args, kwargs, now=now, **how))
 
     async def refresh(*args: Any, **kwargs: Any) -> Any:

@@ -15,7 +15,7 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -122,8 +122,12 @@ class Node:
     def run_async(self, plan: Plan[T]) -> Coroutine[Any, Any, T]:
         """Drive *plan* in the calling task, which awaits this at once."""
         self._ready()
-        perform = self.loops.of_running().perform if self._memory is None else self._memory.perform_async
-        return run_async(plan, perform)
+        return run_async(plan, self.perform_async)
+
+    @property
+    def perform_async(self) -> Callable[[Step], Awaitable[Any]]:
+        """What performs the steps of plans in the running loop."""
+        return self.loops.of_running().perform if self._memory is None else self._memory.perform_async
 
     def counted(self) -> Counts:
         """New counts that are part of this node's."""

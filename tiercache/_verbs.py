@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 
 from tiercache._audit import Auditor
 from tiercache._core import barriers, batches, reads, syncs, writes
+from tiercache._core.follows import Follower, follow
 from tiercache._core.keys import check_key
 from tiercache._core.namers import check_names
 from tiercache._core.plan import Call, Plan
@@ -25,6 +26,9 @@ Ttl = float | str | timedelta | None
 Tags = str | Iterable[str]
 TagsOfKey = Tags | Callable[[str], Tags]
 OnError = Literal["pend", "raise"]
+
+
+_NAMED_TWICE = (str, list, tuple)  # tags that are still there when they were looked at
 
 
 class Unset:
@@ -86,10 +90,30 @@ class Verbs:
     def get_or_load(
         self, key: str, loader: Callable[[], Any], ttl: Ttl | Unset, tags: Tags, share: bool
     ) -> Plan[Any]:
-        want = self.want(key, call=Call(checked_loader(loader)), ttl=ttl, tags=tags, share=share)
+        want = self.want_to_load(key, loader, ttl, tags, share)
         if self.auditor is not None:
             want = replace(want, audit=self.auditor.observer_of(loader, blocking=self.blocking))
         return reads.read(self.tiers, want, blocking=self.blocking)
+
+    def want_to_load(
+        self, key: str, loader: Callable[[], Any], ttl: Ttl | Unset, tags: Tags, share: bool
+    ) -> Want:
+        return self.want(key, call=Call(checked_loader(loader)), ttl=ttl, tags=tags, share=share)
+
+    def follow(
+        self, key: str, loader: Callable[[], Any], ttl: Ttl | Unset, tags: Tags, share: bool
+    ) -> tuple[Follower, Callable[[], Want]] | None:
+        """Join the load of *key* that is under way; None where there is none, or a plan must see to it."""
+        if self.tiers.board.is_empty or self.auditor is not None or not isinstance(tags, _NAMED_TWICE):
+            return None
+        stored, _ = check_names(key, tags)
+        checked_loader(loader)
+        self.lifetime(ttl)
+        follower = follow(self.tiers, stored)
+        if follower is None:
+            return None
+        named = tags if isinstance(tags, str) else tuple(tags)  # the caller's list may change meanwhile
+        return follower, lambda: self.want_to_load(key, loader, ttl, named, share)
 
     def get_many(self, keys: Iterable[str]) -> Plan[dict[str, Any]]:
         named = by_stored(keys)

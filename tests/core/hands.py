@@ -23,7 +23,9 @@ from tiercache._core.barriers import Question
 from tiercache._core.coherence import Coherence
 from tiercache._core.commands import Command, Invalidate
 from tiercache._core.flights import current_load
+from tiercache._core.follows import follow, on, taken
 from tiercache._core.l1 import L1
+from tiercache._core.loads import leave_abandoned
 from tiercache._core.plan import TIMED_OUT, Ask, Call, Join, Plan, Step, Tell
 from tiercache._core.reads import MISS, fly, read
 from tiercache._core.tiers import Counts, Tiers, Want
@@ -186,6 +188,25 @@ def by_glance(node: Node, want: Want) -> Plan[Any]:
     return (yield from fly(node.tiers, want, None, blocking=False))
 
 
+def by_follow(node: Node, want: Want) -> Plan[Any]:
+    """The read of *want* in a task that may follow a load without a plan, as `_follows` drives it."""
+    follower = follow(node.tiers, want.key)
+    if follower is None:
+        return (yield from read(node.tiers, want, blocking=False))
+    try:
+        landing = yield Join(follower.flight.future, node.tiers.load_timeout)
+    except BaseException as error:
+        if not isinstance(error, GeneratorExit):
+            yield from leave_abandoned(want, follower.flight)
+        raise
+    finally:
+        node.tiers.board.leave(follower.flight, None, "follow")
+    value = taken(node.tiers, node.counts, follower, landing)
+    if value is not MISS:
+        return value
+    return (yield from on(node.tiers, want, follower, landing))
+
+
 class Node:
     """One process' tiers before *server*."""
 
@@ -208,6 +229,9 @@ class Node:
 
     def glance(self, key: str, *, inside: Hand | Call | None = None, **want: Any) -> Hand:
         return self.start(by_glance(self, self.want(key, **want)), inside)
+
+    def follow(self, key: str, *, inside: Hand | Call | None = None, **want: Any) -> Hand:
+        return self.start(by_follow(self, self.want(key, **want)), inside)
 
     def read_many(self, *keys: str, tags: Sequence[str] = (), inside: Hand | Call | None = None) -> Hand:
         wants = [self.want(key, call=None, tags=tags) for key in keys]

@@ -14,7 +14,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.core.hands import Cancelled, Clock, D, Hand, LoaderFailed, Node, by_glance, loader_of_many
+from tests.core.hands import (
+    Cancelled,
+    Clock,
+    D,
+    Hand,
+    LoaderFailed,
+    Node,
+    by_follow,
+    by_glance,
+    loader_of_many,
+)
 from tests.core.sim_server import SimServer
 from tests.core.truth import TAGS, Truth, Versions, lift
 from tiercache._core import reads
@@ -139,6 +149,8 @@ class Playing:
         if by_hand and not renew:
             if entry is not None and self.clock() < min(until, entry.deadline):
                 plan = _at_once(entry)
+            elif process.node.tiers.board.has(key):
+                plan = by_follow(process.node, want)
             elif want.l2:
                 plan = by_glance(process.node, want)
         return self.start(process, plan, keys=(key,), inside=inside)

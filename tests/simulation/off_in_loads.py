@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.simulation.mutations import Mutation
-from tiercache._core import flights, loads, reads
+from tiercache._core import flights, loads
 
 OF_LOADS = (
     # ---- loads
@@ -120,8 +120,8 @@ OF_LOADS = (
     ),
     Mutation(
         "a join inside a block takes what was loaded before its commit",
-        reads,
-        "fly",
+        flights,
+        "may_follow",
         "written.isdisjoint(landing.deps) and",
         "",
         theme="orphans",

@@ -131,6 +131,10 @@ class Board:
         self.patience = patience  # seconds after which a flight is joined no more
         self._flights: dict[str, Flight] = {}  # under `_lock`
 
+    @property
+    def is_empty(self) -> bool:
+        return not self._flights
+
     def has(self, key: str) -> bool:
         """Whether a flight of *key* is under way at this moment."""
         return key in self._flights
@@ -165,6 +169,15 @@ class Board:
             for outer in load.chain() if load is not None else ():
                 outer.flight.waits.append(flight)
             return flight, role
+
+    def follow(self, key: str, now: float) -> Flight | None:
+        """The flight of *key* that a task outside of any load follows by a `claim`; None: it would lead."""
+        with _lock:
+            flight = self._flights.get(key)
+            if flight is None or now - flight.born >= self.patience:
+                return None
+            flight.followers += 1
+            return flight
 
     def leave(self, flight: Flight, load: Load | None, role: Role) -> None:
         """The caller, inside *load*, is done with *flight*."""
@@ -250,6 +263,13 @@ def _has_no_older_part(core: Coherence, joined: Stand, began: Stand) -> bool:
     if began.at < began.lease:
         return joined.at <= began.lease
     return core.lease <= began.at
+
+
+def may_follow(
+    core: Coherence, joined: Stand, written: frozenset[str], landing: Landing, *, nested: bool
+) -> bool:
+    """Whether who joined at *joined*, while writes under *written* were under way, may take the landing."""
+    return written.isdisjoint(landing.deps) and may_take(core, joined, landing, nested=nested)
 
 
 def may_take(core: Coherence, joined: Stand, landing: Landing, *, nested: bool) -> bool:

@@ -20,7 +20,7 @@ from tiercache._core.flights import (
     Load,
     ahead_of,
     audit_around,
-    may_take,
+    may_follow,
     running_load,
 )
 from tiercache._core.l1 import Entry, deps_of
@@ -30,6 +30,7 @@ from tiercache._core.loads import ask_l2, leave_abandoned, load_and_fill, load_a
 from tiercache._core.plan import TIMED_OUT, Join, Plan, ask
 from tiercache._core.records import key_dep
 from tiercache._core.sources import is_writing, uncommitted
+from tiercache._core.stand import Stand
 from tiercache._core.tiers import NOT_FOUND, Tiers, Want
 from tiercache._core.whole import amend
 from tiercache._core.writes import deps_named, ttl_ms
@@ -82,12 +83,23 @@ def read(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Any]:
     return (yield from fly(tiers, want, load, blocking=blocking))
 
 
-def fly(tiers: Tiers, want: Want, load: Load | None, *, blocking: bool) -> Plan[Any]:
-    """Lead the flight of *want*, or take what another's brings, if the join rule allows: past any look."""
-    core, begun = tiers.core, tiers.clock()
-    joined = core.stand(begun)
-    refused: Flight | None = None
-    joins = 0
+def fly(
+    tiers: Tiers,
+    want: Want,
+    load: Load | None,
+    *,
+    blocking: bool,
+    joined: Stand | None = None,
+    refused: Flight | None = None,
+) -> Plan[Any]:
+    """Lead the flight of *want*, or take what another's brings, if the join rule allows: past any look.
+
+    *joined*: where the node stood when the caller began, if not now; what *refused* brought is not for it.
+    """
+    core = tiers.core
+    joined = core.stand(tiers.clock()) if joined is None else joined
+    begun = joined.at
+    joins = 0 if refused is None else 1
     while True:
         now = tiers.clock()
         if joined.lease <= joined.at:
@@ -115,19 +127,19 @@ def fly(tiers: Tiers, want: Want, load: Load | None, *, blocking: bool) -> Plan[
         finally:
             tiers.board.leave(flight, load, role)
         if landing is TIMED_OUT:
-            raise too_long(tiers, want)
+            raise too_long(tiers, want.key)
         if landing is ABANDONED:
             continue
-        if written.isdisjoint(landing.deps) and may_take(core, joined, landing, nested=load is not None):
+        if may_follow(core, joined, written, landing, nested=load is not None):
             want.counts.joins += 1
             return landing.entry.take()
         joins += 1
         refused = flight
 
 
-def too_long(tiers: Tiers, want: Want) -> LoadTimeout:
+def too_long(tiers: Tiers, key: str) -> LoadTimeout:
     return LoadTimeout(
-        f"the load of {want.key!r} that others had begun took longer than {tiers.load_timeout} s; "
+        f"the load of {key!r} that others had begun took longer than {tiers.load_timeout} s; "
         "raise load_timeout if the loader may take that long"
     )
 
@@ -285,7 +297,7 @@ def _fetch_past_l1(
                         continue  # somebody's wake-up came before there was a bell
                 left = give_up - tiers.clock()
                 if left <= 0:
-                    raise too_long(tiers, want)
+                    raise too_long(tiers, want.key)
                 rings += yield from _wait(bell, min(patience_for(tiers, answer.left, looks), left), rings)
                 looks += 1
                 if bell.done():

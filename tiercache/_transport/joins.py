@@ -5,14 +5,49 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import Future
 from functools import partial
+from math import inf
 from typing import Any
 
 from tiercache._core.plan import TIMED_OUT, Join
 from tiercache._transport.waiters import Waiter, new_waiter, wake
 
-# Who waits in one loop for one future. All are woken by one callback: asyncio.wrap_future wakes the loop once
-# for each, by a byte into a socket, and so spends a system call on each follower of a flight.
-_waiting: dict[tuple[asyncio.AbstractEventLoop, Future[Any]], dict[Waiter, None]] = {}
+
+class _Crowd(dict[Waiter, float]):
+    """Who waits in one loop for one future, and until which instant of the loop's.
+
+    All are woken by one callback: asyncio.wrap_future wakes the loop once for each, by a byte into a socket,
+    and so spends a system call on each follower of a flight. And one timer is for all.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self._loop, self._rings_at = loop, inf
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, waiter: Waiter, until: float) -> None:
+        self[waiter] = until
+        if until < self._rings_at:
+            self._set(until)
+
+    def stop(self) -> None:
+        """Nobody waits any more, or all are woken."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _set(self, at: float) -> None:
+        self.stop()
+        self._rings_at, self._timer = at, self._loop.call_at(at, self._ring)
+
+    def _ring(self) -> None:
+        late = [waiter for waiter, until in self.items() if until <= self._rings_at]
+        others = [until for until in self.values() if until > self._rings_at]
+        self._rings_at = inf
+        if others:
+            self._set(min(others))
+        wake(late, [None] * len(late))
+
+
+_waiting: dict[tuple[asyncio.AbstractEventLoop, Future[Any]], _Crowd] = {}
 
 
 def join(step: Join) -> Any:
@@ -31,22 +66,22 @@ async def join_async(step: Join) -> Any:
     # Where others wait, all are yet to be woken, and whoever is among them by then. Asking costs a lock.
     if joined is None and future.done():
         return future.result()
-    waiter = new_waiter(loop)
+    waiter, until = new_waiter(loop), loop.time() + step.timeout
     if joined is None:
-        _waiting[loop, future] = joined = {waiter: None}
+        _waiting[loop, future] = joined = _Crowd(loop)
+        joined.add(waiter, until)
         future.add_done_callback(partial(_landed, loop))  # runs at once where it is done by now
     else:
-        joined[waiter] = None
-    timer = loop.call_at(loop.time() + step.timeout, wake, [waiter], [None])
+        joined.add(waiter, until)
     try:
         landed = await waiter
         if landed is not None:
             return landed[0]
         return future.result() if future.done() else TIMED_OUT
     finally:
-        timer.cancel()
         joined.pop(waiter, None)
         if not joined:  # nobody is to be told of the landing in a loop that may be closed by then
+            joined.stop()
             _waiting.pop((loop, future), None)
 
 
@@ -64,7 +99,11 @@ def _landed(loop: asyncio.AbstractEventLoop, future: Future[Any]) -> None:
 
 
 def _wake_all(loop: asyncio.AbstractEventLoop, future: Future[Any]) -> None:
-    waiters = list(_waiting.pop((loop, future), ()))
+    joined = _waiting.pop((loop, future), None)
+    if joined is None:
+        return
+    joined.stop()
+    waiters = list(joined)
     # An error each of them asks for itself, since a future takes no StopIteration; a value is asked for once.
     landed = None if future.exception() is not None else (future.result(),)
     wake(waiters, [landed] * len(waiters))
