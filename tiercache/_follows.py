@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tiercache._core.follows import Follower, follow, on, taken
+from tiercache._core.follows import Follower, follow, on, taken, wait, wait_on
 from tiercache._core.loads import leave_abandoned
-from tiercache._core.plan import Join, run_async
+from tiercache._core.plan import TIMED_OUT, run_async
 from tiercache._core.reads import MISS
 from tiercache._core.tiers import Counts, Want
 
@@ -40,7 +40,9 @@ async def followed(node: Node, counts: Counts, follower: Follower, want: Callabl
     """
     tiers, perform = node.tiers, node.perform_async
     try:
-        landing = await perform(Join(follower.flight.future, tiers.load_timeout))
+        landing = await perform(wait(tiers, follower))
+        if landing is TIMED_OUT:
+            landing = await run_async(wait_on(tiers, want(), follower), perform)
     except BaseException as error:
         if not isinstance(error, GeneratorExit):
             await run_async(leave_abandoned(want(), follower.flight), perform)

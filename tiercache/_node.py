@@ -96,11 +96,14 @@ class Node:
 
     def _open(self) -> None:
         """Get ready to perform steps; nothing is connected."""
+        from asyncio import get_running_loop
+
         from tiercache._transport.blocking import Blocking
         from tiercache._transport.loops import Loops
         from tiercache._transport.memory import Memory
 
         self.loops = Loops(self._new_awaiting)
+        self.tiers.board.running_loop = get_running_loop
         if self.address is None:
             self._memory = Memory()
             return

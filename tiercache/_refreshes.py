@@ -28,7 +28,7 @@ class Refreshes:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._places = threading.Semaphore(MAX_AT_ONCE)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()  # of all loops: listed at once, since others come and go
 
     def begin(self, want: Want, seen: int, *, blocking: bool) -> bool:
         """Load *want* in a thread, or in a task of the running loop; False where it must not, or cannot.
@@ -38,7 +38,7 @@ class Refreshes:
         The loader has the caller's context variables. Within a load or a transaction of the caller's none
         begins: what such a one reads is not for others.
         """
-        if running_load() is not None or is_writing() or not self._places.acquire(blocking=False):
+        if running_load() is not None or is_writing() or not self._has_place():
             return False
         context = copy_context()
         if blocking:
@@ -63,7 +63,7 @@ class Refreshes:
         from asyncio import gather, get_running_loop
 
         loop = get_running_loop()
-        mine = [task for task in self._tasks if task.get_loop() is loop]
+        mine = [task for task in list(self._tasks) if task.get_loop() is loop]
         for task in mine:
             task.cancel()
         await gather(*mine, return_exceptions=True)
@@ -82,8 +82,20 @@ class Refreshes:
         except Exception as error:
             self._failed(want, error)
 
+    def _has_place(self) -> bool:
+        """Whether there was one, which is taken now."""
+        if self._places.acquire(blocking=False):
+            return True
+        for task in list(self._tasks):
+            if task.get_loop().is_closed():  # it was closed over the task, which never ends
+                self._ended(task)
+        return self._places.acquire(blocking=False)
+
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        try:
+            self._tasks.remove(task)
+        except KeyError:
+            return  # another thread saw as well that its loop is closed
         self._places.release()
 
     def _failed(self, want: Want, error: Exception) -> None:

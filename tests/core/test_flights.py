@@ -5,6 +5,7 @@ Who may take what a flight brought is the join rule, tested with the plans.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from concurrent.futures import Future
 from math import inf
@@ -54,6 +55,22 @@ def test_the_first_caller_leads_and_the_next_follow_it(board: Board) -> None:
     assert role == "lead"
     assert claim(board, "a") == (first, "follow")
     assert claim(board, "a") == (first, "follow")
+
+
+def test_a_flight_whose_loop_was_closed_over_it_is_followed_by_nobody(board: Board) -> None:
+    loop = asyncio.new_event_loop()
+    board.running_loop = lambda: loop
+    stranded, _ = claim(board, "a")
+    assert claim(board, "a") == (stranded, "follow")
+    loop.close()
+
+    other, role = claim(board, "a")
+
+    assert role == "lead"
+    board.look_after(stranded)
+    assert stranded.is_abandoned()
+    assert claim(board, "a", blocking=False)[1] == "lead", "that one's loop is closed as well"
+    assert not other.is_abandoned()
 
 
 def test_callers_of_different_keys_do_not_wait_for_each_other(board: Board) -> None:

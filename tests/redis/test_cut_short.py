@@ -6,12 +6,17 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
 from tests.scripts import run_script
-from tests.servers import RedisServer, eventually
-from tiercache import TierCache, cached, configure
+from tests.servers import TIMEOUT, RedisServer, eventually
+from tests.world import World
+from tiercache import TierCache, _refreshes, cached, configure
+from tiercache._core import flights
+from tiercache._core.plan import Call
+from tiercache._core.tiers import Counts, Want
 
 NewNode = Callable[..., TierCache]
 
@@ -62,6 +67,59 @@ async def test_a_batch_that_is_cancelled_while_it_loads_leaves_no_lock(
         await batch
 
     assert await asyncio.to_thread(lambda: eventually(lambda: not locks(redis_server), within=5))
+
+
+def test_who_waits_for_a_task_takes_over_when_its_loop_is_closed(
+    any_url: str, new_node: NewNode, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flights, "PULSE", 0.01)
+    cache, loop = new_node(any_url), asyncio.new_event_loop()
+    begun, never = asyncio.Event(), asyncio.Event()
+
+    async def load() -> None:
+        begun.set()
+        await never.wait()
+
+    async def take_over() -> str:
+        return "taken over"
+
+    async def follow() -> Any:
+        return await world.view(cache).get_or_load("k", take_over)
+
+    leading = loop.create_task(cache.get_or_load("k", load))  # which is kept: nothing collects it
+    loop.run_until_complete(begun.wait())
+    with ThreadPoolExecutor(1) as elsewhere:
+        following = elsewhere.submit(world.run, follow())
+        assert eventually(lambda: cache._node.tiers.board._flights["k"].followers)
+        loop.run_until_complete(cache._node.close_loop())  # the connections, which would be complained of
+        loop.close()
+
+        assert following.result(TIMEOUT) == "taken over"
+    assert not leading.done()
+
+
+def test_refreshes_under_way_in_a_loop_that_is_closed_take_no_place(
+    redis_server: RedisServer, new_node: NewNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_refreshes, "MAX_AT_ONCE", 1)
+    node = new_node(redis_server.url())._node
+
+    async def begin(key: str) -> None:
+        begun = asyncio.Event()
+
+        async def load() -> None:
+            begun.set()
+            await asyncio.Event().wait()
+
+        want = Want(key, Counts(), Call(load))
+        assert [node.refreshes.begin(want, 0, blocking=False) for _ in range(2)] == [True, False]
+        await begun.wait()
+        await node.loops.of_running().close()
+
+    for key in "abc":
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(begin(key))
+        loop.close()
 
 
 def test_a_load_reads_no_old_part_in_a_thread_that_does_not_know_of_it(

@@ -14,11 +14,11 @@ run the leader, is refused, and the caller loads on its own.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 from tiercache._core.coherence import Coherence, Stand
 from tiercache._core.l1 import Entry
@@ -32,6 +32,7 @@ class _Abandoned:
 
 ABANDONED: Final = _Abandoned()
 Role = Literal["lead", "follow"]
+PULSE = 1.0  # seconds; how often who waits for a task looks whether its loop is closed
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +49,31 @@ class Landing:
     is_private: bool = False  # its source says that it is for nobody but its loader's caller
 
 
-class Flight:
-    """One load under way."""
+class Loop(Protocol):
+    def is_closed(self) -> bool: ...
 
-    def __init__(self, key: str, born: float) -> None:
+
+class Flight:
+    """One load under way; of a task, in *loop*."""
+
+    def __init__(self, key: str, born: float, loop: Loop | None = None) -> None:
         self.key = key
         self.born = born
+        self.loop = loop
         self.thread = threading.get_ident()
         self.owner = ""  # the name of its lock in Redis
         self.followers = 0  # under `_lock`
         self.waits: list[Flight] = []  # under `_lock`: flights that must end before this one's loader goes on
         self.future: Future[Any] = Future()
         self.future.set_running_or_notify_cancel()
+
+    def patience(self, left: float) -> float:
+        """How long to wait for it before `look_after`, of the seconds *left*."""
+        return max(0.0, left if self.loop is None else min(left, PULSE))
+
+    def is_stranded(self) -> bool:
+        """Whether its loop was closed over it, so that its leader never goes on."""
+        return self.loop is not None and self.loop.is_closed()
 
     def is_abandoned(self) -> bool:
         """Whether its leader gave up, so that who waited may take over."""
@@ -130,6 +144,7 @@ class Board:
     def __init__(self, patience: float) -> None:
         self.patience = patience  # seconds after which a flight is joined no more
         self._flights: dict[str, Flight] = {}  # under `_lock`
+        self.running_loop: Callable[[], Loop | None] = lambda: None  # asked by tasks alone
 
     @property
     def is_empty(self) -> bool:
@@ -153,16 +168,22 @@ class Board:
 
         A leader ends its flight, whatever happens; both `leave` it when they are done with it. The
         caller leads a flight of its own beside another's when waiting for that one would never end.
-        A flight older than `patience`, the one it is *instead_of*, or any if the caller wants one
-        *afresh*, is replaced on the board; those who wait for it go on waiting for it.
+        A flight older than `patience`, or stranded, the one it is *instead_of*, or any if the caller wants
+        one *afresh*, is replaced on the board; those who wait for it go on waiting for it.
         """
         role: Role = "lead"
         with _lock:
             flight = self._flights.get(key)
-            if flight is None or afresh or flight is instead_of or now - flight.born >= self.patience:
-                flight = self._flights[key] = Flight(key, now)
+            if (
+                flight is None
+                or afresh
+                or flight is instead_of
+                or now - flight.born >= self.patience
+                or flight.is_stranded()
+            ):
+                flight = self._flights[key] = self._begun(key, now, blocking)
             elif (blocking or load is not None) and _never_ends(flight, load, blocking):
-                flight = Flight(key, now)
+                flight = self._begun(key, now, blocking)
             else:
                 flight.followers += 1
                 role = "follow"
@@ -174,7 +195,7 @@ class Board:
         """The flight of *key* that a task outside of any load follows by a `claim`; None: it would lead."""
         with _lock:
             flight = self._flights.get(key)
-            if flight is None or now - flight.born >= self.patience:
+            if flight is None or now - flight.born >= self.patience or flight.is_stranded():
                 return None
             flight.followers += 1
             return flight
@@ -209,9 +230,17 @@ class Board:
         flight.future.set_result(ABANDONED)
         return followed
 
+    def look_after(self, flight: Flight) -> None:
+        """Abandon *flight* if it is stranded, in place of its leader."""
+        if flight.is_stranded():
+            self.abandon(flight)
+
     def forget(self) -> None:
         """After a fork, in the child: the leaders are gone with the parent's threads."""
         self._flights.clear()
+
+    def _begun(self, key: str, now: float, blocking: bool) -> Flight:
+        return Flight(key, now, None if blocking else self.running_loop())
 
     def _take_off(self, flight: Flight) -> None:
         with _lock:

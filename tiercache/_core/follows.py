@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from tiercache._core.flights import ABANDONED, Flight, Landing, current_load, may_follow
-from tiercache._core.plan import TIMED_OUT, Plan
-from tiercache._core.reads import MISS, fly, too_long
+from tiercache._core.loads import watch
+from tiercache._core.plan import Join, Plan
+from tiercache._core.reads import MISS, fly
 from tiercache._core.sources import is_writing
 from tiercache._core.stand import Stand
 from tiercache._core.tiers import Counts, Tiers, Want
@@ -36,11 +37,19 @@ def follow(tiers: Tiers, key: str) -> Follower | None:
     return None if flight is None else Follower(flight, joined, frozenset(core.held))
 
 
+def wait(tiers: Tiers, follower: Follower) -> Join:
+    flight = follower.flight
+    return Join(flight.future, flight.patience(tiers.load_timeout))
+
+
+def wait_on(tiers: Tiers, want: Want, follower: Follower) -> Plan[Any]:
+    """After the first `wait` was too short."""
+    return watch(tiers, want, follower.flight, follower.joined.at + tiers.load_timeout)
+
+
 def taken(tiers: Tiers, counts: Counts, follower: Follower, landing: Landing | Any) -> Any:
     """The value, counted, of the *landing* that the wait came to; MISS where a plan must go `on`."""
-    flight, joined, written = follower
-    if landing is TIMED_OUT:
-        raise too_long(tiers, flight.key)
+    _, joined, written = follower
     if landing is ABANDONED or not may_follow(tiers.core, joined, written, landing, nested=False):
         return MISS
     counts.joins += 1

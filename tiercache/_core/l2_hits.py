@@ -156,3 +156,12 @@ def keep(tiers: Tiers, want: Want, taken: Taken) -> Entry:
 def landing_of_hit(tiers: Tiers, want: Want, taken: Taken) -> Landing:
     deps = deps_named(taken.stored.tags, (want.key,))
     return Landing(keep(tiers, want, taken), deps, taken.stand, taken.stand.at, None, taken.head)
+
+
+def landed(tiers: Tiers, want: Want, taken: Taken) -> tuple[Landing, Any]:
+    """What was *taken* of L2, for everybody who joined."""
+    want.counts.l2_hits += 1
+    landing = landing_of_hit(tiers, want, taken)
+    if want.audit is not None:
+        want.audit(want, landing.entry, "L2")
+    return landing, taken.value

@@ -24,9 +24,18 @@ from tiercache._core.flights import (
     running_load,
 )
 from tiercache._core.l1 import Entry, deps_of
-from tiercache._core.l2_hits import Taken, file_alias, keep, landing_of_hit, look_in_l2, take
+from tiercache._core.l2_hits import file_alias, keep, landed, look_in_l2, take
 from tiercache._core.large import Large
-from tiercache._core.loads import ask_l2, leave_abandoned, load_and_fill, load_away, load_for_l1, unlock
+from tiercache._core.loads import (
+    ask_l2,
+    leave_abandoned,
+    load_and_fill,
+    load_away,
+    load_for_l1,
+    too_long,
+    unlock,
+    watch,
+)
 from tiercache._core.plan import TIMED_OUT, Join, Plan, ask
 from tiercache._core.records import key_dep
 from tiercache._core.sources import is_writing, uncommitted
@@ -34,7 +43,7 @@ from tiercache._core.stand import Stand
 from tiercache._core.tiers import NOT_FOUND, Tiers, Want
 from tiercache._core.whole import amend
 from tiercache._core.writes import deps_named, ttl_ms
-from tiercache._errors import L2Unavailable, LoadTimeout
+from tiercache._errors import L2Unavailable
 
 
 class _Miss:
@@ -119,15 +128,15 @@ def fly(
             # It may land after a write that is under way here, and be from before the commit: this read went
             # past the tiers for the tags that are declared, and its source may name others.
             written = frozenset(core.held)
-            landing = yield Join(flight.future, max(0.0, begun + tiers.load_timeout - now))
+            landing = yield Join(flight.future, flight.patience(begun + tiers.load_timeout - now))
+            if landing is TIMED_OUT:
+                landing = yield from watch(tiers, want, flight, begun + tiers.load_timeout)
         except BaseException as error:
             if role == "follow" and not isinstance(error, GeneratorExit):
                 yield from leave_abandoned(want, flight)
             raise
         finally:
             tiers.board.leave(flight, load, role)
-        if landing is TIMED_OUT:
-            raise too_long(tiers, want.key)
         if landing is ABANDONED:
             continue
         if may_follow(core, joined, written, landing, nested=load is not None):
@@ -135,13 +144,6 @@ def fly(
             return landing.entry.take()
         joins += 1
         refused = flight
-
-
-def too_long(tiers: Tiers, key: str) -> LoadTimeout:
-    return LoadTimeout(
-        f"the load of {key!r} that others had begun took longer than {tiers.load_timeout} s; "
-        "raise load_timeout if the loader may take that long"
-    )
 
 
 def find_in_l1(tiers: Tiers, want: Want, load: Load | None, now: float) -> Entry | None:
@@ -164,15 +166,6 @@ def is_bypassed(tiers: Tiers, want: Want) -> bool:
         return False
     deps = deps_named(want.tags, (want.key,))
     return core.bypassed(deps) or uncommitted(deps)
-
-
-def landed(tiers: Tiers, want: Want, taken: Taken) -> tuple[Landing, Any]:
-    """What was *taken* of L2, for everybody who joined."""
-    want.counts.l2_hits += 1
-    landing = landing_of_hit(tiers, want, taken)
-    if want.audit is not None:
-        want.audit(want, landing.entry, "L2")
-    return landing, taken.value
 
 
 def peek(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Any]:
@@ -297,7 +290,7 @@ def _fetch_past_l1(
                         continue  # somebody's wake-up came before there was a bell
                 left = give_up - tiers.clock()
                 if left <= 0:
-                    raise too_long(tiers, want.key)
+                    raise too_long(tiers, want)
                 rings += yield from _wait(bell, min(patience_for(tiers, answer.left, looks), left), rings)
                 looks += 1
                 if bell.done():
