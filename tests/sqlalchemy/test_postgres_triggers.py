@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, TypeDecorator, create_engine
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import ForeignKey
 
 from tests.postgres import PostgresServer
@@ -460,7 +461,7 @@ def test_what_can_have_no_triggers_is_refused(
 
 def test_another_database_is_refused() -> None:
     with (
-        create_engine("sqlite://").connect() as connection,
+        create_engine("sqlite://", poolclass=NullPool).connect() as connection,
         pytest.raises(ValueError, match="not for sqlite"),
     ):
         create_triggers(connection, "users")
