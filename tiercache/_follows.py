@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tiercache._core.follows import Follower, follow, on, taken, wait, wait_on
+from tiercache._core.follows import Follower, follow, on, taken, wait_on
 from tiercache._core.loads import leave_abandoned
 from tiercache._core.plan import TIMED_OUT, run_async
 from tiercache._core.reads import MISS
@@ -38,18 +38,18 @@ async def followed(node: Node, counts: Counts, follower: Follower, want: Callabl
     Raises what the load does, and LoadTimeout. Not by way of `Node.run_async`: a call that is under way goes
     on over a `close`.
     """
-    tiers, perform = node.tiers, node.perform_async
+    tiers, flight = node.tiers, follower[0]
     try:
-        landing = await perform(wait(tiers, follower))
+        landing = await node.joined(flight.future, flight.patience(tiers.load_timeout))
         if landing is TIMED_OUT:
-            landing = await run_async(wait_on(tiers, want(), follower), perform)
+            landing = await run_async(wait_on(tiers, want(), follower), node.perform_async)
     except BaseException as error:
         if not isinstance(error, GeneratorExit):
-            await run_async(leave_abandoned(want(), follower.flight), perform)
+            await run_async(leave_abandoned(want(), flight), node.perform_async)
         raise
     finally:
-        tiers.board.leave(follower.flight, None, "follow")
+        tiers.board.leave(flight, None, "follow")
     value = taken(tiers, counts, follower, landing)
     if value is not MISS:
         return value
-    return await run_async(on(tiers, want(), follower, landing), perform)
+    return await run_async(on(tiers, want(), follower, landing), node.perform_async)

@@ -99,9 +99,11 @@ class Node:
         from asyncio import get_running_loop
 
         from tiercache._transport.blocking import Blocking
+        from tiercache._transport.joins import joined
         from tiercache._transport.loops import Loops
         from tiercache._transport.memory import Memory
 
+        self.joined = joined
         self.loops = Loops(self._new_awaiting)
         self.tiers.board.running_loop = get_running_loop
         if self.address is None:

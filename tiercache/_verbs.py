@@ -108,7 +108,8 @@ class Verbs:
             return None
         stored, _ = check_names(key, tags)
         checked_loader(loader)
-        self.lifetime(ttl)
+        if ttl is not UNSET:
+            self.lifetime(ttl)
         follower = follow(self.tiers, stored)
         if follower is None:
             return None

@@ -23,7 +23,7 @@ from tiercache._core.barriers import Question
 from tiercache._core.coherence import Coherence
 from tiercache._core.commands import Command, Invalidate
 from tiercache._core.flights import current_load
-from tiercache._core.follows import follow, on, taken, wait, wait_on
+from tiercache._core.follows import follow, on, taken, wait_on
 from tiercache._core.l1 import L1
 from tiercache._core.loads import leave_abandoned
 from tiercache._core.plan import TIMED_OUT, Ask, Call, Join, Plan, Step, Tell
@@ -193,16 +193,17 @@ def by_follow(node: Node, want: Want) -> Plan[Any]:
     follower = follow(node.tiers, want.key)
     if follower is None:
         return (yield from read(node.tiers, want, blocking=False))
+    flight = follower[0]
     try:
-        landing = yield wait(node.tiers, follower)
+        landing = yield Join(flight.future, flight.patience(node.tiers.load_timeout))
         if landing is TIMED_OUT:
             landing = yield from wait_on(node.tiers, want, follower)
     except BaseException as error:
         if not isinstance(error, GeneratorExit):
-            yield from leave_abandoned(want, follower.flight)
+            yield from leave_abandoned(want, flight)
         raise
     finally:
-        node.tiers.board.leave(follower.flight, None, "follow")
+        node.tiers.board.leave(flight, None, "follow")
     value = taken(node.tiers, node.counts, follower, landing)
     if value is not MISS:
         return value

@@ -6,23 +6,19 @@ what a flight brings that its follower may not take, is left to the plan.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 from tiercache._core.flights import ABANDONED, Flight, Landing, current_load, may_follow
 from tiercache._core.loads import watch
-from tiercache._core.plan import Join, Plan
+from tiercache._core.plan import Plan
 from tiercache._core.reads import MISS, fly
 from tiercache._core.sources import is_writing
 from tiercache._core.stand import Stand
 from tiercache._core.tiers import Counts, Tiers, Want
 
-
-class Follower(NamedTuple):
-    """Is counted by its flight until it leaves it."""
-
-    flight: Flight
-    joined: Stand
-    written: frozenset[str]  # dependencies under a write of this process when it joined
+# The flight, which counts it until it leaves; where the node stood when it joined; and the dependencies that
+# were under a write of this process then.
+Follower: TypeAlias = tuple[Flight, Stand, frozenset[str]]
 
 
 def follow(tiers: Tiers, key: str) -> Follower | None:
@@ -34,17 +30,13 @@ def follow(tiers: Tiers, key: str) -> Follower | None:
         return None
     joined = core.stand(tiers.clock())
     flight = board.follow(key, joined.at)
-    return None if flight is None else Follower(flight, joined, frozenset(core.held))
-
-
-def wait(tiers: Tiers, follower: Follower) -> Join:
-    flight = follower.flight
-    return Join(flight.future, flight.patience(tiers.load_timeout))
+    return None if flight is None else (flight, joined, frozenset(core.held))
 
 
 def wait_on(tiers: Tiers, want: Want, follower: Follower) -> Plan[Any]:
-    """After the first `wait` was too short."""
-    return watch(tiers, want, follower.flight, follower.joined.at + tiers.load_timeout)
+    """What the flight brings yet, after a wait of its patience."""
+    flight, joined, _ = follower
+    return watch(tiers, want, flight, joined.at + tiers.load_timeout)
 
 
 def taken(tiers: Tiers, counts: Counts, follower: Follower, landing: Landing | Any) -> Any:
@@ -58,5 +50,6 @@ def taken(tiers: Tiers, counts: Counts, follower: Follower, landing: Landing | A
 
 def on(tiers: Tiers, want: Want, follower: Follower, landing: Landing | Any) -> Plan[Any]:
     """The rest of the read, after a *landing* that was not for this follower."""
-    refused = None if landing is ABANDONED else follower.flight
-    return fly(tiers, want, None, blocking=False, joined=follower.joined, refused=refused)
+    flight, joined, _ = follower
+    refused = None if landing is ABANDONED else flight
+    return fly(tiers, want, None, blocking=False, joined=joined, refused=refused)

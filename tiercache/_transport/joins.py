@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from concurrent.futures import Future
 from functools import partial
 from math import inf
@@ -59,29 +60,34 @@ def join(step: Join) -> Any:
         return future.result() if future.done() else TIMED_OUT
 
 
-async def join_async(step: Join) -> Any:
-    """Wait in the calling task."""
-    future, loop = step.future, asyncio.get_running_loop()
-    joined = _waiting.get((loop, future))
+def join_async(step: Join) -> Coroutine[Any, Any, Any]:
+    """Wait in the calling task, which awaits this at once."""
+    return joined(step.future, step.timeout)
+
+
+async def joined(future: Future[Any], timeout: float) -> Any:
+    """What *future* is landed with, or TIMED_OUT after so many seconds."""
+    loop = asyncio.get_running_loop()
+    crowd = _waiting.get((loop, future))
     # Where others wait, all are yet to be woken, and whoever is among them by then. Asking costs a lock.
-    if joined is None and future.done():
+    if crowd is None and future.done():
         return future.result()
-    waiter, until = new_waiter(loop), loop.time() + step.timeout
-    if joined is None:
-        _waiting[loop, future] = joined = _Crowd(loop)
-        joined.add(waiter, until)
+    waiter, until = new_waiter(loop), loop.time() + timeout
+    if crowd is None:
+        _waiting[loop, future] = crowd = _Crowd(loop)
+        crowd.add(waiter, until)
         future.add_done_callback(partial(_landed, loop))  # runs at once where it is done by now
     else:
-        joined.add(waiter, until)
+        crowd.add(waiter, until)
     try:
         landed = await waiter
         if landed is not None:
             return landed[0]
         return future.result() if future.done() else TIMED_OUT
     finally:
-        joined.pop(waiter, None)
-        if not joined:  # nobody is to be told of the landing in a loop that may be closed by then
-            joined.stop()
+        crowd.pop(waiter, None)
+        if not crowd:  # nobody is to be told of the landing in a loop that may be closed by then
+            crowd.stop()
             _waiting.pop((loop, future), None)
 
 
@@ -99,11 +105,11 @@ def _landed(loop: asyncio.AbstractEventLoop, future: Future[Any]) -> None:
 
 
 def _wake_all(loop: asyncio.AbstractEventLoop, future: Future[Any]) -> None:
-    joined = _waiting.pop((loop, future), None)
-    if joined is None:
+    crowd = _waiting.pop((loop, future), None)
+    if crowd is None:
         return
-    joined.stop()
-    waiters = list(joined)
+    crowd.stop()
+    waiters = list(crowd)
     # An error each of them asks for itself, since a future takes no StopIteration; a value is asked for once.
     landed = None if future.exception() is not None else (future.result(),)
     wake(waiters, [landed] * len(waiters))
