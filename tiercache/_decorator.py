@@ -229,7 +229,7 @@ def _blocking(made: Function) -> Any:
         node = made.binding.bind().node
         return node.run(made.invalidate_all(node))
 
-    path = made.path = HitPath(made.spelling, past_l1, blocking=True)
+    path = made.path = HitPath(made.spelling, past_l1, blocking=True, kept=made.l1)
     made_wrapper: Any = functools.update_wrapper(path.call, made.function)
     made_wrapper.invalidate, made_wrapper.invalidate_all = invalidate, invalidate_all
     made_wrapper.refresh = lambda *args, **kwargs: past_l1(args, kwargs, renew=True)
@@ -266,7 +266,7 @@ def _awaited(made: Function) -> Any:
         node = made.binding.bind().node
         return await node.run_async(made.invalidate_all(node))
 
-    path = made.path = HitPath(made.spelling, past_l1, blocking=False)
+    path = made.path = HitPath(made.spelling, past_l1, blocking=False, kept=made.l1)
     made_wrapper: Any = functools.update_wrapper(path.call, made.function)
     made_wrapper.invalidate, made_wrapper.invalidate_all = invalidate, invalidate_all
     made_wrapper.refresh = refresh

@@ -66,6 +66,11 @@ _COMPILED = """
             return {wait}_past({args}, {kwargs})
     return {wait}_pure({call})
 """
+# Of a function whose calls are not kept in L1.
+_UNKEPT = """
+{kind} _unkept({parameters}):
+    return {wait}_past({args}, {kwargs})
+"""
 _GLOBALS: dict[str, Any] = {
     "__name__": __name__,  # for a warning that is traced to here
     "_PLAIN": PLAIN_TYPES,
@@ -123,18 +128,25 @@ class HitPath:
     """A function's hit path, `call`, and `filed`, the key of a call in the table.
 
     That is `UNFILED` for a call that may be found by its key only. What the path cannot answer goes to
-    *past*, with args and kwargs, and the instant if it came to ask for that. *pure*: all of it in Python,
-    as where the compiled half was not built. Made at decoration, in half a millisecond.
+    *past*, with args and kwargs, and the instant if it came to ask for that; all calls do where nothing of
+    them is *kept* in L1. *pure*: all of it in Python, as where the compiled half was not built. Made at
+    decoration, in half a millisecond.
     """
 
     def __init__(
-        self, spelling: Spelling, past: Callable[..., Any], *, blocking: bool, pure: bool = compiled is None
+        self,
+        spelling: Spelling,
+        past: Callable[..., Any],
+        *,
+        blocking: bool,
+        kept: bool = True,
+        pure: bool = compiled is None,
     ) -> None:
         world = {"kind": "def", "wait": ""} if blocking else {"kind": "async def", "wait": "await "}
         self._names = {**spelling.names, "_past": past}
         self._look = None
-        text, main = _PURE, "_pure"
-        if compiled is not None and not pure:
+        text, main = (_PURE, "_pure") if kept else (_PURE + _UNKEPT, "_unkept")
+        if compiled is not None and kept and not pure:
             self._look = look = compiled.Look()
             self._names |= {
                 "_look": look.one if spelling.is_single else look.many,

@@ -29,7 +29,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import chain
 from math import inf
-from operator import attrgetter
 from typing import Any, NamedTuple
 
 from tiercache._accelerator import compiled
@@ -118,9 +117,10 @@ if compiled is not None:
 
 def together(looks: Sequence[Look]) -> Look:
     """One look for all of *looks*, which are of one epoch: the strictest of their heads holds for all."""
+    _, seen, keys, tags = zip(*looks, strict=True)
     return Look(
         looks[0].epoch,
-        max(map(attrgetter("seen"), looks)),
-        tuple(dict.fromkeys(chain.from_iterable(map(attrgetter("keys"), looks)))),
-        tuple(dict.fromkeys(chain.from_iterable(map(attrgetter("tags"), looks)))),
+        max(seen),
+        tuple(dict.fromkeys(chain.from_iterable(keys))),
+        tuple(dict.fromkeys(chain.from_iterable(tags))),
     )
