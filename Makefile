@@ -54,7 +54,8 @@ sanitize: .venv/for-work
 	  --no-build-isolation --no-deps --upgrade --target build/sanitized .
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
 	  PYTHONPATH=$(CURDIR)/build/sanitized $(BIN)/python -m pytest --capture=sys -o pythonpath='build/sanitized .' \
-	  tests/core/test_glances.py tests/core/test_looks_compiled.py tests/core/test_namers.py tests/test_hits.py
+	  tests/core/test_glances.py tests/core/test_looks_compiled.py tests/core/test_namers.py tests/test_hits.py \
+	  tests/contract/test_waiters.py tests/contract/test_joins.py tests/contract/test_transport_tasks.py
 
 # Every question of bench/README.md, drawn as bench/report.html; less than 25 minutes.
 bench: .venv/for-bench
