@@ -22,10 +22,19 @@ if compiled is not None:
 
 def wake(waiters: list[Waiter], results: list[Any]) -> None:
     """Let each of *waiters* that is not done have its result."""
-    if compiled is not None and asyncio.current_task() is None:  # a task cannot go on within another one
-        compiled.wake(waiters, results)
-    else:
+    if compiled is None or asyncio.current_task() is not None:  # a task cannot go on within another one
         leave(waiters, results)
+        return
+    try:
+        compiled.wake(waiters, results)
+    except (KeyboardInterrupt, SystemExit) as error:
+        # The loop must have it, and from no callback of a protocol: uvloop takes what comes out of one for a
+        # fault of the connection, and goes on.
+        asyncio.get_running_loop().call_soon(_raise, error)
+
+
+def _raise(error: BaseException) -> None:
+    raise error
 
 
 def leave(waiters: list[Waiter], results: list[Any]) -> None:
