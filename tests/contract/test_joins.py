@@ -58,6 +58,26 @@ def test_all_tasks_of_a_loop_are_woken_at_one_turn(caplog: pytest.LogCaptureFixt
     assert joins._waiting == {}
 
 
+def test_those_who_began_nearly_at_once_give_up_at_one_turn() -> None:
+    async def main() -> tuple[set[Any], int]:
+        loop, rings = asyncio.get_running_loop(), 0
+        call_at = loop.call_at
+
+        def counted(*args: Any, **kwargs: Any) -> asyncio.TimerHandle:
+            nonlocal rings
+            rings += 1
+            return call_at(*args, **kwargs)
+
+        loop.call_at = counted  # type: ignore[method-assign]
+        future = under_way()
+        joins = [join_async(Join(future, 0.01 + number * 1e-6)) for number in range(1_000)]
+        return set(await asyncio.gather(*joins)), rings
+
+    outcomes, rings = asyncio.run(main())
+    assert outcomes == {TIMED_OUT}
+    assert rings < 100
+
+
 @pytest.mark.parametrize(
     ("error", "raised"), [(ValueError("no"), ValueError), (StopIteration("no"), RuntimeError)]
 )

@@ -12,6 +12,8 @@ from typing import Any
 from tiercache._core.plan import TIMED_OUT, Join
 from tiercache._transport.waiters import Waiter, new_waiter, wake
 
+GRAIN = 0.005  # seconds that a wait may last too long: those who began as near to each other give up at once
+
 
 class _Crowd(dict[Waiter, float]):
     """Who waits in one loop for one future, and until which instant of the loop's.
@@ -37,11 +39,12 @@ class _Crowd(dict[Waiter, float]):
 
     def _set(self, at: float) -> None:
         self.stop()
-        self._rings_at, self._timer = at, self._loop.call_at(at, self._ring)
+        self._rings_at, self._timer = at, self._loop.call_at(at + GRAIN, self._ring)
 
     def _ring(self) -> None:
-        late = [waiter for waiter, until in self.items() if until <= self._rings_at]
-        others = [until for until in self.values() if until > self._rings_at]
+        now = max(self._rings_at, self._loop.time())  # a loop may be a little early
+        late = [waiter for waiter, until in self.items() if until <= now]
+        others = [until for until in self.values() if until > now]
         self._rings_at = inf
         if others:
             self._set(min(others))
@@ -74,6 +77,8 @@ async def joined(future: Future[Any], timeout: float) -> Any:
         return future.result()
     waiter, until = new_waiter(loop), loop.time() + timeout
     if crowd is None:
+        for ended in [each for each in list(_waiting) if each[0].is_closed()]:
+            _waiting.pop(ended, None)  # it was closed before it came to the landing
         _waiting[loop, future] = crowd = _Crowd(loop)
         crowd.add(waiter, until)
         future.add_done_callback(partial(_landed, loop))  # runs at once where it is done by now
