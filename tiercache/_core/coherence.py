@@ -1,8 +1,7 @@
 """What one node may serve: the rules that turn records, syncs and replies into orders for L1.
 
-In one line: the versioned state in Redis is the truth, a message on the channel is a hint,
-the sync is the proof, and the age of the proof is the lease. Theory of operation, terms and
-interleavings (R1 to R43): docs/explanation/coherence.md.
+In one line: the versioned state in Redis is the truth, a message on the channel is a hint, the sync is the
+proof, and the age of the proof is the lease. Theory, terms, R1 to R43: docs/explanation/coherence.md.
 
 No I/O, no clock, no loop: instants and replies are handed in. Every method but `serve` takes
 the lock; `serve` reads the lease first, then the entry, and the caller compares with the
@@ -210,8 +209,8 @@ class Coherence:
         """End the lease now, and the one on its way: the clock they are told by may have stood still."""
         with self.lock:
             self.has_left = self.has_left or for_good
-            self.lease = self.open_until = -inf
             self.generation += 1
+            self.lease = self.open_until = -inf
 
     @whole
     def disown(self) -> None:
@@ -279,9 +278,10 @@ class Coherence:
     @whole
     def release(self, deps: Iterable[str]) -> None:
         for dep in deps:
-            holders = self.held.pop(dep, 0)  # none in a child that was forked inside the block
-            if holders > 1:
+            if (holders := self.held.get(dep, 0)) > 1:  # none in a child that was forked inside the block
                 self.held[dep] = holders - 1
+            else:
+                self.held.pop(dep, None)
 
     # ---- loads
 

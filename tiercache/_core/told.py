@@ -12,7 +12,7 @@ in which records are missing, and nobody can tell which.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable
 
 from tiercache._core.records import EVERYTHING
@@ -26,15 +26,15 @@ class Told:
     """Records of the node's own, by dependency; under the lock of its core."""
 
     def __init__(self) -> None:
-        self._told: dict[str, tuple[int, float]] = {}  # epoch and instant of the reply; the newest last
+        self._told = OrderedDict[str, tuple[int, float]]()  # epoch and instant of the reply; the newest last
         self._adopted: deque[int] = deque(maxlen=MAX_LEFT)  # epochs; the one adopted last stands last
 
     def note(self, deps: Iterable[str], epoch: int, now: float) -> None:
         for dep in deps:
-            self._told.pop(dep, None)
             self._told[dep] = epoch, now
+            self._told.move_to_end(dep)
         if len(self._told) > MAX_TOLD:
-            self._told = {EVERYTHING: (epoch, now)}
+            self._told = OrderedDict({EVERYTHING: (epoch, now)})
 
     def owed_to(self, epoch: int) -> list[str]:
         """What is to be invalidated in *epoch* before it is adopted.
@@ -48,7 +48,7 @@ class Told:
 
     def adopt(self, epoch: int) -> None:
         """What was owed to *epoch* is pending: forget it here."""
-        self._told = {dep: told for dep, told in self._told.items() if told[0] == epoch}
+        self._told = OrderedDict((dep, told) for dep, told in self._told.items() if told[0] == epoch)
         if not self._adopted or self._adopted[-1] != epoch:
             self._adopted.append(epoch)
 

@@ -34,11 +34,13 @@ def whole(change: Callable[Concatenate[Coherence, P], R]) -> Callable[Concatenat
                     core.disown()
                 return change(core, *args, **kwargs)
             except BaseException:
-                # No call: there may be no stack for it.
-                core.lease = core.open_until = -inf
-                core.epoch = 0
                 core.is_torn = True
                 raise
+            finally:
+                # By this one, or one amid it whose error went nowhere. No call: there may be no stack for it.
+                if core.is_torn:
+                    core.lease = core.open_until = -inf
+                    core.epoch = 0
 
     return under_lock
 
