@@ -212,10 +212,18 @@ is_stored(State *state, PyObject *raw, PyObject *key, PyObject *likely, Stored *
 PyObject *
 made_tuple(PyTypeObject *type, PyObject *fields)
 {
+#if PY_VERSION_HEX >= 0x030E0000 /* a tuple keeps its hash, and has to be told that it has none */
+    PyObject *arguments = PyTuple_Pack(1, fields), *made = NULL;
+
+    if (arguments != NULL)
+        made = PyTuple_Type.tp_new(type, arguments, NULL);
+    Py_XDECREF(arguments);
+#else
     PyObject *made = type->tp_alloc(type, PyTuple_GET_SIZE(fields));
 
     for (Py_ssize_t i = 0; made != NULL && i < PyTuple_GET_SIZE(fields); i++)
         PyTuple_SET_ITEM(made, i, Py_NewRef(PyTuple_GET_ITEM(fields, i)));
+#endif
     Py_DECREF(fields);
     return made;
 }

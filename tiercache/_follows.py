@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tiercache._core.follows import Follower, follow, on, taken, wait_on
+from tiercache._core.follows import Follower, follow, on, taken
 from tiercache._core.loads import leave_abandoned
-from tiercache._core.plan import TIMED_OUT, run_async
+from tiercache._core.plan import run_async
 from tiercache._core.reads import MISS
 from tiercache._core.tiers import Counts, Want
 
@@ -40,9 +40,7 @@ async def followed(node: Node, counts: Counts, follower: Follower, want: Callabl
     """
     tiers, flight = node.tiers, follower[0]
     try:
-        landing = await node.joined(flight.future, flight.patience(tiers.load_timeout))
-        if landing is TIMED_OUT:
-            landing = await run_async(wait_on(tiers, want(), follower), node.perform_async)
+        landing = await node.joined(flight.future, tiers.load_timeout)
     except BaseException as error:
         if not isinstance(error, GeneratorExit):
             await run_async(leave_abandoned(want(), flight), node.perform_async)

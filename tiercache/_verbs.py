@@ -28,7 +28,7 @@ TagsOfKey = Tags | Callable[[str], Tags]
 OnError = Literal["pend", "raise"]
 
 
-_NAMED_TWICE = (str, list, tuple)  # tags that are still there when they were looked at
+_REPEATABLE = (str, list, tuple)  # tags that are still there when they were looked at
 
 
 class Unset:
@@ -104,16 +104,16 @@ class Verbs:
         self, key: str, loader: Callable[[], Any], ttl: Ttl | Unset, tags: Tags, share: bool
     ) -> tuple[Follower, Callable[[], Want]] | None:
         """Join the load of *key* that is under way; None where there is none, or a plan must see to it."""
-        if self.tiers.board.is_empty or self.auditor is not None or not isinstance(tags, _NAMED_TWICE):
+        if self.tiers.board.is_empty or self.auditor is not None or not isinstance(tags, _REPEATABLE):
             return None
-        stored, _ = check_names(key, tags)
         checked_loader(loader)
+        named = tags if isinstance(tags, str) else tuple(tags)  # the caller's list may change meanwhile
+        stored, _ = check_names(key, named)
         if ttl is not UNSET:
             self.lifetime(ttl)
         follower = follow(self.tiers, stored)
         if follower is None:
             return None
-        named = tags if isinstance(tags, str) else tuple(tags)  # the caller's list may change meanwhile
         return follower, lambda: self.want_to_load(key, loader, ttl, named, share)
 
     def get_many(self, keys: Iterable[str]) -> Plan[dict[str, Any]]:

@@ -23,7 +23,7 @@ from tiercache._core.barriers import Question
 from tiercache._core.coherence import Coherence
 from tiercache._core.commands import Command, Invalidate
 from tiercache._core.flights import current_load
-from tiercache._core.follows import follow, on, taken, wait_on
+from tiercache._core.follows import follow, on, taken
 from tiercache._core.l1 import L1
 from tiercache._core.loads import leave_abandoned
 from tiercache._core.plan import TIMED_OUT, Ask, Call, Join, Plan, Step, Tell
@@ -195,9 +195,7 @@ def by_follow(node: Node, want: Want) -> Plan[Any]:
         return (yield from read(node.tiers, want, blocking=False))
     flight = follower[0]
     try:
-        landing = yield Join(flight.future, flight.patience(node.tiers.load_timeout))
-        if landing is TIMED_OUT:
-            landing = yield from wait_on(node.tiers, want, follower)
+        landing = yield Join(flight.future, node.tiers.load_timeout)
     except BaseException as error:
         if not isinstance(error, GeneratorExit):
             yield from leave_abandoned(want, flight)

@@ -14,7 +14,6 @@ from tests.scripts import run_script
 from tests.servers import TIMEOUT, RedisServer, eventually
 from tests.world import World
 from tiercache import TierCache, _refreshes, cached, configure
-from tiercache._core import flights
 from tiercache._core.plan import Call
 from tiercache._core.tiers import Counts, Want
 
@@ -69,10 +68,37 @@ async def test_a_batch_that_is_cancelled_while_it_loads_leaves_no_lock(
     assert await asyncio.to_thread(lambda: eventually(lambda: not locks(redis_server), within=5))
 
 
-def test_who_waits_for_a_task_takes_over_when_its_loop_is_closed(
-    any_url: str, new_node: NewNode, world: World, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.anyio
+async def test_a_follower_that_is_cancelled_is_counted_no_more(
+    redis_server: RedisServer, new_node: NewNode
 ) -> None:
-    monkeypatch.setattr(flights, "PULSE", 0.01)
+    """Its leader would leave it the lock."""
+    cache, begun, go = new_node(redis_server.url()), asyncio.Event(), asyncio.Event()
+
+    async def load() -> int:
+        begun.set()
+        await go.wait()
+        return 1
+
+    leading = asyncio.create_task(cache.get_or_load("k", load))
+    await begun.wait()
+    flight = cache._node.tiers.board._flights["k"]
+    following = [asyncio.create_task(cache.get_or_load("k", load)) for _ in range(3)]
+    await asyncio.sleep(0)
+    assert flight.followers == 3
+
+    following[0].cancel()
+    await asyncio.wait(following[:1])
+    assert flight.followers == 2
+
+    go.set()
+    assert await asyncio.gather(leading, *following[1:]) == [1] * 3
+    assert flight.followers == 0
+
+
+def test_who_waits_for_a_task_takes_over_when_its_loop_is_closed(
+    any_url: str, new_node: NewNode, world: World
+) -> None:
     cache, loop = new_node(any_url), asyncio.new_event_loop()
     begun, never = asyncio.Event(), asyncio.Event()
 
@@ -86,6 +112,12 @@ def test_who_waits_for_a_task_takes_over_when_its_loop_is_closed(
     async def follow() -> Any:
         return await world.view(cache).get_or_load("k", take_over)
 
+    async def ask_again() -> Any:
+        try:
+            return await cache.get_or_load("k", take_over)
+        finally:
+            await cache._node.close_loop()
+
     leading = loop.create_task(cache.get_or_load("k", load))  # which is kept: nothing collects it
     loop.run_until_complete(begun.wait())
     with ThreadPoolExecutor(1) as elsewhere:
@@ -94,6 +126,7 @@ def test_who_waits_for_a_task_takes_over_when_its_loop_is_closed(
         loop.run_until_complete(cache._node.close_loop())  # the connections, which would be complained of
         loop.close()
 
+        assert asyncio.run(ask_again()) == "taken over"
         assert following.result(TIMEOUT) == "taken over"
     assert not leading.done()
 

@@ -130,7 +130,7 @@ OF_LOADS = (
         "every caller leads",
         flights,
         "Board.claim",
-        "flight is None\n",
-        "True\n",
+        "flight is None or afresh",
+        "True or afresh",
     ),
 )

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol
@@ -32,7 +32,6 @@ class _Abandoned:
 
 ABANDONED: Final = _Abandoned()
 Role = Literal["lead", "follow"]
-PULSE = 1.0  # seconds; how often who waits for a task looks whether its loop is closed
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +65,6 @@ class Flight:
         self.waits: list[Flight] = []  # under `_lock`: flights that must end before this one's loader goes on
         self.future: Future[Any] = Future()
         self.future.set_running_or_notify_cancel()
-
-    def patience(self, left: float) -> float:
-        """How long to wait for it before `look_after`, of the seconds *left*."""
-        return max(0.0, left if self.loop is None else min(left, PULSE))
 
     def is_stranded(self) -> bool:
         """Whether its loop was closed over it, so that its leader never goes on."""
@@ -168,19 +163,15 @@ class Board:
 
         A leader ends its flight, whatever happens; both `leave` it when they are done with it. The
         caller leads a flight of its own beside another's when waiting for that one would never end.
-        A flight older than `patience`, or stranded, the one it is *instead_of*, or any if the caller wants
-        one *afresh*, is replaced on the board; those who wait for it go on waiting for it.
+        A flight older than `patience`, the one it is *instead_of*, or any if the caller wants one *afresh*,
+        is replaced on the board; those who wait for it go on waiting for it. A stranded one is abandoned.
         """
         role: Role = "lead"
+        stranded: Flight | None = None
         with _lock:
             flight = self._flights.get(key)
-            if (
-                flight is None
-                or afresh
-                or flight is instead_of
-                or now - flight.born >= self.patience
-                or flight.is_stranded()
-            ):
+            if flight is None or afresh or flight is instead_of or not self._is_open(flight, now):
+                stranded = flight if flight is not None and flight.is_stranded() else None
                 flight = self._flights[key] = self._begun(key, now, blocking)
             elif (blocking or load is not None) and _never_ends(flight, load, blocking):
                 flight = self._begun(key, now, blocking)
@@ -189,13 +180,15 @@ class Board:
                 role = "follow"
             for outer in load.chain() if load is not None else ():
                 outer.flight.waits.append(flight)
-            return flight, role
+        if stranded is not None:
+            self.abandon(stranded)  # in place of its leader, which never goes on
+        return flight, role
 
     def follow(self, key: str, now: float) -> Flight | None:
         """The flight of *key* that a task outside of any load follows by a `claim`; None: it would lead."""
         with _lock:
             flight = self._flights.get(key)
-            if flight is None or now - flight.born >= self.patience or flight.is_stranded():
+            if flight is None or not self._is_open(flight, now):
                 return None
             flight.followers += 1
             return flight
@@ -227,17 +220,19 @@ class Board:
         self._take_off(flight)
         with _lock:
             followed = flight.followers > 0
-        flight.future.set_result(ABANDONED)
+        try:
+            flight.future.set_result(ABANDONED)
+        except InvalidStateError:
+            return False  # it was stranded, and somebody else has seen that just now
         return followed
-
-    def look_after(self, flight: Flight) -> None:
-        """Abandon *flight* if it is stranded, in place of its leader."""
-        if flight.is_stranded():
-            self.abandon(flight)
 
     def forget(self) -> None:
         """After a fork, in the child: the leaders are gone with the parent's threads."""
         self._flights.clear()
+
+    def _is_open(self, flight: Flight, now: float) -> bool:
+        """Whether who comes at *now* may wait for it."""
+        return now - flight.born < self.patience and not flight.is_stranded()
 
     def _begun(self, key: str, now: float, blocking: bool) -> Flight:
         return Flight(key, now, None if blocking else self.running_loop())

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 from tiercache._core.flights import ABANDONED, Flight, Landing, current_load, may_follow
-from tiercache._core.loads import watch
-from tiercache._core.plan import Plan
+from tiercache._core.loads import too_long
+from tiercache._core.plan import TIMED_OUT, Plan
 from tiercache._core.reads import MISS, fly
 from tiercache._core.sources import is_writing
 from tiercache._core.stand import Stand
@@ -33,15 +33,11 @@ def follow(tiers: Tiers, key: str) -> Follower | None:
     return None if flight is None else (flight, joined, frozenset(core.held))
 
 
-def wait_on(tiers: Tiers, want: Want, follower: Follower) -> Plan[Any]:
-    """What the flight brings yet, after a wait of its patience."""
-    flight, joined, _ = follower
-    return watch(tiers, want, flight, joined.at + tiers.load_timeout)
-
-
 def taken(tiers: Tiers, counts: Counts, follower: Follower, landing: Landing | Any) -> Any:
     """The value, counted, of the *landing* that the wait came to; MISS where a plan must go `on`."""
-    _, joined, written = follower
+    flight, joined, written = follower
+    if landing is TIMED_OUT:
+        raise too_long(tiers, flight.key)
     if landing is ABANDONED or not may_follow(tiers.core, joined, written, landing, nested=False):
         return MISS
     counts.joins += 1

@@ -17,7 +17,7 @@ from tiercache._core.commands import MAX_READ, Answer, Answers, Fill, Hit, KeyAs
 from tiercache._core.flights import Flight, Landing, Load, ahead_of, current_load, running_load
 from tiercache._core.l1 import Entry
 from tiercache._core.l2_hits import file_alias, keep, take_hit
-from tiercache._core.plan import TIMED_OUT, Ask, Join, Plan, Tell, ask
+from tiercache._core.plan import Ask, Plan, Tell, ask
 from tiercache._core.records import check_of
 from tiercache._core.sources import Found, is_writing
 from tiercache._core.syncs import sync
@@ -293,19 +293,9 @@ def leave_abandoned(want: Want, flight: Flight) -> Plan[None]:
         yield from unlock(want, owner)
 
 
-def watch(tiers: Tiers, want: Want, flight: Flight, give_up: float) -> Plan[Any]:
-    """What *flight* brings yet, if a task leads it, whose loop may be closed; LoadTimeout at *give_up*."""
-    while flight.loop is not None and (left := give_up - tiers.clock()) > 0:
-        tiers.board.look_after(flight)
-        landing = yield Join(flight.future, flight.patience(left))
-        if landing is not TIMED_OUT:
-            return landing
-    raise too_long(tiers, want)
-
-
-def too_long(tiers: Tiers, want: Want) -> LoadTimeout:
+def too_long(tiers: Tiers, key: str) -> LoadTimeout:
     return LoadTimeout(
-        f"the load of {want.key!r} that others had begun took longer than {tiers.load_timeout} s; "
+        f"the load of {key!r} that others had begun took longer than {tiers.load_timeout} s; "
         "raise load_timeout if the loader may take that long"
     )
 

@@ -34,7 +34,6 @@ from tiercache._core.loads import (
     load_for_l1,
     too_long,
     unlock,
-    watch,
 )
 from tiercache._core.plan import TIMED_OUT, Join, Plan, ask
 from tiercache._core.records import key_dep
@@ -128,15 +127,15 @@ def fly(
             # It may land after a write that is under way here, and be from before the commit: this read went
             # past the tiers for the tags that are declared, and its source may name others.
             written = frozenset(core.held)
-            landing = yield Join(flight.future, flight.patience(begun + tiers.load_timeout - now))
-            if landing is TIMED_OUT:
-                landing = yield from watch(tiers, want, flight, begun + tiers.load_timeout)
+            landing = yield Join(flight.future, max(0.0, begun + tiers.load_timeout - now))
         except BaseException as error:
             if role == "follow" and not isinstance(error, GeneratorExit):
                 yield from leave_abandoned(want, flight)
             raise
         finally:
             tiers.board.leave(flight, load, role)
+        if landing is TIMED_OUT:
+            raise too_long(tiers, want.key)
         if landing is ABANDONED:
             continue
         if may_follow(core, joined, written, landing, nested=load is not None):
@@ -290,7 +289,7 @@ def _fetch_past_l1(
                         continue  # somebody's wake-up came before there was a bell
                 left = give_up - tiers.clock()
                 if left <= 0:
-                    raise too_long(tiers, want)
+                    raise too_long(tiers, want.key)
                 rings += yield from _wait(bell, min(patience_for(tiers, answer.left, looks), left), rings)
                 looks += 1
                 if bell.done():
