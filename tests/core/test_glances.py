@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import sys
-import tracemalloc
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context
@@ -18,6 +15,7 @@ from hypothesis import strategies as st
 
 from tests.core.hands import Cancelled, Clock, D, Hand, begun, glances_of, nodes
 from tests.core.sim_server import SimServer
+from tests.leaks import left_behind
 from tiercache._accelerator import compiled
 from tiercache._core.coherence import Coherence
 from tiercache._core.l2_hits import Taken
@@ -312,18 +310,6 @@ def _leaves_nothing(l1: bool) -> None:
         Taken,
         None,
     ]
-    run(10)
-    gc.collect()
-    references = [sys.getrefcount(each) for each in watched]
-    tracemalloc.start()
-    run(10)
-    left = []
-    for _ in range(3):  # other threads of this process allocate as well, but not each time
-        before, _ = tracemalloc.get_traced_memory()
-        run(300)
-        left.append(tracemalloc.get_traced_memory()[0] - before)
-    tracemalloc.stop()
-
-    now = [sys.getrefcount(each) for each in watched]
-    assert max(abs(a - b) for a, b in zip(now, references, strict=True)) < 100, "of 900 rounds"
-    assert min(left) < 5_000, "bytes, of 300 rounds"
+    references, memory = left_behind(run, watched, 300)
+    assert references < 100, "of 900 rounds"
+    assert memory < 5_000, "bytes, of 300 rounds"

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import gc
-import sys
-import tracemalloc
 from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.leaks import left_behind
 from tiercache._accelerator import compiled as built
 from tiercache._core.looks import Look, end_of
 from tiercache._core.records import StoredEntry, check_of, parse_entry_in_python
@@ -288,18 +286,6 @@ def test_neither_the_usual_nor_the_odd_leaves_anything_behind() -> None:
                             outcome(looked.good, asked)
 
     watched = [key, KEY, *TAGS, *raws, StoredEntry, compiled.Looked, parse_entry_in_python, None, REPLIES[0]]
-    run(10)
-    gc.collect()
-    references = [sys.getrefcount(each) for each in watched]
-    tracemalloc.start()
-    run(10)
-    left = []
-    for _ in range(3):  # other threads of this process allocate as well, but not each time
-        before, _ = tracemalloc.get_traced_memory()
-        run(300)
-        left.append(tracemalloc.get_traced_memory()[0] - before)
-    tracemalloc.stop()
-
-    now = [sys.getrefcount(each) for each in watched]
-    assert max(abs(a - b) for a, b in zip(now, references, strict=True)) < 100, "of 900 rounds"
-    assert min(left) < 5_000, "bytes, of 300 rounds"
+    references, memory = left_behind(run, watched, 300)
+    assert references < 100, "of 900 rounds"
+    assert memory < 5_000, "bytes, of 300 rounds"
