@@ -186,3 +186,21 @@ def test_a_landing_does_not_touch_a_loop_that_is_closed(caplog: pytest.LogCaptur
     assert joins._waiting == {}
     task.get_coro().close()  # type: ignore[union-attr]
     task._log_destroy_pending = False  # type: ignore[attr-defined]
+
+
+def test_a_loop_that_is_closed_before_it_comes_to_the_landing_is_forgotten() -> None:
+    future = under_way()
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(join_async(Join(future, PLENTY)))
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    land(future, "brought")  # the loop is told, and never turns again
+    loop.close()
+
+    async def main() -> None:
+        await join_async(Join(under_way(), 0.0))
+
+    asyncio.run(main())
+    assert joins._waiting == {}
+    task.get_coro().close()  # type: ignore[union-attr]
+    task._log_destroy_pending = False  # type: ignore[attr-defined]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dis
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache, partial
 from types import CodeType, FrameType
 from typing import Any
@@ -266,3 +267,47 @@ def test_what_is_owed_to_a_new_primary_is_not_forgotten() -> None:
         world.sync()
         assert world.core.withheld(("t:1",))
     assert at > 3
+
+
+def test_what_is_told_again_is_still_owed() -> None:
+    at = 0
+    while True:
+        world = World()
+        own("t:1")(world)()
+        if not cut_short(own("t:1")(world), at):
+            break
+        at += 1
+        assert "t:1" in world.core.told.owed_to(world.epoch + 1)
+    assert at > 3
+
+
+def test_a_block_of_two_holders_stays_closed_when_one_goes() -> None:
+    at = 0
+    while True:
+        world = World()
+        world.core.hold(("t:1",))
+        world.core.hold(("t:1",))
+        if not cut_short(partial(world.core.release, ("t:1",)), at):
+            break
+        at += 1
+        assert world.core.bypassed(("t:1",))
+    assert at > 0
+
+
+def test_a_change_torn_amid_another_without_a_word_leaves_no_lease() -> None:
+    """As the collector's, which ends a forgotten load: what is raised there goes nowhere."""
+    world = World()
+
+    def torn() -> None:
+        raise Cut
+
+    def around() -> None:
+        with suppress(Cut):
+            amend(world.core, torn)
+        world.core.lease = world.core.open_until = 9.0
+
+    amend(world.core, around)
+
+    assert world.all_given() == []
+    world.sync()
+    assert world.core.is_torn is False
