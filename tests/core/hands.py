@@ -12,8 +12,10 @@ Each hand has a context of its own, as each thread and task has.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future
 from contextvars import Context, copy_context
+from types import coroutine
 from typing import Any, Protocol
 
 from tests.core.sim_server import SimServer
@@ -23,15 +25,15 @@ from tiercache._core.barriers import Question
 from tiercache._core.coherence import Coherence
 from tiercache._core.commands import Command, Invalidate
 from tiercache._core.flights import current_load
-from tiercache._core.follows import follow, on, taken
+from tiercache._core.follows import follow
 from tiercache._core.l1 import L1
-from tiercache._core.loads import leave_abandoned
 from tiercache._core.plan import TIMED_OUT, Ask, Call, Join, Plan, Step, Tell
 from tiercache._core.reads import MISS, fly, read
 from tiercache._core.tiers import Counts, Tiers, Want
 from tiercache._core.values import Values
 from tiercache._core.writes import Token
 from tiercache._errors import L2Unavailable
+from tiercache._follows import followed
 from tiercache._glances import Glances
 from tiercache._invalidating import BlockingInvalidating
 
@@ -188,24 +190,28 @@ def by_glance(node: Node, want: Want) -> Plan[Any]:
     return (yield from fly(node.tiers, want, None, blocking=False))
 
 
+class ByHand:
+    """What `followed` asks of a node, whose steps are the hand's to make."""
+
+    def __init__(self, node: Node) -> None:
+        self.tiers = node.tiers
+
+    @coroutine
+    def joined(self, future: Future[Any], timeout: float) -> Generator[Step, Any, Any]:
+        return (yield Join(future, timeout))
+
+    @coroutine
+    def perform_async(self, step: Step) -> Generator[Step, Any, Any]:
+        return (yield step)
+
+
 def by_follow(node: Node, want: Want) -> Plan[Any]:
-    """The read of *want* in a task that may follow a load without a plan, as `_follows` drives it."""
+    """The read of *want* in a task that may follow a load without a plan."""
     follower = follow(node.tiers, want.key)
     if follower is None:
         return (yield from read(node.tiers, want, blocking=False))
-    flight = follower[0]
-    try:
-        landing = yield Join(flight.future, node.tiers.load_timeout)
-    except BaseException as error:
-        if not isinstance(error, GeneratorExit):
-            yield from leave_abandoned(want, flight)
-        raise
-    finally:
-        node.tiers.board.leave(flight, None, "follow")
-    value = taken(node.tiers, node.counts, follower, landing)
-    if value is not MISS:
-        return value
-    return (yield from on(node.tiers, want, follower, landing))
+    by_hand: Any = ByHand(node)
+    return (yield from followed(by_hand, node.counts, follower, lambda: want).__await__())
 
 
 class Node:
