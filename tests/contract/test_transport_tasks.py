@@ -6,7 +6,7 @@ import asyncio
 import gc
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -52,11 +52,16 @@ async def until(promise: Any) -> None:
 
 
 async def ready_epoch(transport: Awaiting) -> int:
-    """The epoch, of a server that knows the scripts by now."""
+    """The epoch, of a server that knows the scripts by now; one who asks next is not taken to be alone."""
     epoch = (await ask(transport, sync())).epoch
-    await ask(transport, read(epoch, "warm"))
     assert isinstance(epoch, int)
+    await asyncio.gather(*(ask(transport, read(epoch, f"warm{n}")) for n in range(2)))
     return epoch
+
+
+async def left_alone(transport: Awaiting, epoch: int) -> None:
+    """A turn of one read, after which the next is taken to be alone, too."""
+    await ask(transport, read(epoch, "alone"))
 
 
 def calls(server: RedisServer) -> int:
@@ -79,6 +84,34 @@ async def test_the_reads_of_one_turn_go_out_a_hundred_keys_a_call(
 
     assert [each.found for each in answers] == [("miss",)] * reads
     assert calls(redis_server) - before == expected
+
+
+@pytest.mark.parametrize("one", [read, lambda epoch, key: Look(epoch, 0, (key,), ())], ids=["read", "look"])
+async def test_who_is_taken_to_be_alone_leaves_before_the_turn_ends(
+    redis_server: RedisServer, one: Callable[[int, str], Any]
+) -> None:
+    async with awaiting(redis_server.port) as transport:
+        epoch = await ready_epoch(transport)
+        await left_alone(transport, epoch)
+        tasks = [asyncio.create_task(ask(transport, one(epoch, f"k{n}"))) for n in range(50)]
+        await asyncio.sleep(0)
+        under_way = len(transport._trips)  # before the turn's end, which the second of them has asked for
+        await asyncio.gather(*tasks)
+
+    assert under_way == 1
+
+
+async def test_two_that_ask_at_every_turn_leave_together_from_the_second_on(
+    redis_server: RedisServer,
+) -> None:
+    async with awaiting(redis_server.port) as transport:
+        epoch = await ready_epoch(transport)
+        await left_alone(transport, epoch)
+        before = calls(redis_server)
+        for n in range(10):
+            await asyncio.gather(*(ask(transport, read(epoch, f"{n}.{m}")) for m in range(2)))
+
+    assert calls(redis_server) - before == 11
 
 
 async def test_each_reader_of_a_turn_gets_the_answers_to_its_own_keys(redis_server: RedisServer) -> None:
@@ -139,6 +172,7 @@ async def test_the_looks_of_one_turn_go_out_a_hundred_keys_a_round_trip_but_for_
 ) -> None:
     async with awaiting(redis_server.port) as transport:
         epoch = await ready_epoch(transport)
+        await left_alone(transport, epoch)
         looks = [Look(epoch, 0, (f"k{n}",), ("t",)) for n in range(MAX_READ + 50)]
         trips = []
         for _ in range(3):

@@ -37,11 +37,14 @@ class Turn:
         self.is_lonely = False
         return is_first
 
-    def end(self) -> Iterator[Batch]:
-        """All of it, and none of it is here any more; no more keys in a batch than one round trip brings."""
+    def end(self, *, beside_others: bool) -> Iterator[Batch]:
+        """All of it, and none of it is here any more; no more keys in a batch than one round trip brings.
+
+        *beside_others*: what others asked before is still under way.
+        """
         batches = (*self._looks.values(), *self._reads.values())
         self._looks, self._reads = {}, {}
-        self.is_lonely = sum(len(ones) for ones, _ in batches) <= 1
+        self.is_lonely = not beside_others and sum(len(ones) for ones, _ in batches) <= 1
         for ones, waiters in batches:
             start = keys = 0
             for place, size in enumerate(_sizes(ones)):
