@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dis
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import cache, partial
 from types import CodeType, FrameType
@@ -38,13 +38,13 @@ def steps_of(code: CodeType) -> frozenset[int]:
     return frozenset(each.offset for each in dis.get_instructions(code) if each.opname.startswith(acts))
 
 
-def cut_short(act: Callable[[], object], at: int) -> bool:
-    """Whether *act* came to its step *at*, and no further."""
+def cut_short(act: Callable[[], object], at: int, files: Collection[str | None] = FILES) -> bool:
+    """Whether *act* came to its step *at* within *files*, and no further."""
     left = at
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
         nonlocal left
-        if frame.f_code.co_filename not in FILES:
+        if frame.f_code.co_filename not in files:
             return None
         frame.f_trace_opcodes = True
         left -= event == "opcode" and frame.f_lasti in steps_of(frame.f_code)

@@ -1,8 +1,7 @@
 """Single flight within the process: at most one load a key, for threads and tasks alike.
 
-A flight is a `concurrent.futures.Future`: threads wait on it, tasks wrap it. It is marked
-running at birth, so that a follower that gives up cannot take it down. A leader ends its
-flight with `land`, `fail` or `abandon`, whatever happens; until then the board holds it.
+Threads and tasks wait for a flight's future; who gives up cannot take it down. A leader ends
+its flight with `land`, `fail` or `abandon`, whatever happens; until then the board holds it.
 Who may take what a flight brought is the join rule of `may_take`.
 
 Nobody waits for a flight that cannot end while it waits: each running load knows the load
@@ -15,14 +14,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import InvalidStateError
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from tiercache._core.coherence import Coherence, Stand
 from tiercache._core.l1 import Entry
 from tiercache._core.sources import ANY_EPOCH, Found, uncommitted
+from tiercache._core.turnstiles import Turnstile
 
 
 class _Abandoned:
@@ -63,8 +63,7 @@ class Flight:
         self.owner = ""  # the name of its lock in Redis
         self.followers = 0  # under `_lock`
         self.waits: list[Flight] = []  # under `_lock`: flights that must end before this one's loader goes on
-        self.future: Future[Any] = Future()
-        self.future.set_running_or_notify_cancel()
+        self.future = Turnstile()
 
     def is_stranded(self) -> bool:
         """Whether its loop was closed over it, so that its leader never goes on."""

@@ -17,9 +17,8 @@ inside a `try`; a plan calls a plan with `yield from`.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator, Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from tiercache._core.commands import Command
@@ -57,8 +56,17 @@ class Call:
     load: Load | None = None
 
 
+class Landable(Protocol):
+    """A future of `concurrent.futures`, or what will do for one."""
+
+    def done(self) -> bool: ...
+    def exception(self) -> BaseException | None: ...
+    def result(self, timeout: float = ..., /) -> Any: ...
+    def add_done_callback(self, callback: Callable[[Any], object], /) -> None: ...
+
+
 class Join(NamedTuple):
-    future: Future[Any]
+    future: Landable
     timeout: float
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from concurrent.futures import Future
 from functools import partial
 from math import inf
 from typing import Any
 
-from tiercache._core.plan import TIMED_OUT, Join
+from tiercache._core.plan import TIMED_OUT, Join, Landable
 from tiercache._transport.waiters import Waiter, new_waiter, wake
 
 GRAIN = 0.005  # seconds that a wait may last too long: those who began as near to each other give up at once
@@ -51,7 +50,7 @@ class _Crowd(dict[Waiter, float]):
         wake(late, [None] * len(late))
 
 
-_waiting: dict[tuple[asyncio.AbstractEventLoop, Future[Any]], _Crowd] = {}
+_waiting: dict[tuple[asyncio.AbstractEventLoop, Landable], _Crowd] = {}
 
 
 def join(step: Join) -> Any:
@@ -68,7 +67,7 @@ def join_async(step: Join) -> Coroutine[Any, Any, Any]:
     return joined(step.future, step.timeout)
 
 
-async def joined(future: Future[Any], timeout: float) -> Any:
+async def joined(future: Landable, timeout: float) -> Any:
     """What *future* is landed with, or TIMED_OUT after so many seconds."""
     loop = asyncio.get_running_loop()
     crowd = _waiting.get((loop, future))
@@ -96,7 +95,7 @@ async def joined(future: Future[Any], timeout: float) -> Any:
             _waiting.pop((loop, future), None)
 
 
-def _landed(loop: asyncio.AbstractEventLoop, future: Future[Any]) -> None:
+def _landed(loop: asyncio.AbstractEventLoop, future: Landable) -> None:
     """In the thread that landed *future*."""
     if (loop, future) not in _waiting:
         return
@@ -109,7 +108,7 @@ def _landed(loop: asyncio.AbstractEventLoop, future: Future[Any]) -> None:
         _waiting.pop((loop, future), None)  # it was closed over its tasks
 
 
-def _wake_all(loop: asyncio.AbstractEventLoop, future: Future[Any]) -> None:
+def _wake_all(loop: asyncio.AbstractEventLoop, future: Landable) -> None:
     crowd = _waiting.pop((loop, future), None)
     if crowd is None:
         return
