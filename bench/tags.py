@@ -36,6 +36,7 @@ from bench.runs import Run
 
 TAG = "everyone"
 AT_ONCE = 1_000  # keys in one call, or calls at once
+WRITERS = 3
 TAGGED = (TiercacheAsync, Cashews, Yokedcache)
 SLOW = 50  # microseconds from which on the server notes a command
 WINDOW = 0.05  # seconds of one at least; one with an invalidation lasts as long as that
@@ -161,10 +162,16 @@ def within(reads: Iterable[tuple[float, float]], window: Window) -> list[float]:
 async def fill(contender: Contender, keys: int, limit: float) -> None:
     """Write the keys; Unable if that takes more than so many seconds."""
     deadline = time.monotonic() + limit
-    for first in range(0, keys, AT_ONCE):
-        if time.monotonic() > deadline:
-            raise Unable(f"could not write them within {limit:g} s")
-        await fill_some(contender, range(first, min(first + AT_ONCE, keys)))
+    numbers = iter(range(0, keys, AT_ONCE))
+
+    async def writer() -> None:
+        while time.monotonic() < deadline and (first := next(numbers, None)) is not None:
+            await fill_some(contender, range(first, min(first + AT_ONCE, keys)))
+
+    # While the server stores what one has sent, another makes up more.
+    await asyncio.gather(*(writer() for _ in range(WRITERS)))
+    if next(numbers, None) is not None:
+        raise Unable(f"could not write them within {limit:g} s")
 
 
 async def fill_some(contender: Contender, numbers: Iterable[int]) -> None:
