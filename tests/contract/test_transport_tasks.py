@@ -17,7 +17,7 @@ from tests.contract.conftest import PLENTY
 from tests.contract.relay import Relay
 from tests.contract.worlds import NAMES, address
 from tests.servers import TIMEOUT, RedisServer
-from tiercache._core.commands import MAX_READ, Answers, Command, Hit, Read
+from tiercache._core.commands import MAX_READ, Answers, Command, Hit, Read, Unlock
 from tiercache._core.looks import Look
 from tiercache._core.plan import Ask, Step, Tell
 from tiercache._core.records import parse_entry
@@ -256,6 +256,30 @@ async def test_a_cancelled_reader_takes_nobody_of_its_turn_along(relay: Relay, w
 
     assert isinstance(outcomes[0], asyncio.CancelledError)
     assert [each.found for each in outcomes[1:]] == [("miss",), ("miss",)]
+
+
+@pytest.mark.parametrize("how", ["alone", "of a turn", "behind a sync"])
+async def test_the_unlock_of_a_read_that_was_cancelled_does_not_overtake_it(relay: Relay, how: str) -> None:
+    async with awaiting(relay.port) as transport:
+        epoch = await ready_epoch(transport)
+        if how == "alone":
+            await left_alone(transport, epoch)
+        relay.hold()
+        before = relay.scripts
+        one = read(epoch, "k", mode="lead")
+        commands = (sync(epoch, 1), one) if how == "behind a sync" else (one,)
+        task = asyncio.create_task(performed(transport, Ask(commands)))
+        await until(lambda: relay.scripts > before)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await performed(transport, Tell((Unlock("k", "n"),)))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        under_way = len(transport._trips)
+        relay.let_go()
+        await until(lambda: relay.scripts >= before + 2)
+
+    assert under_way == 1
 
 
 @pytest.mark.parametrize("command", ["ask", "read", "tell"])

@@ -72,7 +72,7 @@ class Flight:
     def is_abandoned(self) -> bool:
         """Whether its leader gave up, so that who waited may take over."""
         future = self.future
-        return future.done() and future.exception() is None and future.result() is ABANDONED
+        return future.done() and future.exception() is None and future.result(0.0) is ABANDONED
 
 
 @dataclass(slots=True)

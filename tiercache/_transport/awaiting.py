@@ -120,7 +120,7 @@ class Awaiting:
         # One that nobody is likely to join does not wait for the turn to end: where a hundred tasks want its
         # key, their first steps would stand before it, and 5 us of the loop's own do in any case.
         if self._turn.is_lonely and not self._trips:
-            return self._ask((one,), is_read=True)
+            return self._ask((one,))
         loop = self._loop()
         assert loop is not None
         waiter = new_waiter(loop)
@@ -134,9 +134,10 @@ class Awaiting:
 
     # ---- any round trip
 
-    def _ask(self, commands: Sequence[Command[Any] | Look], *, is_read: bool = False) -> Waiter:
+    def _ask(self, commands: Sequence[Command[Any] | Look]) -> Waiter:
         """What the commands come to; they run to their end if nobody waits any more, too."""
         waiter = new_waiter(asyncio.get_running_loop())
+        is_read = any(isinstance(command, Read) for command in commands)
         self._send(commands, _Trip(partial(land, waiter), is_read))
         return waiter
 

@@ -59,7 +59,7 @@ def join(step: Join) -> Any:
     try:
         return future.result(step.timeout)
     except TimeoutError:  # the wait's, or what the loader raised
-        return future.result() if future.done() else TIMED_OUT
+        return future.result(0.0) if future.done() else TIMED_OUT
 
 
 def join_async(step: Join) -> Coroutine[Any, Any, Any]:
@@ -73,21 +73,21 @@ async def joined(future: Landable, timeout: float) -> Any:
     crowd = _waiting.get((loop, future))
     # Where others wait, all are yet to be woken, and whoever is among them by then. Asking costs a lock.
     if crowd is None and future.done():
-        return future.result()
+        return future.result(0.0)
     waiter, until = new_waiter(loop), loop.time() + timeout
     if crowd is None:
         for ended in [each for each in list(_waiting) if each[0].is_closed()]:
             _waiting.pop(ended, None)  # it was closed before it came to the landing
         _waiting[loop, future] = crowd = _Crowd(loop)
         crowd.add(waiter, until)
-        future.add_done_callback(partial(_landed, loop))  # runs at once where it is done by now
+        future.add_done_callback(partial(_landed, loop))
     else:
         crowd.add(waiter, until)
     try:
         landed = await waiter
         if landed is not None:
             return landed[0]
-        return future.result() if future.done() else TIMED_OUT
+        return future.result(0.0) if future.done() else TIMED_OUT
     finally:
         crowd.pop(waiter, None)
         if not crowd:  # nobody is to be told of the landing in a loop that may be closed by then
@@ -115,5 +115,5 @@ def _wake_all(loop: asyncio.AbstractEventLoop, future: Landable) -> None:
     crowd.stop()
     waiters = list(crowd)
     # An error each of them asks for itself, since a future takes no StopIteration; a value is asked for once.
-    landed = None if future.exception() is not None else (future.result(),)
+    landed = None if future.exception() is not None else (future.result(0.0),)
     wake(waiters, [landed] * len(waiters))
