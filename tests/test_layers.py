@@ -18,7 +18,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "tiercache"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-FOUNDATION = {"tiercache._errors", "tiercache._nearest", "tiercache._accelerator"}
+FOUNDATION = {f"tiercache._{name}" for name in ("errors", "nearest", "accelerator", "turnstiles")}
 PLANS = {f"tiercache._core.{name}" for name in ("reads", "writes", "loads", "batches", "audits")}
 MAKERS = ("__init__", "_default", "_decorator", "_sync", "cli", "testing", "__main__")
 

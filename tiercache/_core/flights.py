@@ -22,7 +22,7 @@ from typing import Final, Literal, Protocol
 from tiercache._core.coherence import Coherence, Stand
 from tiercache._core.l1 import Entry
 from tiercache._core.sources import ANY_EPOCH, Found, uncommitted
-from tiercache._core.turnstiles import Turnstile
+from tiercache._turnstiles import Turnstile
 
 
 class _Abandoned:

@@ -58,7 +58,7 @@ class Turnstile:
         """The error of one that is landed."""
         return self._landed["outcome"][1]
 
-    def result(self, timeout: float) -> Any:
+    def result(self, timeout: float = 0.0) -> Any:
         """What it is landed with, or raise that; TimeoutError where it is not within so many seconds."""
         if not self._landed:
             # The handler of a signal may raise in the main thread at any step, so nobody waits for its call.

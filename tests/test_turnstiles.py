@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from tests.core.test_changes_cut_short import cut_short
-from tiercache._core import turnstiles
-from tiercache._core.turnstiles import Turnstile
+from tiercache import _turnstiles as turnstiles
+from tiercache._turnstiles import Turnstile
 
 PLENTY = 30.0
 
