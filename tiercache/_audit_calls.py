@@ -167,8 +167,11 @@ def start_on_loop(loop: asyncio.AbstractEventLoop, step: Call, loaded: Future[An
     def cancel() -> None:
         if not loaded.cancel():
             _land(loaded, error=NoVerdict("dropped", "given up"))  # its loop may never run again
-        with suppress(RuntimeError):  # closed
+        try:
             loop.call_soon_threadsafe(lambda: [task.cancel() for task in tasks])
+        except RuntimeError:  # it was closed, after it had cancelled its tasks and before it came to this one
+            for task in tasks:
+                task.get_coro().close()
 
     try:
         loop.call_soon_threadsafe(begin)

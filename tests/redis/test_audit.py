@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import gc
 import logging
 import os
 import random
@@ -12,6 +13,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
@@ -24,6 +26,8 @@ from tests.source import Source
 from tests.world import Tasks, World
 from tiercache import SettingError, TierCache, cached, default_cache, register_uncounted
 from tiercache._audit import MAX_AUDITS
+from tiercache._audit_calls import start_on_loop
+from tiercache._core.plan import Call
 
 D = 0.2
 NewNode = Callable[..., TierCache]
@@ -508,6 +512,27 @@ def test_an_audit_whose_loop_has_ended_is_dropped(audited: TierCache) -> None:
 
     asyncio.run(body())
     ended(audited, dropped=1)
+
+
+def test_a_load_that_its_loop_never_came_to_is_no_complaint() -> None:
+    """A loop that ends cancels its tasks, and turns a few times more before it is closed."""
+
+    async def load() -> int:
+        raise AssertionError
+
+    loop, loaded = asyncio.new_event_loop(), Future[Any]()
+    give_up = start_on_loop(loop, Call(load), loaded)
+    loop.call_soon(loop.stop)  # in the turn that makes the task, and before its first step
+    loop.run_forever()
+    loop.close()
+    with warnings.catch_warnings(record=True) as complaints:
+        warnings.simplefilter("always")
+        give_up()
+        del give_up
+        gc.collect()
+
+    assert loaded.cancelled()
+    assert complaints == []
 
 
 def test_an_audit_whose_loop_has_stopped_is_dropped_and_loads_nothing_later(audited: TierCache) -> None:
