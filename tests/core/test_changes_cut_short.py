@@ -53,6 +53,7 @@ def cut_short(act: Callable[[], object], at: int, files: Collection[str | None] 
         return trace
 
     before = sys.gettrace()
+    sys._getframe().f_trace_opcodes = True  # Python 3.12 looks for it before it traces
     sys.settrace(trace)
     try:
         act()
