@@ -118,15 +118,9 @@ class Turnstile:
                 self._callbacks.remove(call)
 
     def _land(self, outcome: tuple[Any, BaseException | None]) -> None:
-        try:
-            if self._landed.setdefault("outcome", outcome) is not outcome:
-                raise InvalidStateError
-        finally:
-            if self._landed:
-                self._call(AT_ONCE if len(self._line) <= AT_ONCE else 1)
-                self._call_back()
-
-    def _call_back(self) -> None:
+        if self._landed.setdefault("outcome", outcome) is not outcome:
+            raise InvalidStateError
+        self._call(AT_ONCE if len(self._line) <= AT_ONCE else 1)
         while True:
             try:
                 callback = self._callbacks.popleft()

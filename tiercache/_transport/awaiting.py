@@ -2,8 +2,9 @@
 
 One `Awaiting` an event loop. The reads that one turn of the loop makes go out together, as one
 script call, and so do its looks: 200 tasks that miss L1 at once cost a few round trips and not
-200. Where a stream is idle they go out from a plain callback, and the replies' callback lands
-the callers; only what is out of the ordinary takes a task.
+200. The first after a turn of one is taken to be alone, and leaves at once. Where a stream is
+idle they go out from a plain callback, and the replies' callback lands the callers; only what is
+out of the ordinary takes a task.
 """
 
 from __future__ import annotations

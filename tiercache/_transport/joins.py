@@ -71,7 +71,7 @@ async def joined(future: Landable, timeout: float) -> Any:
     """What *future* is landed with, or TIMED_OUT after so many seconds."""
     loop = asyncio.get_running_loop()
     crowd = _waiting.get((loop, future))
-    # Where others wait, all are yet to be woken, and whoever is among them by then. Asking costs a lock.
+    # Where others wait, all are yet to be woken, and whoever is among them by then.
     if crowd is None and future.done():
         return future.result(0.0)
     waiter, until = new_waiter(loop), loop.time() + timeout
