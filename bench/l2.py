@@ -3,6 +3,8 @@
 Workload: a decorated function whose value is in Redis and in no process: every call asks Redis again, on
 loopback. It returns a dict of some 200 bytes, and for the sizes one with a text in it that does not repeat
 itself. A contender whose function runs again after the first call is named, not measured: it did not cache.
+Then the same dict read by key, stored under a tag that its reader does not name: tiercache's plain commands
+ask for no version of that, so its script has to say whether the entry is still good.
 
 How to read it: the first line is the least that one can do by hand, redis-py's GET and orjson, which knows
 no tags and no invalidation; tiercache holds each entry against the last invalidation of its tags (here one
@@ -19,7 +21,7 @@ import itertools
 import random
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 from bench.contenders.facade import Contender, Unable
@@ -43,6 +45,7 @@ PROFILE = {
 }
 USERS = itertools.count()  # each comparison has keys of its own
 Read = Callable[..., Any]
+Ready = Callable[[Contender, int, int], Coroutine[Any, Any, Read]]  # by a size and a number of keys
 Timed = Callable[[str, Read], Coroutine[Any, Any, float]]  # of a contender and its function: seconds
 
 
@@ -55,18 +58,27 @@ async def everything(run: Run, url: str) -> list[Result]:
     crowd = Crowd(run.calls(TASKS, 10))
     each = run.calls(THREAD_READS)
     results = [
-        await one_caller(run, url, BLOCKING, "L2 hit, def, one caller"),
-        await one_caller(run, url, AWAITED, "L2 hit, async def, one caller"),
-        await compare(run, url, AWAITED, f"L2 hits, {TASKS} tasks", crowd, crowd.reads, keys=TASKS),
+        await one_caller(run, url, BLOCKING, "L2 hit, def, one caller", by_call),
+        await one_caller(run, url, AWAITED, "L2 hit, async def, one caller", by_call),
+        await one_caller(run, url, BLOCKING, "L2 hit by key, def, one caller", by_key),
+        await one_caller(run, url, AWAITED, "L2 hit by key, async def, one caller", by_key),
+        await compare(run, url, AWAITED, f"L2 hits, {TASKS} tasks", crowd, crowd.reads, by_call, keys=TASKS),
         crowd.of_single_reads(),
         await compare(
-            run, url, BLOCKING, f"L2 hits, {THREADS} threads", Threads(each), THREADS * each, keys=THREADS
+            run,
+            url,
+            BLOCKING,
+            f"L2 hits, {THREADS} threads",
+            Threads(each),
+            THREADS * each,
+            by_call,
+            keys=THREADS,
         ),
     ]
     for name, (size, calls) in SIZES.items():
         for world, group in (("def", BLOCKING), ("async def", AWAITED)):
             title = f"L2 hit of {name}, {world}"
-            results.append(await one_caller(run, url, group, title, size=size, calls=calls))
+            results.append(await one_caller(run, url, group, title, by_call, size=size, calls=calls))
     return results
 
 
@@ -75,6 +87,7 @@ async def one_caller(
     url: str,
     contenders: Iterable[type[Contender]],
     title: str,
+    ready: Ready,
     *,
     size: int = 0,
     calls: int = CALLS,
@@ -91,7 +104,7 @@ async def one_caller(
                 read(0)
         return time.perf_counter() - begun
 
-    return await compare(run, url, contenders, title, timed, times, size=size)
+    return await compare(run, url, contenders, title, timed, times, ready, size=size)
 
 
 async def compare(
@@ -101,6 +114,7 @@ async def compare(
     title: str,
     timed: Timed,
     calls: int,
+    ready: Ready,
     *,
     size: int = 0,
     keys: int = 1,
@@ -111,7 +125,7 @@ async def compare(
     async with opened(run, url, contenders, maxsize=0) as (able, unable):
         for contender in able:
             try:
-                reads[contender.name] = await filled(contender, size, keys)
+                reads[contender.name] = await ready(contender, size, keys)
             except Unable as error:
                 unable[contender.name] = str(error)
         times: dict[str, list[float]] = {name: [] for name in reads}
@@ -181,7 +195,17 @@ class Threads:
         return time.perf_counter() - begun
 
 
-async def filled(contender: Contender, size: int, keys: int) -> Read:
+async def by_key(contender: Contender, size: int, keys: int) -> Read:
+    """Its `read`, by the number of a key; Unable where it has none, or none that finds what was written."""
+    names = [f"profile:{next(USERS)}" for _ in range(keys)]
+    for name in names:
+        await answered(contender.write(name, PROFILE, tags=["profiles"]))
+        if await answered(contender.read(name)) != PROFILE:
+            raise Unable("gives another value than was written")
+    return numbered(contender, contender.read, names)
+
+
+async def by_call(contender: Contender, size: int, keys: int) -> Read:
     """The decorated function by the number of a key, all in Redis; Unable where they do not stay there."""
     runs, users = 0, [next(USERS) for _ in range(keys)]
     text = random.Random(1).randbytes(size // 2).hex()
@@ -201,10 +225,15 @@ async def filled(contender: Contender, size: int, keys: int) -> Read:
             raise Unable("gives another value than the function did")
     if runs != keys:
         raise Unable(f"its function ran {runs} times for {keys} keys: they did not stay in Redis")
+    return numbered(contender, function, users)
+
+
+def numbered(contender: Contender, ask: Read, named: Sequence[Any]) -> Read:
+    """*ask*, by the number of what it is asked for."""
     if contender.is_async:
 
         async def read(number: int) -> Any:
-            return await function(users[number])
+            return await ask(named[number])
 
         return read
-    return lambda number: function(users[number])
+    return lambda number: ask(named[number])

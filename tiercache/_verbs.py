@@ -118,7 +118,8 @@ class Verbs:
 
     def get_many(self, keys: Iterable[str]) -> Plan[dict[str, Any]]:
         named = by_stored(keys)
-        found = yield from batches.get_many(self.tiers, [self.want(k) for k in named], blocking=self.blocking)
+        wants = [Want(stored, self.counts, l1_ttl=self.settings.l1_ttl, l2=self.l2) for stored in named]
+        found = yield from batches.get_many(self.tiers, wants, blocking=self.blocking)
         return {named[stored]: value for stored, value in found.items()}
 
     def get_or_load_many(

@@ -37,8 +37,8 @@ OF_THE_CORE = (
         "the hit path does not heed running loads",
         coherence,
         "Coherence._fold",
-        "lease if ahead <= self.proved else -inf",
-        "lease",
+        "token <= self.proved for",
+        "True for",
         theme="cut off",
     ),
     Mutation(
@@ -53,8 +53,8 @@ OF_THE_CORE = (
         "the hit path does not heed what is condemned",
         coherence,
         "Coherence._fold",
-        "-inf if self.l1.condemned else self.lease",
-        "self.lease",
+        "is_open = not self.l1.condemned",
+        "is_open = True",
         theme="cut off",
     ),
     # ---- hints and syncs

@@ -130,7 +130,7 @@ def _load(tiers: Tiers, served: Served) -> Plan[Any]:
     load = Load(core, ANY_EPOCH, inf, Flight(served.want.key, tiers.clock()), None)
     core.begin_load(ANY_EPOCH, inf)
     try:
-        value = yield replace(served.call, load=load)
+        value = yield served.call.within(load)
         kept = _kept(tiers, value)
     except Exception as error:
         raise _End("no_source" if load.unsourced else "load_failed", repr(error)) from error

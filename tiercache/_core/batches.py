@@ -20,12 +20,13 @@ from tiercache._core.loads import (
     landing_of,
     packed,
     proven,
+    tagged,
     take_fill,
     unfilled,
 )
 from tiercache._core.plan import Ask, Call, Plan, Tell
-from tiercache._core.reads import find_in_l1, read
-from tiercache._core.sources import Found, is_writing, uncommitted
+from tiercache._core.reads import find_in_l1, is_bypassed, read
+from tiercache._core.sources import Found, is_writing
 from tiercache._core.tiers import Tiers, Want
 from tiercache._core.writes import deps_named, in_slices
 from tiercache._errors import L2Unavailable
@@ -64,16 +65,16 @@ def checked(found: object) -> Mapping[str, Any]:
 
 def get_many(tiers: Tiers, wants: Sequence[Want], *, blocking: bool) -> Plan[dict[str, Any]]:
     """The values the tiers have; keys they do not have are left out."""
-    audit = audit_around(tiers.core, running_load())
+    load, now = running_load(), tiers.clock()
+    audit = audit_around(tiers.core, load)
     if audit is not None:
         audit.unsourced = True
         return {}
     out: dict[str, Any] = {}
     missing = []
     for want in wants:
-        deps = deps_named((), (want.key,))
-        if not (tiers.core.bypassed(deps) or uncommitted(deps)):
-            entry = find_in_l1(tiers, want, running_load(), tiers.clock())
+        if not is_bypassed(tiers, want):
+            entry = find_in_l1(tiers, want, load, now)
             if entry is None:
                 missing.append(want)
             else:
@@ -107,30 +108,29 @@ def get_or_load_many(
     Keys the loader leaves out are left out of the result, and not kept. The loader is given keys, and
     gives them back, as they were *spelled* by the caller; a long one is stored under another name.
     """
-    load = running_load()
+    load, now = running_load(), tiers.clock()
     if audit_around(tiers.core, load) is not None:
         found = checked((yield Call(loader, ([spelled[want.key] for want in wants],))))
         return {want.key: found[spelled[want.key]] for want in wants if spelled[want.key] in found}
     out: dict[str, Any] = {}
     led: dict[str, tuple[Want, Flight]] = {}
     later: list[Want] = []
-    for want in wants:
-        entry = find_in_l1(tiers, want, load, tiers.clock())
-        if entry is not None:
-            want.counts.l1_hits += 1
-            out[want.key] = entry.take()
-            continue
-        deps = deps_named(want.tags, (want.key,))
-        if tiers.core.bypassed(deps) or tiers.core.withheld(deps) or uncommitted(deps):
-            later.append(want)
-            continue
-        flight, role = tiers.board.claim(want.key, tiers.clock(), load, blocking=blocking)
-        tiers.board.leave(flight, load, role)
-        if role == "lead":
-            led[want.key] = want, flight
-        else:
-            later.append(want)
     try:
+        for want in wants:
+            entry = find_in_l1(tiers, want, load, now)
+            if entry is not None:
+                want.counts.l1_hits += 1
+                out[want.key] = entry.take()
+                continue
+            if is_bypassed(tiers, want) or _is_withheld(tiers, want):
+                later.append(want)
+                continue
+            flight, role = tiers.board.claim(want.key, now, load, blocking=blocking)
+            tiers.board.leave(flight, load, role)
+            if role == "lead":
+                led[want.key] = want, flight
+            else:
+                later.append(want)
         later += yield from _lead_many(tiers, led, loader, spelled, out, blocking=blocking)
     except Exception as error:
         for _, flight in led.values():
@@ -147,6 +147,11 @@ def get_or_load_many(
         except Absent:
             continue
     return {want.key: out[want.key] for want in wants if want.key in out}
+
+
+def _is_withheld(tiers: Tiers, want: Want) -> bool:
+    """Whether L2 may not answer *want*, since an invalidation of it waits to be sent."""
+    return bool(tiers.core.pending) and tiers.core.withheld(deps_named(want.tags, (want.key,)))
 
 
 def _lead_many(
@@ -234,7 +239,7 @@ def _call_many(
     for epoch, token in tokens:
         core.begin_load(epoch, token)
     try:
-        brought = checked((yield replace(call, load=loads[-1])))
+        brought = checked((yield call.within(loads[-1])))
         spelled = zip([want for want, *_ in to_load], call.args[0], strict=True)
         values = [(want, brought[key]) for want, key in spelled if key in brought]
         return {want.key: (value, packed(tiers, want, value, loads[-1])) for want, value in values}, found
@@ -274,7 +279,7 @@ def _store_many(
         if not found.is_committed or (head == AWAY and found.limit < inf):
             tiers.board.land(flight, landing_in_private(tiers, want, value, stand))
             continue
-        want = replace(want, tags=found.tagged(want.tags))
+        want = tagged(want, found)
         token = found.capped(None if head == AWAY else head)
         landing = landing_of(tiers, want, value, payload, stand, token)
         tiers.events["uncached"] += head == AWAY

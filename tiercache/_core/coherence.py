@@ -318,11 +318,9 @@ class Coherence:
 
     def _unheard(self, deps: Iterable[str], number: int) -> bool:
         recent = self.recent
-        return (
-            number >= self.recent_floor
-            and recent.get(EVERYTHING, 0) <= number
-            and all(recent.get(dep, 0) <= number for dep in deps)
-        )
+        if number < self.recent_floor or recent.get(EVERYTHING, 0) > number:
+            return False
+        return not recent or all(recent.get(dep, 0) <= number for dep in deps)
 
     def _apply(self, deps: Iterable[str], number: int) -> None:
         self._remember(deps, number)
@@ -343,8 +341,9 @@ class Coherence:
     def _fold(self) -> None:
         """Sweep a slice of what is condemned, and open the hit path if nothing keeps it closed."""
         self.l1.sweep()
-        # A copy: the garbage collector may end a forgotten load here, on this very thread.
-        here = (self.epoch, ANY_EPOCH)
-        ahead = max((token for epoch, token in list(self._loads) if epoch in here), default=0.0)
-        lease = -inf if self.l1.condemned else self.lease
-        self.open_until = lease if ahead <= self.proved else -inf
+        is_open = not self.l1.condemned
+        if self._loads:
+            here = (self.epoch, ANY_EPOCH)
+            # A copy: the garbage collector may end a forgotten load here, on this very thread.
+            is_open &= all(token <= self.proved for epoch, token in list(self._loads) if epoch in here)
+        self.open_until = self.lease if is_open else -inf

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import InvalidStateError
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 from tiercache._core.coherence import Coherence, Stand
 from tiercache._core.l1 import Entry
@@ -34,8 +34,7 @@ ABANDONED: Final = _Abandoned()
 Role = Literal["lead", "follow"]
 
 
-@dataclass(frozen=True, slots=True)
-class Landing:
+class Landing(NamedTuple):
     """What a flight brought, and what is known of its age."""
 
     entry: Entry  # never looked up: the value, and how a follower gets its own copy

@@ -89,13 +89,18 @@ def _call(
     tiers.core.begin_load(stand.epoch, token)
     begun = tiers.clock()
     try:
-        value = yield replace(want.call, load=load)
+        value = yield want.call.within(load)
         want.counts.took = tiers.clock() - begun
         payload = packed(tiers, want, value, load)
     finally:
         load.is_over = True
         tiers.core.end_load(stand.epoch, token)
-    return value, payload, load.found, replace(want, tags=load.found.tagged(want.tags))
+    return value, payload, load.found, tagged(want, load.found)
+
+
+def tagged(want: Want, found: Found) -> Want:
+    """*want*, with the tags that its source named, too."""
+    return replace(want, tags=found.tagged(want.tags)) if found.tags else want
 
 
 def packed(tiers: Tiers, want: Want, value: Any, load: Load) -> bytes:
@@ -213,7 +218,7 @@ def take_fill(tiers: Tiers, want: Want, landing: Landing, status: str, head: int
         landing.entry.deadline = min(landing.entry.deadline, ends - lead)
     if want.l1 and tiers.core.insert(landing.entry, landing.stand, sent):
         file_alias(tiers, want, landing.entry)
-    return replace(landing, head=head)
+    return landing._replace(head=head)
 
 
 def load_away(tiers: Tiers, want: Want, flight: Flight) -> Plan[tuple[Landing, Any]]:
@@ -318,5 +323,5 @@ def keep_local(
             )
         if kept:
             file_alias(tiers, want, landing.entry)
-        landed.append(replace(landing, head=landing.token) if kept else landing)
+        landed.append(landing._replace(head=landing.token) if kept else landing)
     return landed

@@ -55,6 +55,9 @@ class Call:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     load: Load | None = None
 
+    def within(self, load: Load) -> Call:
+        return Call(self.function, self.args, self.kwargs, load)
+
 
 class Landable(Protocol):
     """What is asked of a future: its exception, once it is done."""

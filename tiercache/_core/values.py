@@ -34,6 +34,7 @@ from tiercache._errors import Unstorable
 PLAIN = b"\n"
 ENVELOPED = b"\t"
 LINKED = b"\r"
+CONTAINERS = frozenset((dict, list, set, bytearray))  # that whoever holds one can change
 
 
 class Unreadable(ValueError):
@@ -183,6 +184,8 @@ class Values:
         kind = type(value)
         if kind in IMMUTABLE:
             return True
+        if kind in CONTAINERS:
+            return False
         if kind is datetime or kind is time:
             return has_known_zone(value)
         if depth >= MAX_DEPTH:
