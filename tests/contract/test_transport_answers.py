@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.contract.commands import invalidate, sync
+from tests.contract.commands import invalidate, read, sync
 from tests.contract.relay import Relay
 from tests.contract.worlds import Transport, ask
 from tiercache._errors import L2Refused, L2Unavailable
@@ -61,6 +61,31 @@ def test_an_answer_that_is_not_our_scripts_is_refused_and_opens_no_circuit(
     with pytest.raises(L2Refused, match="not our script's"):
         ask(ready, sync())
     assert not ready.breaker.is_open
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"*0\r\n",
+        b":1\r\n",
+        b"$3\r\nhit\r\n",
+        b"$-1\r\n",
+        b"*1\r\n$3\r\nhit\r\n",
+        b"*3\r\n$3\r\nhit\r\n:1\r\n:1\r\n",
+        b"*3\r\n$3\r\nhit\r\n$1\r\nx\r\n$1\r\n1\r\n",
+        b"*4\r\n$3\r\nhit\r\n$1\r\nx\r\n:1\r\n:1\r\n",
+        b"*2\r\n$4\r\nwait\r\n$1\r\n1\r\n",
+        b"*1\r\n$5\r\nnever\r\n",
+    ],
+    ids=lambda raw: repr(raw)[-30:],
+)
+def test_an_answer_about_a_key_that_is_not_our_scripts_is_refused(
+    ready: Transport, relay: Relay, answer: bytes
+) -> None:
+    relay.answer(b"*2\r\n$1\r\n1\r\n" + answer)
+
+    with pytest.raises(L2Refused, match="not our script's"):
+        ask(ready, read(1, "k"))
 
 
 def test_replies_out_of_step_end_with_the_first_that_does_not_fit(ready: Transport, relay: Relay) -> None:

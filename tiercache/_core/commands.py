@@ -113,22 +113,19 @@ class Sync:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(NamedTuple):
     raw: bytes
     left: float | None  # seconds to live; None: no expiry in Redis
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(NamedTuple):
     left: float  # seconds the leader's lock still lives at most
 
 
 Answer = Hit | Large | Wait | Literal["miss", "lead", "again"]
 
 
-@dataclass(frozen=True, slots=True)
-class Answers:
+class Answers(NamedTuple):
     """What a read found at *head*, one answer a key; no head: the asker must sync first."""
 
     head: int | None
@@ -144,8 +141,7 @@ class KeyAsk(NamedTuple):
     owner: str
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(NamedTuple):
     """At most `MAX_READ` keys; a transport may join several reads of one epoch into one."""
 
     epoch: int
@@ -169,9 +165,11 @@ class Read:
 
 
 def _answer(raw: list[Any]) -> Answer:
-    match raw:
-        case [b"hit", bytes(entry), int(left)]:
+    if raw[:1] == [b"hit"]:
+        _, entry, left = raw
+        if type(entry) is bytes and type(left) is int:
             return Hit(entry, left / 1000 if left >= 0 else None)
+    match raw:
         case [b"large", bytes(tags), int(size)]:
             # Planted ones may be no text. No entry that is read has what replaces it, so it is a miss.
             return Large(tuple(tags.decode("utf-8", "replace").split("\0")) if tags else (), size)
@@ -186,8 +184,7 @@ def _answer(raw: list[Any]) -> Answer:
     raise ValueError(f"not the answer of a read: {reprlib.repr(raw)}")
 
 
-@dataclass(frozen=True, slots=True)
-class Filled:
+class Filled(NamedTuple):
     status: str
     head: int
 
@@ -197,8 +194,7 @@ class Filled:
         return self.status in ("ok", "full")
 
 
-@dataclass(frozen=True, slots=True)
-class Fill:
+class Fill(NamedTuple):
     epoch: int
     token: int
     owner: str
@@ -236,8 +232,7 @@ class Fill:
         return Filled(status.decode(), int(head))
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(NamedTuple):
     """The record an act made. A set refused for its token has another status than "ok" or "full"."""
 
     epoch: int
@@ -245,8 +240,7 @@ class Recorded:
     status: str = "ok"
 
 
-@dataclass(frozen=True, slots=True)
-class Set:
+class Set(NamedTuple):
     epoch: int
     token: int  # refused where anything it depends on has a record after this one
     ttl_ms: int

@@ -52,24 +52,29 @@ def kept(
     and nothing is measured.
     """
     plain = payload[:1] == PLAIN
-    as_bytes = Kept(payload, orjson.loads if plain else values.decode, len(payload))
-    if type(value) not in COPY or len(payload) > MAX_KEPT_WHOLE:
-        return as_bytes
+    if type(value) in COPY and len(payload) <= MAX_KEPT_WHOLE:
+        found = _whole(values, payload, plain=plain, deep=deep)
+        if found is not None:
+            whole, copier = found
+            # Keys are no part of the one, but long ones of the other.
+            return Kept(whole, copier, max(_size(whole), len(payload)) if sized else len(payload))
+    return Kept(payload, orjson.loads if plain else values.decode, len(payload))
+
+
+def _whole(values: Reader, payload: bytes, *, plain: bool, deep: Copier | None) -> tuple[Any, Copier] | None:
+    """The value of *payload* to be kept whole, and what copies it; None where its bytes are better kept."""
     if payload.count(b"[") + payload.count(b"{") > MAX_CONTAINERS:
-        return as_bytes
+        return None
     try:
-        whole = values.decode(payload)
+        whole = orjson.loads(payload) if plain else values.decode(payload)
     except Unreadable:  # by a function of the user's: who asks for the value is told so
-        return as_bytes
+        return None
     # What JSON says is made of dicts, lists and what nobody can change.
     if deep is None:
         copier = copier_of(whole, _is_no_container if plain else values.is_shareable)
     else:
         copier = deep if plain or _is_tree(whole, values.is_shareable) else None
-    if copier is None:
-        return as_bytes
-    # Keys are no part of the one, but long ones of the other.
-    return Kept(whole, copier, max(_size(whole), len(payload)) if sized else len(payload))
+    return None if copier is None else (whole, copier)
 
 
 def copier_of(whole: Any, is_immutable: Callable[[Any], bool]) -> Copier | None:

@@ -69,6 +69,8 @@ def ask_l2(tiers: Tiers, asks: tuple[KeyAsk, ...], *, blocking: bool) -> Plan[As
 
 def of_all(replies: Sequence[Answers]) -> Answers:
     """What several reads were answered one after the other, as of the first of them."""
+    if len(replies) == 1:
+        return replies[0]
     heads = [answers.head for answers in replies if answers.head is not None]
     if len(heads) < len(replies):
         return Answers(None)
