@@ -10,17 +10,21 @@ The machine is the pair's own: the processes of all others are stopped (SIGSTOP)
 that goes on has been away for seconds, and so writes and reads some numbers before the clock counts.
 
 How to read it: the first line is the floor, one message on a raw redis-py subscription, from before the
-PUBLISH to after its receipt, in turn with the rest; `x` is the multiple of it, a median over the rounds. A
-reader that sleeps 0.2 ms between its reads leaves the interpreter to a listener; a spinning one holds it
-(an awaited one gives way to its loop after each read). asyncio rounds such a sleep up to a millisecond.
+PUBLISH to after its receipt, in turn with the rest; `x` is the multiple of it, a median over the rounds. The
+second is what is left to anybody whose listener is a thread: it hears a number, and the reader looks at that
+as often as at a cache. A reader that sleeps 0.2 ms between its reads leaves the interpreter to a listener; a
+spinning one holds it (an awaited one gives way to its loop after each read). asyncio rounds such a sleep up
+to a millisecond.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from statistics import median
 from typing import Any
 
@@ -49,6 +53,8 @@ MESSAGES = 25  # a contender and a round
 WARMING = 5  # messages of a contender that goes on, before its round
 GIVEN_UP = 1.0  # seconds after which the old value counts as served for good
 RAW = "raw pub/sub, one way"
+HEARD = "raw pub/sub, a thread hears"
+NAMES = {"raw": RAW, "heard": HEARD}
 TIERED = (Tiercache, TiercacheAsync, RedisPyClientSide, Coredis, Glide, *CLIENT_SIDE)
 INVALIDATED = (Tiercache, TiercacheAsync)
 
@@ -57,7 +63,7 @@ class Pair:
     """A writer and a reader of one contender, and one way to write."""
 
     def __init__(self, server: Any, run: Run, url: str, kind: type[Contender], how: str) -> None:
-        self.name = RAW if how == "raw" else kind.name if how == "write" else f"{kind.name}, {how}"
+        self.name = NAMES.get(how) or (kind.name if how == "write" else f"{kind.name}, {how}")
         self.how = how
         self.number = 0
         truth = server.Array("q", [0], lock=False)
@@ -119,6 +125,7 @@ def measure(run: Run) -> list[Result]:
 
 def ways(run: Run, unable: dict[str, str]) -> Iterator[tuple[str, type[Contender]]]:
     yield "raw", HandRedis
+    yield "heard", HandRedis
     for kind in run.only(TIERED):
         yield "write", kind
         if kind in INVALIDATED:
@@ -171,8 +178,8 @@ async def write(here: Here, how: str, number: int) -> float:
     """The instant, on the clock that the processes share, at which it began."""
     here.truth[0] = number
     begun = time.monotonic()
-    if how == "raw":
-        here.contender.client.publish("bench", b"x")
+    if how in NAMES:
+        here.contender.client.publish("bench", number)
     elif how == "write":
         await answered(here.contender.write("number", number))
     else:
@@ -181,6 +188,32 @@ async def write(here: Here, how: str, number: int) -> float:
 
 
 def hear(here: Here, number: int, messages: int, pause: float) -> None:
+    with subscribed(here) as heard:
+        here.tell("ready")
+        for _ in range(messages):
+            while heard.get_message(ignore_subscribe_messages=True, timeout=1) is None:
+                pass
+            here.tell(time.monotonic())
+
+
+def overhear(here: Here, number: int, messages: int, pause: float) -> None:
+    last = number
+
+    def listen() -> None:
+        nonlocal last
+        while last < number + messages:
+            message = heard.get_message(ignore_subscribe_messages=True, timeout=1)
+            last = last if message is None else int(message["data"])
+
+    with subscribed(here) as heard:
+        listener = threading.Thread(target=listen)
+        listener.start()
+        follow_blocking(here, lambda: last, number, messages, pause)
+        listener.join()
+
+
+@contextmanager
+def subscribed(here: Here) -> Iterator[Any]:
     with (
         redis.Redis.from_url(here.contender.place.url) as client,
         client.pubsub(ignore_subscribe_messages=True) as heard,
@@ -188,11 +221,7 @@ def hear(here: Here, number: int, messages: int, pause: float) -> None:
         heard.subscribe("bench")
         while heard.get_message(timeout=0.05) is not None:
             pass
-        here.tell("ready")
-        for _ in range(messages):
-            while heard.get_message(ignore_subscribe_messages=True, timeout=1) is None:
-                pass
-            here.tell(time.monotonic())
+        yield heard
 
 
 async def read(here: Here, number: int, messages: int, pause: float) -> None:
@@ -236,4 +265,9 @@ def follow_blocking(here: Here, ask: Callable[[], Any], number: int, messages: i
         here.tell(time.monotonic())
 
 
-READERS: dict[str, Callable[..., Any]] = {"raw": hear, "write": read, "by invalidation": load}
+READERS: dict[str, Callable[..., Any]] = {
+    "raw": hear,
+    "heard": overhear,
+    "write": read,
+    "by invalidation": load,
+}
