@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import inf
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 from tests.core.hands import LoaderFailed
@@ -10,8 +11,12 @@ from tests.simulation.checker import Versions, Violation
 from tests.simulation.operation import Operation
 from tests.simulation.process import LOAD_TIMEOUT
 from tiercache._core.commands import LOCK_MS
+from tiercache._core.flights import running_load
+from tiercache._core.loads import load_anew
 from tiercache._core.plan import Call
 from tiercache._core.reads import MISS
+from tiercache._core.sources import is_writing
+from tiercache._core.tiers import Want
 
 if TYPE_CHECKING:
     from tests.simulation.engine import Engine
@@ -45,6 +50,17 @@ class Loads:
             world.to(op, world.now + seconds / 2, world.nest, op, op.stamp)
         else:
             world.to(op, world.now + seconds, self._ends, op, op.stamp)
+
+    def begin_early(self, op: Operation, want: Want, seen: int) -> bool:
+        """What *op* has read is to be loaded anew beside it, as `Refreshes.begin` has it."""
+        if running_load() is not None or is_writing():
+            return False
+        world, dice = self.world, Random(op.dice.getrandbits(32))
+        early = Operation(op.process, world.number(), f"loads {want.key} before its end", dice)
+        early.is_renewal = True
+        plan = load_anew(op.process.tiers, want, seen, blocking=False)
+        world.to(op.process, world.now, world.begin, early, plan)
+        return True
 
     def go_on(self, op: Operation, nested: Operation, part: Any) -> None:
         """The read that a loader made, *nested*, has returned *part*, and the loader goes on."""

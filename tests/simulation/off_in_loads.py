@@ -24,6 +24,17 @@ OF_LOADS = (
         "flight, stand, 0)",
         theme="cut off",
     ),
+    Mutation(
+        "what is loaded before its end is stored as of when it was loaded",
+        loads,
+        "load_anew",
+        "yield from load_and_fill(tiers, want, flight, owner, stand, head, blocking=blocking)",
+        "value, payload, _, want = yield from _call(tiers, want, flight, stand, head)\n"
+        "        now = tiers.core.stand(tiers.clock())\n"
+        "        landing = landing_of(tiers, want, value, payload, now, now.proved)\n"
+        "        yield from ask(fill_of(tiers, want, landing, owner))",
+        theme="lapse",
+    ),
     # ---- joins
     Mutation(
         "whoever waits takes what comes",

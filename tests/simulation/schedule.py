@@ -62,6 +62,7 @@ class Setting:
     looks: float | None = None  # how often a look is tried; None: where the last answer of L2 was a hit
     large: bool = False  # all entries are such as the script does not give, but leaves to a look
     names_tags: bool = False  # the source of "b" says that it depends on "y", and its function does not
+    early: float | None = None  # seconds that what is loaded lives, and is loaded anew before; None: it stays
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +142,7 @@ THEMES: dict[str, dict[str, float]] = {
     },
 }
 LONG_LOADS = ("fences", "joins")
+EARLY = (None, None, 0.4 * D, 2.0 * D)
 NAMES = (*THEMES, *FIGURES)  # of all themes; those of figures are made of them
 CALM = 0.05  # the part of all seeds in which nothing goes wrong
 EVICTED = ("state", "key versions", "locks", "members", "fences", "fenced", *LOADED, "s")
@@ -159,8 +161,7 @@ class _Drawing:
         chosen = draw.choice([*NAMES, *[""] * len(NAMES)])
         self.theme = theme or chosen
         self.keys = draw.sample(LOADED, draw.choice([1, 1, 2, 4]))
-        if self.theme == "nested":
-            self.keys = ["o", "o", "a"]
+        self.keys = ["o", "o", "a"] if self.theme == "nested" else self.keys
         self.tags: list[tuple[str, ...]] = draw.choice(
             [[("x",)], [("x",), ("y",)], [("x",), ("y",), ("x", "y"), ()]]
         )
@@ -170,14 +171,12 @@ class _Drawing:
         self.favours = draw.choice([None, None, 0, 1])  # who does most of the reading
         self.rough = 0.0 if self.calm else draw.choice([0.05, 0.15, 0.3])  # operations with a mishap
         self.preempted = 0.0 if self.calm else draw.choice([0.0, 0.1, 0.4])
-        if self.theme == "failover":
-            self.tempo = draw.choice([0.03, 0.1, 0.3])
+        self.tempo = draw.choice([0.03, 0.1, 0.3]) if self.theme == "failover" else self.tempo
 
     def schedule(self) -> Schedule:
         if self.theme in FIGURES and not self.calm:
             return Schedule(self.seed, self.setting_of_figures(), self.figures())
-        draw = self.draw
-        setting = self.setting()
+        draw, setting = self.draw, self.setting()
         faults = 0 if self.calm else draw.choice([2, 5, 9, 14, 20])
         kinds = self.kinds(OPERATIONS, draw.randint(35, 75)) + self.kinds(FAULTS, faults)
         draw.shuffle(kinds)
@@ -208,6 +207,7 @@ class _Drawing:
             looks=draw.choice([None, None, 0.3, 1.0]),
             large=draw.random() < 0.2,
             names_tags=draw.random() < 0.3,
+            early=None if self.theme in FIGURES else Random(f"early {self.seed}").choice(EARLY),
         )
 
     def figures(self) -> tuple[Act, ...]:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from random import Random
 from types import SimpleNamespace
@@ -18,10 +19,10 @@ from tests.simulation.faults import Faults
 from tests.simulation.operation import Operation, Pause
 from tests.simulation.process import Process
 from tests.simulation.schedule import BOUND, LOADED, Act, D, Schedule
-from tiercache._core import barriers, batches, fences, flights, reads, syncs, writes
+from tiercache._core import barriers, batches, early, fences, flights, reads, syncs, writes
 from tiercache._core.l1 import Entry
 from tiercache._core.plan import Call, Plan
-from tiercache._core.tiers import Want
+from tiercache._core.tiers import Early, Want
 from tiercache._invalidating import _Block
 
 MANY = ("a", "b")
@@ -172,6 +173,9 @@ class World(Faults):
 
     def _want_loaded(self, op: Operation, key: str, **options: Any) -> Want:
         """The same of a function, whose source may name tags."""
+        ttl = self.setting.early
+        if ttl is not None:
+            options.update(ttl=ttl, early=Early(1.0, partial(self.loads.begin_early, op)))
         want = self._want_answered(op, key, **options)
         return replace(want, tags=("x",)) if key == "b" and self.setting.names_tags else want
 
@@ -301,15 +305,16 @@ class World(Faults):
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """No name is random; and as all run on one thread, no wait is one for the caller's own."""
+    """No name and no hash is random; and as all run on one thread, no wait is one for the caller's own."""
     numbers = count(1)
     own = SimpleNamespace(get_ident=lambda: next(numbers), RLock=threading.RLock)
     replaced: tuple[tuple[Any, str, Any], ...] = (
         (barriers, "nonce", lambda: next(numbers)),
         (fences, "nonce", lambda: next(numbers)),
         (flights, "threading", own),
+        (early, "hash", lambda named: Random(repr(named)).getrandbits(53)),
     )
-    before = [getattr(module, name) for module, name, _ in replaced]
+    before = [getattr(module, name, hash) for module, name, _ in replaced]
     for module, name, value in replaced:
         setattr(module, name, value)
     try:
