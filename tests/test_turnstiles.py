@@ -229,3 +229,20 @@ def test_an_error_keeps_no_frame_of_those_who_met_it() -> None:
         assert gone() is None
     finally:
         gc.enable()
+
+
+def test_an_error_has_the_frames_of_its_raise_and_of_who_has_it_now() -> None:
+    """Not those of all who had it before: each of a thousand would log the thousand."""
+    future = Turnstile()
+    try:
+        raise ValueError("no")
+    except ValueError as error:
+        future.set_exception(error)
+
+    lengths = set()
+    for _ in range(5):
+        with pytest.raises(ValueError, match="no") as raised:
+            future.result()
+        lengths.add(len(raised.traceback))
+
+    assert lengths == {3}

@@ -228,3 +228,12 @@ def test_an_async_def_is_refused_where_nobody_awaits(cache: TierCache) -> None:
     with pytest.raises(TypeError, match="is to be awaited: write await"):
         cache.sync.warm([coroutine])
     coroutine.close()
+
+
+def test_what_turns_out_to_be_awaited_is_a_failure_where_nobody_awaits(cache: TierCache) -> None:
+    async def user(number: int) -> None: ...
+
+    warmed = cache.sync.warm([lambda: user(7)])
+
+    assert (warmed.done, len(warmed.failed)) == (0, 1)
+    assert "is to be awaited: write await" in str(warmed.failed[0].error)

@@ -157,9 +157,12 @@ class Function:
 
     def _check_object(self, args: tuple[Any, ...]) -> None:
         """The verbs of a method take its object first: repo.find.invalidate(7) would mean the object 7."""
-        name = self.function.__name__
+        *outer, name = getattr(self.function, "__qualname__", "").split(".")
+        if not outer or outer[-1] == "<locals>":
+            return  # written outside of a class, which may have it under any name, or none has
         first = args[0] if args else None
-        if not hasattr(first if isinstance(first, type) else type(first), name):
+        found = f"_{outer[-1].lstrip('_')}{name}" if is_private(name) else name
+        if not hasattr(first if isinstance(first, type) else type(first), found):
             raise TypeError(
                 f"{name} is a method, so its verbs take the object first, as in "
                 f"Class.{name}.invalidate(object, ...), not {first!r}"
@@ -173,6 +176,11 @@ class Function:
 
     def info(self) -> CacheInfo:
         return CacheInfo.of(self.binding.bind().counts)
+
+
+def is_private(name: str) -> bool:
+    """Whether a class has its attribute of that *name* under another one."""
+    return name.startswith("__") and not name.endswith("__")
 
 
 def _checked_beta(early_refresh: object, *, l2: bool) -> float:

@@ -76,8 +76,8 @@ class Glances:
 
     def read(self, bound: Bound, args: Args, kwargs: Kwargs, glance: Glance) -> Any:
         node = bound.node
-        assert node._blocking is not None
         try:
+            assert node._blocking is not None
             (looked,) = node._blocking.look(glance[0])
         except L2Unavailable as error:
             value = self.failed(error)
@@ -90,8 +90,8 @@ class Glances:
         return run(fly(self._tiers, self._want(bound, args, kwargs), None, blocking=True), node._perform)
 
     async def read_async(self, bound: Bound, args: Args, kwargs: Kwargs, glance: Glance) -> Any:
-        awaiting = bound.node.loops.of_running()
         try:
+            awaiting = bound.node.loops.of_running()
             (looked,) = await awaiting.gather(glance[0])
         except L2Unavailable as error:
             value = self.failed(error)

@@ -44,11 +44,11 @@ class SettingArguments(TypedDict, total=False):
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw])")
 MIN_STALENESS = 0.2  # seconds; below it a lease is shorter than Redis' own hiccups
-MAX_TTL = 10 * 365 * 86400.0
+LONGEST = 10 * 365 * 86400.0  # seconds
 
 
 def seconds(value: object, name: str) -> float:
-    """*value* in seconds: a positive number, a timedelta, or text such as "10m" or "2h30m"."""
+    """*value* in seconds, ten years at most: a positive number, a timedelta, or text as "10m" or "2h30m"."""
     if isinstance(value, timedelta):
         result = value.total_seconds()
     elif isinstance(value, str):
@@ -65,6 +65,8 @@ def seconds(value: object, name: str) -> float:
         raise SettingError(f"{name} must be seconds, a timedelta, or text such as '10m', not {value!r}")
     if not 0 < result < math.inf:
         raise SettingError(f"{name} must be a positive number of seconds, not {value!r}")
+    if result > LONGEST:
+        raise SettingError(f"{name} must be at most ten years, not {value!r}")
     return result
 
 
@@ -72,15 +74,8 @@ def lifetime(value: object, name: str) -> float | None:
     """A time to live in seconds; None is no expiry."""
     if value is None:
         return None
-    if (type(value) is int or type(value) is float) and 0 < value <= MAX_TTL:
+    if (type(value) is int or type(value) is float) and 0 < value <= LONGEST:
         return float(value)
-    result = _advise_none(value, name)
-    if result > MAX_TTL:
-        raise SettingError(f"{name} must be at most ten years, not {value!r}; for no expiry pass None")
-    return result
-
-
-def _advise_none(value: object, name: str) -> float:
     try:
         return seconds(value, name)
     except SettingError as error:

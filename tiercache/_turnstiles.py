@@ -8,10 +8,13 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import InvalidStateError
 from contextlib import suppress
+from types import TracebackType
 from typing import Any
 
 AT_ONCE = 16  # threads that do not yet hold each other up
 SLOW = 0.0045  # seconds from a call to a step of who was called; beside one that computes it takes 5 ms
+
+Outcome = tuple[Any, BaseException | None, TracebackType | None]  # a result, or an error as it was raised
 
 
 class Turnstile:
@@ -28,7 +31,7 @@ class Turnstile:
 
     def __init__(self) -> None:
         # "outcome", once there is one: what sets a default does so in one step, once.
-        self._landed: dict[str, tuple[Any, BaseException | None]] = {}
+        self._landed: dict[str, Outcome] = {}
         self._callbacks: deque[Callable[[Turnstile], object]] = deque()
         self._line: deque[threading.Lock] = deque()  # each released by whoever takes it out
         self._called_at = 0.0  # instant of the last call out of the line
@@ -38,11 +41,11 @@ class Turnstile:
 
     def set_result(self, result: object) -> None:
         """Land it; InvalidStateError where somebody else has."""
-        self._land((result, None))
+        self._land((result, None, None))
 
     def set_exception(self, error: BaseException) -> None:
         """Likewise."""
-        self._land((None, error))
+        self._land((None, error, error.__traceback__))
 
     def add_done_callback(self, callback: Callable[[Turnstile], object]) -> None:
         """Have *callback*, which raises nothing, called once this is landed: by who lands it, or at once."""
@@ -67,13 +70,13 @@ class Turnstile:
             wait(max(0.0, timeout))
         if not self._landed:
             raise TimeoutError
-        result, error = self._landed["outcome"]
+        result, error, trace = self._landed["outcome"]
         if error is None:
             return result
         try:
-            raise error
+            raise error.with_traceback(trace)  # and not with the frames of all who had it before
         finally:
-            del self, error  # from the frame that the error knows by its traceback
+            del self, error, trace  # from the frame that the error knows by its traceback
 
     def _wait_in_line(self, timeout: float) -> None:
         mine, called = threading.Lock(), False
@@ -117,7 +120,7 @@ class Turnstile:
             with suppress(ValueError):  # it was called
                 self._callbacks.remove(call)
 
-    def _land(self, outcome: tuple[Any, BaseException | None]) -> None:
+    def _land(self, outcome: Outcome) -> None:
         if self._landed.setdefault("outcome", outcome) is not outcome:
             raise InvalidStateError
         self._call(AT_ONCE if len(self._line) <= AT_ONCE else 1)

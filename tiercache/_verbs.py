@@ -125,11 +125,8 @@ class Verbs:
     def get_or_load_many(
         self, keys: Iterable[str], loader: batches.LoadMany, ttl: Ttl | Unset, tags: TagsOfKey
     ) -> Plan[dict[str, Any]]:
-        named = by_stored(keys)
-        wants = [
-            self.want(stored, ttl=ttl, tags=tags(named[stored]) if callable(tags) else tags)
-            for stored in named
-        ]
+        named, tags_of = by_stored(keys), of_each(tags)
+        wants = [self.want(stored, ttl=ttl, tags=tags_of(named[stored])) for stored in named]
         found = yield from batches.get_or_load_many(
             self.tiers, wants, checked_loader(loader), named, blocking=self.blocking
         )
@@ -149,10 +146,8 @@ class Verbs:
     def set_many(self, mapping: Mapping[str, object], ttl: Ttl | Unset, tags: TagsOfKey) -> Plan[Written]:
         if not isinstance(mapping, Mapping):
             raise TypeError(f"set_many takes a mapping of key to value, not {type(mapping).__name__}")
-        items = [
-            (self.want(key, ttl=ttl, tags=tags(key) if callable(tags) else tags), value)
-            for key, value in mapping.items()
-        ]
+        tags_of = of_each(tags)
+        items = [(self.want(key, ttl=ttl, tags=tags_of(key)), value) for key, value in mapping.items()]
         return (yield from writes.put(self.tiers, items, blocking=self.blocking))
 
     def invalidate(self, tags: Tags, keys: Iterable[str], on_error: OnError, wait: bool) -> Plan[Written]:
@@ -205,6 +200,14 @@ def checked_loader(loader: Any) -> Callable[..., Any]:
         raise TypeError(f"loader must be a function, not {loader!r}; pass the function, not its result")
     function: Callable[..., Any] = loader
     return function
+
+
+def of_each(tags: TagsOfKey) -> Callable[[str], Tags]:
+    """The tags of each of several keys. An iterator can be read but once, and is for all of them."""
+    if callable(tags):
+        return tags
+    named = check_tags(tags)
+    return lambda key: named
 
 
 def by_stored(keys: Iterable[str]) -> dict[str, str]:

@@ -135,6 +135,10 @@ def warm_blocking(calls: Iterable[WarmCall], concurrency: int, progress: Progres
                 error = future.exception()
                 if error is not None and not isinstance(error, Exception):
                     raise error
+                if error is None and inspect.isawaitable(made := future.result()):  # lambda: get_user(7)
+                    if inspect.iscoroutine(made):
+                        made.close()
+                    error = TypeError(f"{_text(call)} is to be awaited: write await cache.warm(...)")
                 tally.note(place, call, error)
 
 

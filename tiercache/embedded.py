@@ -164,7 +164,7 @@ def start(*, port: int | None = None, extra: Sequence[str] = (), binary: str | N
     seconds, and then nothing of it is left.
     """
     if port is not None and not 0 < port < 65536:
-        raise SettingError(f"port must be between 1 and 65535, not {port!r}; for a free one pass None")
+        raise SettingError(f"port must be between 1 and 65535, not {port!r}; for a free one leave it out")
     if binary is None:
         binary = find_binary()
     elif not os.path.isfile(binary):

@@ -11,6 +11,7 @@ from tiercache._core.commands import Fill, Read
 from tiercache._core.plan import Call
 from tiercache._core.reads import MISS
 from tiercache._core.records import check_of
+from tiercache._errors import Unstorable
 
 
 def test_keys_missing_in_both_tiers_are_loaded_by_one_call(a: Node, b: Node) -> None:
@@ -132,3 +133,38 @@ def test_a_fill_names_the_tags_and_the_check_of_what_it_stores(a: Node) -> None:
     assert isinstance(command, Fill)
     assert (command.tags, command.print) == (("t",), 7)
     assert command.check == check_of("k", ("t",), command.payload)
+
+
+def test_what_the_loader_does_to_its_list_of_keys_is_its_own_business(a: Node, b: Node) -> None:
+    loading = a.read_many("c", "a", "b").answer()
+    assert isinstance(loading.step, Call)
+    loading.step.args[0].sort()
+
+    found = a.finish(loading, {"a": "of a", "b": "of b", "c": "of c"})
+
+    assert found == {"c": "of c", "a": "of a", "b": "of b"}
+    assert [b.get(key) for key in "abc"] == ["of a", "of b", "of c"]
+
+
+@pytest.mark.parametrize("key", ["x", "y", "z"])
+def test_a_value_that_cannot_be_stored_fails_its_own_key_alone(
+    a: Node, b: Node, server: SimServer, key: str
+) -> None:
+    """Of three, one of which the loader leaves out."""
+    left_out = {"x": "y", "y": "z", "z": "x"}[key]
+    loading = a.read_many("x", "y", "z").answer()
+    joining = {name: a.read(name) for name in "xyz"}
+    values = {name: "good" for name in "xyz" if name != left_out}
+
+    with pytest.raises(Unstorable, match=f"under '{key}', value: object "):
+        a.finish(loading, {**values, key: object()})
+
+    for name, hand in joining.items():
+        if name == key:
+            with pytest.raises(Unstorable, match=f"under '{key}'"):
+                _ = hand.wake().result
+        elif name == left_out:
+            assert hand.wake().at == ("Read",)
+        else:
+            assert hand.wake().result == b.get(name) == "good"
+    assert not server.domain.locks

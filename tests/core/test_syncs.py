@@ -8,7 +8,7 @@ from tests.core.hands import Cancelled, Clock, D, Node, bump
 from tests.core.sim_server import SimServer
 from tiercache._core import writes
 from tiercache._core.commands import Sync, Synced
-from tiercache._core.plan import Plan
+from tiercache._core.plan import Join, Plan
 from tiercache._core.syncs import REFUSED_PAUSE
 from tiercache._errors import L2Refused, L2Unavailable
 
@@ -45,13 +45,25 @@ def test_who_waited_for_a_sync_that_failed_goes_without(a: Node, clock: Clock) -
     assert first.at == second.wake().at == ("Call",)
 
 
-def test_a_sync_is_not_waited_for_longer_than_its_timeout(a: Node, clock: Clock) -> None:
+def test_a_sync_is_not_waited_for_for_ever(a: Node, clock: Clock) -> None:
     clock.advance(D)
     first, second = a.read("k"), a.read("other")
 
     assert second.wake().at == ("Call",)
-    clock.advance(a.tiers.timeout)
+    clock.advance(a.tiers.sync_patience)
     assert a.read("third").at == first.at == ("Sync", "Read")
+
+
+def test_who_waits_for_a_sync_is_still_there_when_redis_is_found_to_be_silent(a: Node, clock: Clock) -> None:
+    """It would find the circuit closed, and be late by a timeout of its own."""
+    clock.advance(D)
+    leading = a.read("k")
+    clock.advance(a.tiers.timeout)
+    joining = a.read("other")
+
+    assert leading.at == ("Sync", "Read")
+    assert isinstance(joining.step, Join)
+    assert joining.step.timeout > a.tiers.timeout
 
 
 def test_who_waited_for_a_sync_takes_over_when_its_leader_is_cancelled(a: Node, clock: Clock) -> None:

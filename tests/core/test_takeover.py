@@ -258,3 +258,15 @@ def test_a_call_knows_the_load_it_is(a: Node) -> None:
     assert isinstance(loading.step, Call)
     assert loading.step.load is not None
     assert loading.step.load.token == a.core.seen
+
+
+def test_a_load_that_somebody_gave_up_ends_in_silence_as_its_plan_is_thrown_away(a: Node) -> None:
+    """1. Its loop is closed over its fill.  2. Somebody sees that, and loads.  3. The task is collected."""
+    leading = a.read("k").answer().reply("v")
+    assert leading.at == ("Fill",)
+    (flight,) = a.tiers.board._flights.values()
+    a.tiers.board.abandon(flight)
+
+    leading._plan.close()
+
+    assert flight.is_abandoned()

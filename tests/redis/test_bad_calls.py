@@ -168,7 +168,7 @@ def test_a_def_that_returns_a_coroutine_is_refused_by_a_blocking_verb(
         function,
     ):
         with pytest.raises(
-            TypeError, match="returned a coroutine to a blocking call; make it an `async def`"
+            TypeError, match="returned a coroutine to a blocking call; decorate an `async def`"
         ):
             call()
     assert not node.sync.exists("k")

@@ -10,7 +10,7 @@ import pytest
 from tests.redis.conftest import client_of
 from tests.servers import RedisServer
 from tests.world import World
-from tiercache import TierCache
+from tiercache import TierCache, Unstorable
 
 LONG = "long:" + "x" * 600
 ODD = ["plain", "ß ü", "with\nbreak", LONG, LONG + "y"]
@@ -333,5 +333,30 @@ def test_an_old_load_is_not_waited_for_by_who_asks_after_an_invalidation(world: 
         after = world.start(cache.get_or_load_many(["a"], load, tags=["t"]))
         gate.open()
         assert (await before.result(), await after.result()) == ({"a": 1}, {"a": 2})
+
+    world.run(body())
+
+
+def test_tags_that_can_be_read_but_once_are_those_of_every_key(world: World, cache: Any) -> None:
+    names = ["a", "b"]
+
+    async def body() -> None:
+        await cache.set_many({"k1": 1, "k2": 2}, tags=(name for name in names))
+        await cache.get_or_load_many(["l1", "l2"], Loader().load, tags=map(str.upper, names))
+        assert len(await cache.get_many(["k1", "k2", "l1", "l2"])) == 4
+
+        await cache.invalidate_tags(["b", "B"])
+
+        assert await cache.get_many(["k1", "k2", "l1", "l2"]) == {}
+
+    world.run(body())
+
+
+def test_of_many_values_the_one_that_cannot_be_stored_is_named(world: World, cache: Any) -> None:
+    async def body() -> None:
+        with pytest.raises(Unstorable, match=r"under 'bad', value\['x'\]"):
+            await cache.set_many({"good": 1, "bad": {"x": object()}})
+
+        assert await cache.get_many(["good", "bad"]) == {}
 
     world.run(body())

@@ -47,6 +47,29 @@ class Market(Shop):
     pass
 
 
+def of_outside(self: Repo, user: int) -> str:
+    runs.append(("outside", self.name))
+    return f"{self.name} {user}"
+
+
+class Repo:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @cached
+    def __private(self, user: int) -> str:
+        runs.append(("private", self.name))
+        return f"{self.name} {user}"
+
+    find = cached(of_outside)
+
+    def get(self, user: int) -> str:
+        return self.__private(user)
+
+    def drop(self, user: int) -> None:
+        self.__private.invalidate(self, user)
+
+
 @cached
 def title(book: int, *, short: bool = False) -> str:
     """What it is called."""
@@ -103,6 +126,17 @@ def test_the_verbs_of_a_method_take_its_object_first() -> None:
     Shop.orders.invalidate_all()
     Shop("b").orders(1)
     assert runs[3:] == [("orders", "b")]
+
+
+def test_the_verbs_of_a_method_that_its_class_has_under_another_name_take_its_object_first() -> None:
+    repo = Repo("a")
+    assert [repo.get(1), repo.find(1)] == ["a 1", "a 1"]
+
+    repo.drop(1)
+    Repo.find.invalidate(repo, 1)
+    assert [repo.get(1), repo.find(1)] == ["a 1", "a 1"]
+
+    assert runs == [("private", "a"), ("outside", "a")] * 2
 
 
 @pytest.mark.anyio

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from math import inf
-from typing import Any
+from typing import Any, NamedTuple
 
 from tiercache._core.coherence import Stand
 from tiercache._core.commands import Fill, Unlock
@@ -28,8 +28,8 @@ from tiercache._core.plan import Ask, Call, Plan, Tell
 from tiercache._core.reads import find_in_l1, is_bypassed, read
 from tiercache._core.sources import Found, is_writing
 from tiercache._core.tiers import Tiers, Want
-from tiercache._core.writes import deps_named, in_slices
-from tiercache._errors import L2Unavailable
+from tiercache._core.writes import deps_named, in_slices, of_key
+from tiercache._errors import L2Unavailable, Unstorable
 
 LoadMany = Callable[[list[str]], Mapping[str, Any] | Awaitable[Mapping[str, Any]]]
 
@@ -131,7 +131,7 @@ def get_or_load_many(
                 led[want.key] = want, flight
             else:
                 later.append(want)
-        later += yield from _lead_many(tiers, led, loader, spelled, out, blocking=blocking)
+        others, refusal = yield from _lead_many(tiers, led, loader, spelled, out, blocking=blocking)
     except Exception as error:
         for _, flight in led.values():
             if not flight.future.done():
@@ -140,7 +140,9 @@ def get_or_load_many(
     finally:
         for _, flight in led.values():
             tiers.board.abandon(flight)
-    for want in later:
+    if refusal is not None:
+        raise refusal
+    for want in (*later, *others):
         one = Call(one_of if blocking else one_of_async, (loader, spelled[want.key]))
         try:
             out[want.key] = yield from read(tiers, replace(want, call=one), blocking=blocking)
@@ -162,8 +164,11 @@ def _lead_many(
     out: dict[str, Any],
     *,
     blocking: bool,
-) -> Plan[list[Want]]:
-    """Land what L2 has and what one call of *loader* brings; returns what others are loading."""
+) -> Plan[tuple[list[Want], Unstorable | None]]:
+    """Land what L2 has and what one call of *loader* brings.
+
+    Returns what others are loading, and why what *loader* brought cannot all be stored.
+    """
 
     def told(want: Want, taken: Taken) -> None:
         want.counts.l2_hits += 1
@@ -176,23 +181,24 @@ def _lead_many(
     else:
         left = wants
     if not left:
-        return []
-    owned = [(want, tiers.owner()) for want in left]
+        return [], None
+    owned, refusal = [(want, tiers.owner()) for want in left], None
     try:
         learns = len(left) == len(wants)
         answers = yield from _find(tiers, owned, told, blocking=blocking, learns=learns)
         later, to_load = _sort(led, answers)
         if to_load:
-            keys = [spelled[want.key] for want, *_ in to_load]
-            call = Call(loader, (keys,))
-            values, found = yield from _call_many(tiers, to_load, call, blocking=blocking)
-            yield from _store_many(tiers, to_load, values, found, out, blocking=blocking)
+            proved = yield from catch_up(tiers, max(leave.head for leave in to_load), blocking=blocking)
+            brought = yield from _call_many(tiers, to_load, loader, spelled)
+            to_load = [leave._replace(head=min(leave.head, proved)) for leave in to_load]
+            yield from _store_many(tiers, to_load, brought, out, blocking=blocking)
+            refusal = brought.refusal
     except GeneratorExit:  # the plan itself is thrown away, with the loop it ran in
         raise
     except BaseException:
         yield from _unlock(owned)
         raise
-    return later
+    return later, refusal
 
 
 def _find(
@@ -212,21 +218,35 @@ def _sort(led: dict[str, tuple[Want, Flight]], answers: list[Without]) -> tuple[
     to_load: list[Leave] = []
     for want, owner, stand, head, answer in answers:
         if answer in ("lead", "miss"):
-            to_load.append((want, led[want.key][1], owner, stand, head))
+            to_load.append(Leave(want, led[want.key][1], owner, stand, head))
         else:
             later.append(want)
     return later, to_load
 
 
-Leave = tuple[Want, Flight, str, Stand, int]  # the last is the token, or AWAY
+class Leave(NamedTuple):
+    """A key that is to be loaded here."""
+
+    want: Want
+    flight: Flight
+    owner: str
+    stand: Stand
+    head: int  # the token, or AWAY
+
+
+class Brought(NamedTuple):
+    """What one call of a loader gave: of all of it, its source has said the same."""
+
+    values: dict[str, tuple[Any, bytes]]  # by key; as bytes, too
+    found: Found
+    refusal: Unstorable | None  # why the first of those that are missing here cannot be stored
 
 
 def _call_many(
-    tiers: Tiers, to_load: list[Leave], call: Call, *, blocking: bool
-) -> Plan[tuple[dict[str, tuple[Any, bytes]], Found]]:
-    """What the one call brought, as bytes too, and what its source said: of all of it, for all of it."""
+    tiers: Tiers, to_load: Sequence[Leave], loader: LoadMany, spelled: Mapping[str, str]
+) -> Plan[Brought]:
+    """Call *loader* once. A key whose value cannot be stored fails alone."""
     core, outer = tiers.core, running_load()
-    proved = yield from catch_up(tiers, max(head for *_, head in to_load), blocking=blocking)
     found = Found()
     found.is_committed = not is_writing()
     loads: list[Load] = []
@@ -235,14 +255,23 @@ def _call_many(
         token = inf if head == AWAY else head
         loads.append(Load(core, stand.epoch, token, flight, loads[-1] if loads else outer, found=found))
         tokens.add((stand.epoch, token))
-    to_load[:] = [(*leave[:4], min(leave[4], proved)) for leave in to_load]
     for epoch, token in tokens:
         core.begin_load(epoch, token)
     try:
-        brought = checked((yield call.within(loads[-1])))
-        spelled = zip([want for want, *_ in to_load], call.args[0], strict=True)
-        values = [(want, brought[key]) for want, key in spelled if key in brought]
-        return {want.key: (value, packed(tiers, want, value, loads[-1])) for want, value in values}, found
+        keys = [spelled[leave.want.key] for leave in to_load]  # the loader's own from now on
+        brought = checked((yield Call(loader, (keys,), load=loads[-1])))
+        values, refusal = {}, None
+        for want, flight, *_ in to_load:
+            key = spelled[want.key]
+            if key not in brought:
+                continue
+            try:
+                values[want.key] = brought[key], packed(tiers, want, brought[key], loads[-1])
+            except Unstorable as error:
+                named = of_key(key, error)
+                tiers.board.fail(flight, named)
+                refusal = refusal or named
+        return Brought(values, found, refusal)
     finally:
         for load in loads:
             load.is_over = True
@@ -258,14 +287,14 @@ def _unlock(owned: Sequence[tuple[Want, str]]) -> Plan[None]:
 
 def _store_many(
     tiers: Tiers,
-    to_load: list[Leave],
-    values: Mapping[str, tuple[Any, bytes]],
-    found: Found,
+    to_load: Sequence[Leave],
+    brought: Brought,
     out: dict[str, Any],
     *,
     blocking: bool,
 ) -> Plan[None]:
     """Keep what was loaded, as far as the server still accepts it, and land each flight."""
+    values, found, _ = brought
     kept = values if found.is_committed else {}
     yield from _unlock([(want, owner) for want, _, owner, _, _ in to_load if want.key not in kept])
     local: list[tuple[Want, Flight, Landing]] = []

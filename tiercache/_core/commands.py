@@ -164,10 +164,10 @@ class Read(NamedTuple):
         return Answers(int(raw[0]), tuple(map(_answer, raw[1:])))
 
 
-def _answer(raw: list[Any]) -> Answer:
-    if raw[:1] == [b"hit"]:
-        _, entry, left = raw
-        if type(entry) is bytes and type(left) is int:
+def _answer(raw: Any) -> Answer:
+    if type(raw) is list and len(raw) == 3:  # by hand, as it is by far the most frequent
+        kind, entry, left = raw
+        if kind == b"hit" and type(entry) is bytes and type(left) is int:
             return Hit(entry, left / 1000 if left >= 0 else None)
     match raw:
         case [b"large", bytes(tags), int(size)]:

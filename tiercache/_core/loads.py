@@ -150,8 +150,10 @@ def load_and_fill(
         unfilled(tiers, error)
         return landing, value
     except BaseException:
-        # The value is there, only its storing was cut short: those who waited may have it.
-        tiers.board.land(flight, landing)
+        # The value is there, only its storing was cut short: those who waited may have it, unless somebody
+        # has seen that the loop was closed over this load, and gave it up.
+        if not flight.future.done():
+            tiers.board.land(flight, landing)
         raise
     return take_fill(tiers, want, landing, filled.status, filled.head, sent), value
 

@@ -40,7 +40,7 @@ def sync(tiers: Tiers, *, blocking: bool, read: Read | None = None) -> Plan[tupl
                 return (yield from _lead(tiers, flight, read))
             if tiers.is_cut_off():  # what is under way is a probe, and may take its whole timeout
                 return False, None
-            landed = yield Join(flight.future, tiers.timeout)
+            landed = yield Join(flight.future, tiers.sync_patience)
         finally:
             tiers.syncs.leave(flight, load, role)
         if landed is not ABANDONED:  # else its leader was cancelled, and one of those who waited takes over

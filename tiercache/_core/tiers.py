@@ -114,7 +114,7 @@ class Tiers:
     values: ValueCodec
     clock: Callable[[], float]
     load_timeout: float  # seconds a caller waits for another's load
-    timeout: float  # seconds a caller waits for another's sync
+    timeout: float  # seconds in which Redis answers, or is left alone
     cap: int = 100_000  # tags whose last invalidation Redis remembers, 135 bytes each
     key_cap: int = 10_000  # keys likewise; only loads under way and replays need them
     raise_on_lapse: bool = False
@@ -135,7 +135,16 @@ class Tiers:
 
     def __post_init__(self) -> None:
         self.board = Board(self.load_timeout)
-        self.syncs = Board(self.timeout)
+        self.syncs = Board(self.sync_patience)
+
+    @property
+    def sync_patience(self) -> float:
+        """Seconds that a caller waits for another's sync: until that one has found that Redis is silent.
+
+        1. The listener syncs, and is not answered.  2. A reader waits for it, no longer than it waits itself,
+        and is the first to give up: the circuit is not open.  3. Its next read is late by a timeout, too.
+        """
+        return 1.5 * self.timeout
 
     def for_l2(self, payload: bytes) -> bytes:
         """*payload* as L2 stores it."""

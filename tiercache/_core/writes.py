@@ -18,7 +18,7 @@ from tiercache._core.records import EVERYTHING, MAX_DEPS, StoredEntry, check_of,
 from tiercache._core.syncs import invalidation_of, sync
 from tiercache._core.tiers import Tiers, Want
 from tiercache._core.values import LINKED
-from tiercache._errors import L2Unavailable
+from tiercache._errors import L2Unavailable, Unstorable
 
 T = TypeVar("T")
 
@@ -130,13 +130,27 @@ def put(
     stored, and the old values count as invalidated, pending.
     """
     written = Written(None)
-    packed = [(want, value, tiers.values.encode(value)) for want, value in items]
+    packed = [(want, value, _encoded(tiers, want, value, alone=len(items) == 1)) for want, value in items]
     for some in in_slices(packed, lambda each: len(each[2])):
         part = yield from _put_slice(tiers, some, token, blocking)
         written = Written(
             part.token or written.token, part.pending or written.pending, part.stored and written.stored
         )
     return written
+
+
+def _encoded(tiers: Tiers, want: Want, value: object, *, alone: bool) -> bytes:
+    try:
+        return tiers.values.encode(value)
+    except Unstorable as error:
+        raise error if alone else of_key(want.key, error) from error.__cause__
+
+
+def of_key(key: str, error: Unstorable) -> Unstorable:
+    """*error*, saying which of several values it is about."""
+    named = Unstorable(f"under {key!r}, {error}")
+    named.__cause__ = error.__cause__
+    return named
 
 
 def in_slices(items: Sequence[T], size: Callable[[T], int]) -> Iterator[Sequence[T]]:

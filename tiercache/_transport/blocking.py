@@ -139,7 +139,7 @@ def call(step: Call) -> Any:
         result.close()
         name = getattr(step.function, "__qualname__", repr(step.function))
         raise TypeError(
-            f"{name} returned a coroutine to a blocking call; make it an `async def`, or await "
-            "the cache's own verb"
+            f"{name} returned a coroutine to a blocking call; decorate an `async def`, or await "
+            "the verb of the cache, not that of cache.sync"
         )
     return result

@@ -66,9 +66,8 @@ class Stream(asyncio.BufferedProtocol):
         self._transport.abort()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return (
-            self._view
-        )  # a view, of whose slices TLS fills one after the other; those of the buffer are copies
+        # A view, of whose slices TLS fills one after the other; those of the buffer are copies.
+        return self._view
 
     def buffer_updated(self, nbytes: int) -> None:
         heard = self._heard
