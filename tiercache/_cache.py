@@ -146,7 +146,9 @@ class TierCache:
         """The values of all *keys*; *loader* is called once, with the list of those no tier has.
 
         It returns a mapping; keys it leaves out are left out of the result and not kept. *tags* are those
-        of every key, or a function of the key.
+        of every key, or a function of the key. A key that is being written in this process is asked for by
+        itself, and so is one that somebody else was loading in vain. Unstorable, naming its key, where a
+        value cannot be stored; those of other keys are kept.
         """
         return await self._node.run_async(self._verbs.get_or_load_many(keys, loader, ttl, tags))
 

@@ -111,7 +111,9 @@ def health(node: Node) -> Health:
 def _problem(node: Node) -> str | None:
     core = node.tiers.core
     if node.breaker.reason is not None:
-        return f"Redis does not answer ({node.breaker.reason}); L1 serves until its lease ends"
+        serves = node.clock() < core.lease
+        rest = "L1 serves until its lease ends" if serves else "functions are called, nothing is cached"
+        return f"Redis does not answer ({node.breaker.reason}); {rest}"
     if node.tiers.refusal is not None:
         return f"{node.tiers.refusal}; functions are called, nothing is cached"
     if node.tiers.unstored is not None:
