@@ -161,7 +161,8 @@ class Function:
         if not outer or outer[-1] == "<locals>":
             return  # written outside of a class, which may have it under any name, or none has
         first = args[0] if args else None
-        found = f"_{outer[-1].lstrip('_')}{name}" if is_private(name) else name
+        is_private = name.startswith("__") and not name.endswith("__")
+        found = f"_{outer[-1].lstrip('_')}{name}" if is_private else name
         if not hasattr(first if isinstance(first, type) else type(first), found):
             raise TypeError(
                 f"{name} is a method, so its verbs take the object first, as in "
@@ -176,11 +177,6 @@ class Function:
 
     def info(self) -> CacheInfo:
         return CacheInfo.of(self.binding.bind().counts)
-
-
-def is_private(name: str) -> bool:
-    """Whether a class has its attribute of that *name* under another one."""
-    return name.startswith("__") and not name.endswith("__")
 
 
 def _checked_beta(early_refresh: object, *, l2: bool) -> float:

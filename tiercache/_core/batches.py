@@ -134,8 +134,7 @@ def get_or_load_many(
         others, refusal = yield from _lead_many(tiers, led, loader, spelled, out, blocking=blocking)
     except Exception as error:
         for _, flight in led.values():
-            if not flight.future.done():
-                tiers.board.fail(flight, error)
+            tiers.board.fail(flight, error)
         raise
     finally:
         for _, flight in led.values():
