@@ -35,7 +35,13 @@ class Cut(BaseException):
 def steps_of(code: CodeType) -> frozenset[int]:
     """Where *code* changes something, or calls what may; nothing differs between one of them and the next."""
     acts = ("CALL", "STORE_ATTR", "STORE_SUBSCR", "DELETE_", "RETURN_")
-    return frozenset(each.offset for each in dis.get_instructions(code) if each.opname.startswith(acts))
+    # From Python 3.12 on: a list becomes a tuple; a generator that is closed ends, where a cut goes nowhere.
+    no_acts = "CALL_INTRINSIC_"
+    return frozenset(
+        each.offset
+        for each in dis.get_instructions(code)
+        if each.opname.startswith(acts) and not each.opname.startswith(no_acts)
+    )
 
 
 def cut_short(act: Callable[[], object], at: int, files: Collection[str | None] = FILES) -> bool:
