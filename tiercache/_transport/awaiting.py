@@ -126,11 +126,12 @@ class Awaiting:
         assert loop is not None
         waiter = new_waiter(loop)
         if self._turn.add(one, waiter):
-            loop.call_soon(self._flush)
+            # As of now: uvloop reads what replies there are before it makes the call, asyncio after it.
+            loop.call_soon(self._flush, bool(self._trips))
         return waiter
 
-    def _flush(self) -> None:
-        for batch in self._turn.end(beside_others=bool(self._trips)):
+    def _flush(self, beside_others: bool) -> None:
+        for batch in self._turn.end(beside_others=beside_others):
             self._send((joined(batch[0]),), _Trip(partial(land_together, batch), is_read=True))
 
     # ---- any round trip

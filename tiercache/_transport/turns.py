@@ -40,7 +40,7 @@ class Turn:
     def end(self, *, beside_others: bool) -> Iterator[Batch]:
         """All of it, and none of it is here any more; no more keys in a batch than one round trip brings.
 
-        *beside_others*: what others asked before is still under way.
+        *beside_others*: what others asked before was still under way when the turn's first was added.
         """
         batches = (*self._looks.values(), *self._reads.values())
         self._looks, self._reads = {}, {}
