@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests import servers
+from tests.loops import LOOPS, NewLoop
 from tests.servers import RedisServer
 from tests.source import Source
 from tests.world import Tasks, Threads, World
@@ -37,6 +38,12 @@ def pytest_report_header() -> str:
 def anyio_backend() -> str:
     """redis-py runs on asyncio alone."""
     return "asyncio"
+
+
+@pytest.fixture(params=LOOPS)
+def new_loop(request: pytest.FixtureRequest) -> NewLoop:
+    """The test runs once on each event loop."""
+    return LOOPS[request.param]
 
 
 @pytest.fixture(scope="session")

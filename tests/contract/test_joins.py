@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.loops import NewLoop, run
 from tiercache._core.plan import TIMED_OUT, Join
 from tiercache._transport import joins
 from tiercache._transport.joins import join_async
@@ -36,7 +37,9 @@ async def waiting(future: Future[Any], count: int, timeout: float = PLENTY) -> l
     return tasks
 
 
-def test_all_tasks_of_a_loop_are_woken_at_one_turn(caplog: pytest.LogCaptureFixture) -> None:
+def test_all_tasks_of_a_loop_are_woken_at_one_turn(
+    new_loop: NewLoop, caplog: pytest.LogCaptureFixture
+) -> None:
     woken = []
 
     async def main() -> list[Any]:
@@ -53,12 +56,12 @@ def test_all_tasks_of_a_loop_are_woken_at_one_turn(caplog: pytest.LogCaptureFixt
         land(future, "brought")
         return list(await asyncio.gather(*tasks))
 
-    assert asyncio.run(main()) == ["brought"] * 100
+    assert run(new_loop, main()) == ["brought"] * 100
     assert len(woken) == 1
     assert joins._waiting == {}
 
 
-def test_those_who_began_nearly_at_once_give_up_at_one_turn() -> None:
+def test_those_who_began_nearly_at_once_give_up_at_one_turn(new_loop: NewLoop) -> None:
     async def main() -> tuple[set[Any], int]:
         loop, rings = asyncio.get_running_loop(), 0
         call_at = loop.call_at
@@ -73,7 +76,7 @@ def test_those_who_began_nearly_at_once_give_up_at_one_turn() -> None:
         joins = [join_async(Join(future, 0.01 + number * 1e-6)) for number in range(1_000)]
         return set(await asyncio.gather(*joins)), rings
 
-    outcomes, rings = asyncio.run(main())
+    outcomes, rings = run(new_loop, main())
     assert outcomes == {TIMED_OUT}
     assert rings < 100
 
@@ -81,7 +84,9 @@ def test_those_who_began_nearly_at_once_give_up_at_one_turn() -> None:
 @pytest.mark.parametrize(
     ("error", "raised"), [(ValueError("no"), ValueError), (StopIteration("no"), RuntimeError)]
 )
-def test_an_error_is_raised_in_all_tasks_that_wait(error: Exception, raised: type[Exception]) -> None:
+def test_an_error_is_raised_in_all_tasks_that_wait(
+    new_loop: NewLoop, error: Exception, raised: type[Exception]
+) -> None:
     """A task may not end with StopIteration, and a future of asyncio takes none."""
 
     async def main() -> list[Any]:
@@ -90,10 +95,10 @@ def test_an_error_is_raised_in_all_tasks_that_wait(error: Exception, raised: typ
         future.set_exception(error)
         return list(await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), PLENTY))
 
-    assert [type(outcome) for outcome in asyncio.run(main())] == [raised] * 3
+    assert [type(outcome) for outcome in run(new_loop, main())] == [raised] * 3
 
 
-def test_two_loops_that_wait_for_one_future_are_both_woken() -> None:
+def test_two_loops_that_wait_for_one_future_are_both_woken(new_loop: NewLoop) -> None:
     future, results = under_way(), []
     ready = threading.Barrier(3, timeout=PLENTY)
 
@@ -102,7 +107,7 @@ def test_two_loops_that_wait_for_one_future_are_both_woken() -> None:
         await asyncio.to_thread(ready.wait)
         results.append(await task)
 
-    threads = [threading.Thread(target=asyncio.run, args=(main(),)) for _ in range(2)]
+    threads = [threading.Thread(target=run, args=(new_loop, main())) for _ in range(2)]
     for thread in threads:
         thread.start()
     ready.wait()
@@ -113,7 +118,7 @@ def test_two_loops_that_wait_for_one_future_are_both_woken() -> None:
     assert results == ["brought", "brought"]
 
 
-def test_who_gives_up_takes_nobody_along_and_leaves_nothing() -> None:
+def test_who_gives_up_takes_nobody_along_and_leaves_nothing(new_loop: NewLoop) -> None:
     async def main() -> None:
         future = under_way()
         leaving, staying = await waiting(future, 2)
@@ -126,11 +131,11 @@ def test_who_gives_up_takes_nobody_along_and_leaves_nothing() -> None:
         assert impatient is TIMED_OUT
         assert await staying == "brought"
 
-    asyncio.run(main())
+    run(new_loop, main())
     assert joins._waiting == {}
 
 
-def test_each_gives_up_in_its_own_time() -> None:
+def test_each_gives_up_in_its_own_time(new_loop: NewLoop) -> None:
     async def main() -> list[Any]:
         future = under_way()
         tasks = [task for timeout in (PLENTY, 0.02, 0.01, 0.0) for task in await waiting(future, 1, timeout)]
@@ -141,12 +146,14 @@ def test_each_gives_up_in_its_own_time() -> None:
         land(future, "brought")
         return [*given_up, await tasks[0]]
 
-    assert asyncio.run(main()) == [TIMED_OUT] * 3 + ["brought"]
+    assert run(new_loop, main()) == [TIMED_OUT] * 3 + ["brought"]
     assert joins._waiting == {}
 
 
 @pytest.mark.parametrize("lands", [land, Future.set_result], ids=["another thread", "the loop's own"])
-def test_who_joins_after_all_others_gave_up_is_woken(lands: Callable[[Future[Any], object], None]) -> None:
+def test_who_joins_after_all_others_gave_up_is_woken(
+    new_loop: NewLoop, lands: Callable[[Future[Any], object], None]
+) -> None:
     async def main() -> Any:
         future = under_way()
         (first,) = await waiting(future, 1)
@@ -156,11 +163,11 @@ def test_who_joins_after_all_others_gave_up_is_woken(lands: Callable[[Future[Any
         lands(future, "brought")
         return await asyncio.wait_for(second, PLENTY)
 
-    assert asyncio.run(main()) == "brought"
+    assert run(new_loop, main()) == "brought"
     assert joins._waiting == {}
 
 
-def test_who_joins_between_the_landing_and_the_waking_is_woken() -> None:
+def test_who_joins_between_the_landing_and_the_waking_is_woken(new_loop: NewLoop) -> None:
     async def main() -> list[Any]:
         future = under_way()
         (first,) = await waiting(future, 1)
@@ -168,13 +175,15 @@ def test_who_joins_between_the_landing_and_the_waking_is_woken() -> None:
         land(future, "brought")  # the loop is told after the second was made: it joins before the waking
         return list(await asyncio.wait_for(asyncio.gather(first, second), PLENTY))
 
-    assert asyncio.run(main()) == ["brought"] * 2
+    assert run(new_loop, main()) == ["brought"] * 2
     assert joins._waiting == {}
 
 
-def test_a_landing_does_not_touch_a_loop_that_is_closed(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_landing_does_not_touch_a_loop_that_is_closed(
+    new_loop: NewLoop, caplog: pytest.LogCaptureFixture
+) -> None:
     future = under_way()
-    loop = asyncio.new_event_loop()
+    loop = new_loop()
     task = loop.create_task(join_async(Join(future, PLENTY)))
     loop.call_soon(loop.stop)
     loop.run_forever()
@@ -188,9 +197,9 @@ def test_a_landing_does_not_touch_a_loop_that_is_closed(caplog: pytest.LogCaptur
     task._log_destroy_pending = False  # type: ignore[attr-defined]
 
 
-def test_a_loop_that_is_closed_before_it_comes_to_the_landing_is_forgotten() -> None:
+def test_a_loop_that_is_closed_before_it_comes_to_the_landing_is_forgotten(new_loop: NewLoop) -> None:
     future = under_way()
-    loop = asyncio.new_event_loop()
+    loop = new_loop()
     task = loop.create_task(join_async(Join(future, PLENTY)))
     loop.call_soon(loop.stop)
     loop.run_forever()
@@ -200,7 +209,7 @@ def test_a_loop_that_is_closed_before_it_comes_to_the_landing_is_forgotten() -> 
     async def main() -> None:
         await join_async(Join(under_way(), 0.0))
 
-    asyncio.run(main())
+    run(new_loop, main())
     assert joins._waiting == {}
     task.get_coro().close()  # type: ignore[union-attr]
     task._log_destroy_pending = False  # type: ignore[attr-defined]

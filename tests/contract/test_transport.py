@@ -15,6 +15,7 @@ import pytest
 
 from tests.contract.commands import NODE, REFUSED, fill, invalidate, read, set_, sync
 from tests.contract.worlds import MemoryThreads, Tasks, Transport, ask
+from tests.loops import NewLoop
 from tests.servers import RedisServer, eventually
 from tiercache._core.coherence import MAX_RECENT, Coherence
 from tiercache._core.commands import Answers, Clear, Hit, KeyAsk, Read, Recorded, Unlock
@@ -349,10 +350,12 @@ def test_a_join_of_what_has_landed_needs_no_time(any_transport: Transport) -> No
     assert any_transport.perform(Join(landed("brought"), 0.0)) == "brought"
 
 
-def test_a_failure_after_everybody_gave_up_is_nobodys_unheard_error(free_tcp_port: int) -> None:
+def test_a_failure_after_everybody_gave_up_is_nobodys_unheard_error(
+    free_tcp_port: int, new_loop: NewLoop
+) -> None:
     """The loop would report it, long after: "Future exception was never retrieved"."""
     complaints: list[Any] = []
-    tasks = Tasks(free_tcp_port, timeout=1)
+    tasks = Tasks(free_tcp_port, timeout=1, new_loop=new_loop)
     tasks.runner.get_loop().set_exception_handler(lambda _, context: complaints.append(context))
     future: Future[Any] = Future()
     future.set_running_or_notify_cancel()

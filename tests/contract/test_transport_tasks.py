@@ -16,6 +16,7 @@ from tests.contract.commands import invalidate, read, set_, sync
 from tests.contract.conftest import PLENTY
 from tests.contract.relay import Relay
 from tests.contract.worlds import NAMES, address
+from tests.loops import LOOPS
 from tests.servers import TIMEOUT, RedisServer
 from tiercache._core.commands import MAX_READ, Answers, Command, Hit, Read, Unlock
 from tiercache._core.looks import Look
@@ -313,7 +314,7 @@ async def test_a_failure_that_nobody_waits_for_any_more_is_no_complaint(relay: R
 # ---- loops that end
 
 PROGRAM = """
-import asyncio, sys
+import asyncio, {loop}
 from tiercache import TierCache
 
 cache = TierCache({url!r}, namespace="loops", listen={listen}, timeout=10)
@@ -328,7 +329,9 @@ async def main():
 {then}
 
 for _ in range(3):
-    asyncio.run(main(), debug=False)  # a loop in debug mode also reports a slow machine
+    # A loop in debug mode also reports a slow machine.
+    with asyncio.Runner(debug=False, loop_factory={loop}.new_event_loop) as runner:
+        runner.run(main())
 cache.sync.close()
 print("done")
 """
@@ -349,10 +352,11 @@ THEN = {
 
 @pytest.mark.parametrize("listen", [True, False])
 @pytest.mark.parametrize("then", THEN.values(), ids=THEN)
+@pytest.mark.parametrize("loop", LOOPS)
 def test_loops_may_end_one_after_the_other_and_leave_nothing_open(
-    redis_server: RedisServer, then: str, listen: bool
+    redis_server: RedisServer, loop: str, then: str, listen: bool
 ) -> None:
-    program = PROGRAM.format(url=redis_server.url(), then=then, listen=listen)
+    program = PROGRAM.format(url=redis_server.url(), loop=loop, then=then, listen=listen)
     ended = subprocess.run(
         [sys.executable, "-X", "dev", "-W", "error", "-c", program],
         capture_output=True,

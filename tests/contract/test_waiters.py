@@ -9,14 +9,14 @@ from asyncio import tasks as asyncio_tasks
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import ContextVar
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import pytest
 
+from tests.loops import NewLoop, T, run
 from tiercache._accelerator import compiled
 from tiercache._transport.waiters import Waiter, leave, new_future, wake
 
-T = TypeVar("T")
 NOBODY = object()
 spoken = ContextVar("spoken", default="nothing")
 needs_compiled = pytest.mark.skipif(compiled is None, reason="the compiled half was not built")
@@ -26,6 +26,11 @@ class Half(NamedTuple):
     new: Callable[[asyncio.AbstractEventLoop], Waiter]
     wake: Callable[[list[Waiter], list[Any]], None]
     task: Callable[..., asyncio.Task[Any]] = asyncio.Task
+    new_loop: NewLoop = asyncio.new_event_loop
+
+    def played(self, main: Coroutine[Any, Any, T]) -> T:
+        """What *main* returns, soon: what is not woken would wait for ever."""
+        return run(self.new_loop, asyncio.wait_for(main, 10))
 
     def waiter(self) -> Waiter:
         return self.new(asyncio.get_running_loop())
@@ -51,13 +56,8 @@ if compiled is not None:
 
 
 @pytest.fixture(params=HALVES)
-def half(request: pytest.FixtureRequest) -> Half:
-    return HALVES[request.param]
-
-
-def played(main: Coroutine[Any, Any, T]) -> T:
-    """What *main* returns, soon: what is not woken would wait for ever."""
-    return asyncio.run(asyncio.wait_for(main, 10))
+def half(request: pytest.FixtureRequest, new_loop: NewLoop) -> Half:
+    return HALVES[request.param]._replace(new_loop=new_loop)
 
 
 async def from_a_callback(*calls: Callable[[], object]) -> None:
@@ -84,7 +84,7 @@ def test_each_task_has_its_result(half: Half) -> None:
         await from_a_callback(lambda: half.wake(waiters, ["a", None, NOBODY]))
         return [await task for task in tasks]
 
-    assert played(main()) == ["a", None, NOBODY]
+    assert half.played(main()) == ["a", None, NOBODY]
 
 
 def test_one_that_is_landed_before_is_not_waited_for(half: Half) -> None:
@@ -97,7 +97,7 @@ def test_one_that_is_landed_before_is_not_waited_for(half: Half) -> None:
         except ValueError as error:
             return await landed, error.args
 
-    assert played(main()) == ("early", ("early",))
+    assert half.played(main()) == ("early", ("early",))
 
 
 def test_an_error_is_raised_in_each_task_with_a_trace_of_its_own(half: Half) -> None:
@@ -113,7 +113,7 @@ def test_an_error_is_raised_in_each_task_with_a_trace_of_its_own(half: Half) -> 
             lengths.append(len(raised.traceback))
         return lengths
 
-    first, *others = played(main())
+    first, *others = half.played(main())
     assert others == [first] * 2
 
 
@@ -130,7 +130,7 @@ def test_a_task_that_is_cancelled_is_told_so_and_nothing_lands_after_it(
             await task
         return cancelled.value.args, waiter.done(), waiter.cancel()
 
-    assert played(main()) == (() if message is None else (message,), True, False)
+    assert half.played(main()) == (() if message is None else (message,), True, False)
 
 
 def test_a_task_that_is_cancelled_before_it_waits_is_told_so(half: Half) -> None:
@@ -147,7 +147,7 @@ def test_a_task_that_is_cancelled_before_it_waits_is_told_so(half: Half) -> None
         await asyncio.wait([task])
         return task.cancelled() and waiter.done()
 
-    assert played(main())
+    assert half.played(main())
 
 
 def test_who_asks_to_be_called_after_it_is_done_is_called(half: Half) -> None:
@@ -157,7 +157,7 @@ def test_who_asks_to_be_called_after_it_is_done_is_called(half: Half) -> None:
         waiter.add_done_callback(lambda waiter: called.set_result(waiter.result()))
         return await called
 
-    assert played(main()) == "a"
+    assert half.played(main()) == "a"
 
 
 def test_a_timeout_ends_it(half: Half) -> None:
@@ -167,7 +167,7 @@ def test_a_timeout_ends_it(half: Half) -> None:
             async with asyncio.timeout(0):
                 await waiter
 
-    played(main())
+    half.played(main())
 
 
 def test_one_woken_task_may_cancel_the_next(half: Half) -> None:
@@ -184,7 +184,7 @@ def test_one_woken_task_may_cancel_the_next(half: Half) -> None:
         await asyncio.wait(tasks)
         return tasks[0].cancelled(), tasks[1].cancelled()
 
-    assert played(main()) == (False, True)
+    assert half.played(main()) == (False, True)
 
 
 def test_a_task_goes_on_in_its_own_context_and_as_the_current_one(half: Half) -> None:
@@ -202,7 +202,7 @@ def test_a_task_goes_on_in_its_own_context_and_as_the_current_one(half: Half) ->
         await task
         return [*found, spoken.get(), asyncio.current_task() is task]
 
-    assert played(main()) == ["mine", True, "nothing", False]
+    assert half.played(main()) == ["mine", True, "nothing", False]
 
 
 def test_a_task_may_wake_others(half: Half) -> None:
@@ -215,7 +215,7 @@ def test_a_task_may_wake_others(half: Half) -> None:
         assert not any(task.done() for task in tasks)
         return [await task for task in tasks]
 
-    assert played(main()) == [1, 2]
+    assert half.played(main()) == [1, 2]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
@@ -223,7 +223,7 @@ def test_an_end_of_the_process_goes_to_the_loop_and_the_other_tasks_go_on_in_it(
     half: Half, error: type[BaseException]
 ) -> None:
     done: list[str] = []
-    loop = asyncio.new_event_loop()
+    loop = half.new_loop()
     waiters = [half.new(loop) for _ in range(3)]
 
     async def ending() -> None:
@@ -266,20 +266,22 @@ def test_a_task_that_everybody_has_forgotten_is_collected(
         gc.collect()
         return seen() is None
 
-    assert played(main())
+    assert half.played(main())
     assert "Task was destroyed but it is pending" in caplog.text  # asyncio says so
 
 
 @needs_compiled
-def test_a_callback_goes_on_with_the_tasks_before_it_goes_on_itself() -> None:
+def test_a_callback_goes_on_with_the_tasks_before_it_goes_on_itself(new_loop: NewLoop) -> None:
+    half = HALVES["compiled"]._replace(new_loop=new_loop)
+
     async def main() -> list[str]:
         steps: list[str] = []
-        waiters = [HALVES["compiled"].waiter() for _ in range(2)]
+        waiters = [half.waiter() for _ in range(2)]
 
         async def wait(waiter: Waiter) -> None:
             steps.append(await waiter)
 
-        tasks = [await HALVES["compiled"].at(wait(waiter)) for waiter in waiters]
+        tasks = [await half.at(wait(waiter)) for waiter in waiters]
         await from_a_callback(
             lambda: steps.append("before"),
             lambda: wake(waiters, ["a", "b"]),
@@ -288,4 +290,4 @@ def test_a_callback_goes_on_with_the_tasks_before_it_goes_on_itself() -> None:
         await asyncio.gather(*tasks)
         return steps
 
-    assert played(main()) == ["before", "a", "b", "after"]
+    assert half.played(main()) == ["before", "a", "b", "after"]

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
+from tests.loops import NewLoop
 from tiercache._core.commands import Command
 from tiercache._core.plan import Ask, Step
 from tiercache._core.scripts import Names
@@ -73,9 +74,11 @@ class Threads:
 class Tasks:
     """The awaiting transport, in a loop that runs while it performs."""
 
-    def __init__(self, port: int, *, timeout: float, pool_size: int = 8) -> None:
+    def __init__(
+        self, port: int, *, timeout: float, pool_size: int = 8, new_loop: NewLoop = asyncio.new_event_loop
+    ) -> None:
         self.breaker, self.clock = Breaker(), Clock()
-        self.runner = asyncio.Runner()
+        self.runner = asyncio.Runner(loop_factory=new_loop)
         self.awaiting = self.runner.run(self._made(address(port, timeout), pool_size))
 
     async def _made(self, where: Address, pool_size: int) -> Awaiting:
