@@ -6,6 +6,7 @@ import asyncio
 import gc
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -205,6 +206,28 @@ async def test_a_turn_that_fails_fails_for_each_of_its_readers(relay: Relay) -> 
         )
 
     assert [type(outcome) for outcome in outcomes] == [L2Unavailable] * 5
+
+
+# ---- a loop that stands still
+
+
+async def test_a_reply_that_came_while_a_task_kept_the_loop_is_not_late(
+    relay: Relay, redis_server: RedisServer
+) -> None:
+    async with awaiting(relay.port, timeout=0.2) as transport, awaiting(redis_server.port) as other:
+        epoch = await ready_epoch(transport)
+        await ask(other, sync())
+        relay.hold()
+        before = relay.scripts
+        asked = asyncio.create_task(ask(transport, read(epoch, "k")))
+        await until(lambda: relay.scripts > before)
+        await ask(other, sync())
+        # In the callback of that reply, so that the loop will not have looked at its sockets since.
+        relay.let_go()
+        time.sleep(0.3)  # noqa: ASYNC251  # as one that computes
+        answers = await asked
+
+    assert answers.found == ("miss",)
 
 
 # ---- cancellation

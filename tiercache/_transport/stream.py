@@ -103,7 +103,7 @@ class Streams:
         self._free: list[Stream | None] = [None] * size  # those that are open at the end
         self._queue: deque[asyncio.Future[Stream | None]] = deque()
         self._open: set[Stream] = set()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
 
     def at_once(self) -> Stream | None:
         """An open stream, the caller's own until it is given back; None where that takes a while."""
@@ -156,7 +156,7 @@ class Streams:
         loop = asyncio.get_running_loop()
         stream.give_up = loop.time() + self._address.timeout
         if self._timer is None:
-            self._timer = loop.call_at(stream.give_up, self._watch)
+            self._timer = loop.call_at(stream.give_up, self._ring)
         stream.send(data, count, heard)
 
     async def exchange(self, stream: Stream, data: bytes, count: int) -> Replies:
@@ -194,12 +194,18 @@ class Streams:
         for stream in streams:
             await stream.lost
 
+    def _ring(self) -> None:
+        # Where a task kept the loop for long, a reply may have come meanwhile. Asyncio's own loop reads it
+        # before it comes to its timers, uvloop in its next turn, after what is called soon: so in that after.
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_soon(loop.call_soon, self._watch)
+
     def _watch(self) -> None:
         loop, self._timer = asyncio.get_running_loop(), None
         now, busy = loop.time(), [stream for stream in self._open if stream.is_busy]
         in_time = [stream.give_up for stream in busy if stream.give_up > now]
         if in_time:
-            self._timer = loop.call_at(min(in_time), self._watch)
+            self._timer = loop.call_at(min(in_time), self._ring)
         for stream in busy:
             if stream.give_up <= now:
                 stream.fail(RedisTimeout(f"Timeout: no answer within {self._address.timeout} s"))
