@@ -34,6 +34,16 @@ def pytest_report_header() -> str:
     )
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    on_each_loop = metafunc.definition.get_closest_marker("on_each_loop") is not None
+    if "world" in metafunc.fixturenames:
+        worlds = [Threads(), *map(Tasks, LOOPS if on_each_loop else ["asyncio"])]
+        metafunc.parametrize("world", worlds, indirect=True, ids=lambda world: world.name)
+    elif "anyio_backend" in metafunc.fixturenames and on_each_loop:
+        backends = [("asyncio", {"loop_factory": new_loop}) for new_loop in LOOPS.values()]
+        metafunc.parametrize("anyio_backend", backends, ids=LOOPS)
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     """redis-py runs on asyncio alone."""
@@ -42,7 +52,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(params=LOOPS)
 def new_loop(request: pytest.FixtureRequest) -> NewLoop:
-    """The test runs once on each event loop."""
+    """The test runs once on each event loop; one of tasks, which makes none, is marked `on_each_loop`."""
     return LOOPS[request.param]
 
 
@@ -81,10 +91,10 @@ def empty_servers(request: pytest.FixtureRequest) -> None:
             request.getfixturevalue(name).flush()
 
 
-@pytest.fixture(params=[Threads, Tasks], ids=lambda world: world.name)
+@pytest.fixture
 def world(request: pytest.FixtureRequest) -> World:
-    """The test runs once with threads and once with tasks."""
-    made: World = request.param()
+    """The test runs once with threads and once with tasks; with these on each loop if it is marked so."""
+    made: World = request.param
     return made
 
 

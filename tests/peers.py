@@ -21,6 +21,7 @@ from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+from tests.loops import LOOPS
 from tests.servers import TIMEOUT, eventually
 
 P = ParamSpec("P")
@@ -46,10 +47,10 @@ class Flag:
 class Peer:
     """A process of its own, from the first line of `with` to the last."""
 
-    def __init__(self, url: str, *, wall_clock: float = 0.0, **settings: Any) -> None:
+    def __init__(self, url: str, *, wall_clock: float = 0.0, loop: str = "asyncio", **settings: Any) -> None:
         self._pipe, theirs = Pipe()
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed by __exit__
-        told = {"url": url, "settings": settings, "wall_clock": wall_clock}
+        told = {"url": url, "settings": settings, "wall_clock": wall_clock, "loop": loop}
         self._process = subprocess.Popen(
             [sys.executable, "-W", "error", "-m", "tests.peers", str(theirs.fileno()), json.dumps(told)],
             pass_fds=[theirs.fileno()],
@@ -168,8 +169,7 @@ def set_wall_clock(seconds: float) -> None:
     time.time_ns = lambda: _right_ns() + int(_off * 1e9)
 
 
-def _serve(pipe: Connection) -> None:
-    loop = asyncio.new_event_loop()
+def _serve(pipe: Connection, loop: asyncio.AbstractEventLoop) -> None:
     turning = threading.Thread(target=loop.run_forever, daemon=True)  # not longer than its parent
     turning.start()
     sending = threading.Lock()
@@ -200,7 +200,7 @@ def _main() -> None:
     from tiercache import configure
 
     configure(told["url"], **told["settings"])
-    _serve(Connection(int(sys.argv[1])))
+    _serve(Connection(int(sys.argv[1])), LOOPS[told["loop"]]())
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.loops import LOOPS
 from tests.peers import Flag
 from tests.scripts import USING_A_CACHE, Ended, run_script
 from tests.servers import RedisServer
@@ -62,6 +63,24 @@ ENDINGS = {
 @pytest.mark.parametrize("program", ENDINGS.values(), ids=ENDINGS)
 def test_an_interpreter_ends_without_hanging_and_without_a_word(any_url: str, program: str) -> None:
     assert_ended_well(run(USING_A_CACHE + program, any_url))
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_task_that_ends_the_process_when_it_has_read_does_end_it(
+    redis_server: RedisServer, loop: str
+) -> None:
+    program = (USING_A_CACHE + f"import {loop}\n") + (
+        "async def end():\n"
+        "    await cache.get('connects')\n"
+        "    await cache.get('goes on with the reply')\n"
+        "    sys.exit(3)\n"
+        "async def main():\n"
+        "    ending = asyncio.create_task(end())\n"
+        "    await asyncio.sleep(60)\n"
+        f"with asyncio.Runner(loop_factory={loop}.new_event_loop) as runner:\n"
+        "    runner.run(main())\n"
+    )
+    assert run_script(program, redis_server.url()).status == 3
 
 
 QUIET = "import logging; logging.disable()\n"  # what is logged of the outage itself is no noise

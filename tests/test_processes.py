@@ -10,9 +10,13 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import combinations_with_replacement
 from pathlib import Path
 
+import pytest
+
 from tests.history import Read, Write, reads_until, too_old
+from tests.loops import LOOPS, NewLoop, run
 from tests.peers import Peer
 from tests.scripts import USING_A_CACHE, output_of
 from tests.servers import TIMEOUT, RedisServer, eventually
@@ -228,7 +232,7 @@ def test_no_thread_reads_what_another_thread_of_its_process_has_invalidated(
 
 
 def test_a_cache_serves_one_event_loop_after_another(
-    any_url: str, new_node: Callable[..., TierCache]
+    any_url: str, new_node: Callable[..., TierCache], new_loop: NewLoop
 ) -> None:
     cache = new_node(any_url)
 
@@ -236,10 +240,13 @@ def test_a_cache_serves_one_event_loop_after_another(
         await cache.set(f"k{number}", number)
         return await cache.get_many([f"k{i}" for i in range(3)])
 
-    assert [len(asyncio.run(turn(number))) for number in range(3)] == [1, 2, 3]
+    assert [len(run(new_loop, turn(number))) for number in range(3)] == [1, 2, 3]
 
 
-def test_a_cache_serves_two_event_loops_at_once(any_url: str, new_node: Callable[..., TierCache]) -> None:
+@pytest.mark.parametrize("loops", list(combinations_with_replacement(LOOPS, 2)), ids=" and ".join)
+def test_a_cache_serves_two_event_loops_at_once(
+    any_url: str, new_node: Callable[..., TierCache], loops: tuple[str, str]
+) -> None:
     cache, together, loads = new_node(any_url), threading.Barrier(2, timeout=10), []
 
     async def load() -> str:
@@ -255,7 +262,9 @@ def test_a_cache_serves_two_event_loops_at_once(any_url: str, new_node: Callable
         return found
 
     results: list[list[str]] = []
-    threads = [threading.Thread(target=lambda: results.append(asyncio.run(turn()))) for _ in range(2)]
+    threads = [
+        threading.Thread(target=lambda loop=loop: results.append(run(LOOPS[loop], turn()))) for loop in loops
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -17,6 +17,7 @@ from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
+from tests.loops import LOOPS, run
 from tests.servers import TIMEOUT, eventually
 from tiercache import TierCache
 
@@ -71,10 +72,12 @@ class World(Protocol):
 
 
 class Tasks:
-    name = "tasks"
+    def __init__(self, loop: str = "asyncio") -> None:
+        self.name = "tasks" if loop == "asyncio" else f"tasks on {loop}"
+        self._new_loop = LOOPS[loop]
 
     def run(self, body: Body) -> Any:
-        return asyncio.run(body)
+        return run(self._new_loop, body)
 
     def view(self, cache: TierCache) -> Any:
         return cache

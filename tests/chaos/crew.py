@@ -1,4 +1,7 @@
-"""The processes of a run: two that read, two that also write; of each one in threads and one in tasks."""
+"""The processes of a run: two that read, two that also write; of each one in threads and one in tasks.
+
+The writer's tasks are on uvloop.
+"""
 
 from __future__ import annotations
 
@@ -99,7 +102,10 @@ class Crew:
     def _recruit(self, name: str) -> None:
         plan = self._plan
         url = plan.url(name)
-        peer = self._stack.enter_context(Peer(url, wall_clock=plan.wall_clock(name), **plan.settings))
+        loop = "uvloop" if name == "writer in tasks" else "asyncio"
+        peer = self._stack.enter_context(
+            Peer(url, wall_clock=plan.wall_clock(name), loop=loop, **plan.settings)
+        )
         job = replace(plan.job, name=name, url=url, is_writer=name in WRITERS, seed=next(self._seeds))
         self.members[name] = Member(peer, job)
 

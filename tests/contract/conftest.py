@@ -12,7 +12,7 @@ import pytest
 from tests.contract.commands import invalidate, set_, sync
 from tests.contract.relay import Relay
 from tests.contract.worlds import MemoryTasks, MemoryThreads, Tasks, Threads, Transport, ask
-from tests.loops import LOOPS, NewLoop
+from tests.loops import LOOPS
 from tests.servers import RedisServer
 from tiercache.testing import FakeServer
 
@@ -21,12 +21,6 @@ WORLDS: dict[str, Callable[..., Transport]] = {
     **{f"tasks on {name}": partial(Tasks, new_loop=new_loop) for name, new_loop in LOOPS.items()},
 }
 PLENTY = 10.0  # seconds; a timeout that no test waits for
-
-
-@pytest.fixture
-def anyio_backend(new_loop: NewLoop) -> tuple[str, dict[str, Any]]:
-    """A test that is a coroutine runs once on each event loop."""
-    return "asyncio", {"loop_factory": new_loop}
 
 
 @pytest.fixture(params=["newest", "6.2", "fakeredis"])

@@ -241,9 +241,9 @@ def test_timeouts_and_retries_are_this_cache_s_own() -> None:
     assert address.with_timeout(1.0).connection().socket_timeout == 1.0
 
 
-@pytest.mark.parametrize("world", [redis, redis_async], ids=["blocking", "awaiting"])
-def test_a_client_with_tls_serves_both_worlds(world: Any) -> None:
-    address = of_client(world.Redis(host="cache", ssl=True, ssl_check_hostname=False, ssl_cert_reqs="none"))
+@pytest.mark.parametrize("package", [redis, redis_async], ids=["blocking", "awaiting"])
+def test_a_client_with_tls_serves_both_worlds(package: Any) -> None:
+    address = of_client(package.Redis(host="cache", ssl=True, ssl_check_hostname=False, ssl_cert_reqs="none"))
 
     for connection in (address.connection(), address.async_connection()):
         assert type(connection).__name__ == "SSLConnection"

@@ -28,7 +28,7 @@ from tiercache._transport.awaiting import Awaiting
 from tiercache._transport.breaker import Breaker
 from tiercache.testing import Clock
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.on_each_loop]
 
 
 @asynccontextmanager

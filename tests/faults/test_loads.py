@@ -13,9 +13,12 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
+from tests.loops import NewLoop
 from tests.servers import eventually
 from tests.world import Tasks, World
 from tiercache import LoadTimeout, TierCache
+
+pytestmark = pytest.mark.on_each_loop
 
 
 @pytest.fixture
@@ -213,9 +216,9 @@ def test_two_loads_that_need_each_other_do_not_deadlock(world: World, node: Tier
 
 
 @pytest.fixture
-def a_loop() -> Iterator[asyncio.AbstractEventLoop]:
+def a_loop(new_loop: NewLoop) -> Iterator[asyncio.AbstractEventLoop]:
     """An event loop that turns in a thread of its own."""
-    loop = asyncio.new_event_loop()
+    loop = new_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     yield loop

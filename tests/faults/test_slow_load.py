@@ -18,6 +18,8 @@ from tests.source import Source
 from tests.world import World
 from tiercache import TierCache, cached
 
+pytestmark = pytest.mark.on_each_loop
+
 
 @cached(ttl=3600, tags=["things", "thing:{name}"])
 def thing(folder: str, name: str) -> int:

@@ -11,6 +11,8 @@ from tests.source import Source
 from tests.world import World
 from tiercache import Token
 
+pytestmark = pytest.mark.on_each_loop
+
 
 def test_a_token_carries_a_write_to_another_process_as_text(
     world: World, redis_server: RedisServer, source: Source, new_node: Any

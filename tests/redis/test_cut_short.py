@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 
+from tests.loops import NewLoop
 from tests.scripts import run_script
 from tests.servers import TIMEOUT, RedisServer, eventually
 from tests.world import World
 from tiercache import TierCache, _refreshes, cached, configure
 from tiercache._core.plan import Call
 from tiercache._core.tiers import Counts, Want
+
+pytestmark = pytest.mark.on_each_loop
 
 NewNode = Callable[..., TierCache]
 
@@ -97,9 +100,9 @@ async def test_a_follower_that_is_cancelled_is_counted_no_more(
 
 
 def test_who_waits_for_a_task_takes_over_when_its_loop_is_closed(
-    any_url: str, new_node: NewNode, world: World
+    any_url: str, new_node: NewNode, world: World, new_loop: NewLoop
 ) -> None:
-    cache, loop = new_node(any_url), asyncio.new_event_loop()
+    cache, loop = new_node(any_url), new_loop()
     begun, never = asyncio.Event(), asyncio.Event()
 
     async def load() -> None:
@@ -132,7 +135,7 @@ def test_who_waits_for_a_task_takes_over_when_its_loop_is_closed(
 
 
 def test_refreshes_under_way_in_a_loop_that_is_closed_take_no_place(
-    redis_server: RedisServer, new_node: NewNode, monkeypatch: pytest.MonkeyPatch
+    redis_server: RedisServer, new_node: NewNode, new_loop: NewLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_refreshes, "MAX_AT_ONCE", 1)
     node = new_node(redis_server.url())._node
@@ -150,7 +153,7 @@ def test_refreshes_under_way_in_a_loop_that_is_closed_take_no_place(
         await node.loops.of_running().close()
 
     for key in "abc":
-        loop = asyncio.new_event_loop()
+        loop = new_loop()
         loop.run_until_complete(begin(key))
         loop.close()
 

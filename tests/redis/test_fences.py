@@ -16,6 +16,8 @@ from tests.source import Source
 from tests.world import World
 from tiercache import L2Unavailable, TierCache, cached, default_cache
 
+pytestmark = pytest.mark.on_each_loop
+
 BOUND = 0.6  # seconds, `max_staleness` of the processes that outlive the writer
 FENCE = 60.0  # seconds, `fence_ttl` of a writer that is killed: a busy machine must not outlast it
 

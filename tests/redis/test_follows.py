@@ -10,6 +10,8 @@ import pytest
 from tests.servers import RedisServer
 from tiercache import TierCache
 
+pytestmark = pytest.mark.on_each_loop
+
 
 @pytest.mark.anyio
 async def test_tags_that_can_be_read_once_are_kept_while_another_key_is_loaded(

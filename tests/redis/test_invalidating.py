@@ -11,6 +11,8 @@ import pytest
 from tests.world import Tasks, World
 from tiercache import TierCache
 
+pytestmark = pytest.mark.on_each_loop
+
 
 @pytest.fixture
 def node(any_url: str, new_node: Callable[..., TierCache]) -> TierCache:

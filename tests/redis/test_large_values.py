@@ -15,6 +15,8 @@ from tiercache import SettingError, TierCache
 from tiercache._core.large import LARGE
 from tiercache._core.scripts import Names
 
+pytestmark = pytest.mark.on_each_loop
+
 VALUE = {"rows": [{"id": n, "name": f"user {n}"} for n in range(500)]}
 NewNode = Callable[..., TierCache]
 

@@ -18,6 +18,8 @@ from tiercache import TierCache, source
 from tiercache._accelerator import compiled
 from tiercache._core.looks import Look, Looked
 
+pytestmark = pytest.mark.on_each_loop
+
 
 def look(domain: Domain, *tags: str, between: Callable[[], object] = lambda: None) -> Looked:
     """A look for the key "a", with something *between* its two halves."""

@@ -13,6 +13,8 @@ import pytest
 
 from tiercache import cached, configure
 
+pytestmark = pytest.mark.on_each_loop
+
 runs: list[tuple[str, str]] = []  # of the methods below, in order
 
 

@@ -20,6 +20,8 @@ from tests.servers import RedisServer, eventually
 from tests.world import World
 from tiercache import L2Unavailable, TierCache, Unstorable
 
+pytestmark = pytest.mark.on_each_loop
+
 TIMEOUT = 0.2  # seconds, of one round trip
 LATE = TIMEOUT + 0.8  # a call at worst, on a machine that has other work
 AGAIN = 2.0  # seconds to recover, of which the machine may take one

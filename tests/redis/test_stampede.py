@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tests.loops import LOOPS, run
 from tests.peers import Peer, do
 from tests.servers import RedisServer, eventually
 from tests.source import Source
@@ -44,6 +45,10 @@ async def rush_in_tasks(folder: str) -> set[int]:
     return set(await asyncio.gather(*(cache.get_or_load(folder, load_in_a_task) for _ in range(CALLERS))))
 
 
+def rush_on_uvloop(folder: str) -> set[int]:
+    return run(LOOPS["uvloop"], rush_in_tasks(folder))
+
+
 async def warm_up() -> None:
     """Connect in both worlds and get a lease, so that these requests are counted apart."""
     do("get_or_load", "warm", lambda: 1)
@@ -71,8 +76,8 @@ Rush = Callable[[str], object]
 
 @pytest.mark.parametrize(
     "rushes",
-    [[rush_in_threads], [rush_in_tasks], [rush_in_threads, rush_in_tasks]],
-    ids=["threads", "tasks", "both"],
+    [[rush_in_threads], [rush_in_tasks], [rush_in_threads, rush_in_tasks], [rush_in_tasks, rush_on_uvloop]],
+    ids=["threads", "tasks", "both", "tasks on both loops"],
 )
 def test_a_cold_key_is_loaded_once_by_eight_hundred_callers_with_few_requests(
     redis_server: RedisServer, peers: list[Peer], source: Source, rushes: list[Rush]

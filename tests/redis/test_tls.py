@@ -100,6 +100,7 @@ def is_gone_without(
     assert not node._node.is_listening()
 
 
+@pytest.mark.on_each_loop
 def test_both_worlds_and_the_listener_speak_tls(
     world: World, serve: Serve, new_node: Callable[..., TierCache], authority: Authority
 ) -> None:
@@ -109,6 +110,7 @@ def test_both_worlds_and_the_listener_speak_tls(
     assert end.accepted >= 4, "two subscriptions, two connections for the syncs, and those of the callers"
 
 
+@pytest.mark.on_each_loop
 def test_a_value_of_many_records_comes_whole_through_tls(
     world: World, serve: Serve, new_node: Callable[..., TierCache], authority: Authority
 ) -> None:
@@ -149,6 +151,7 @@ def test_a_user_with_the_least_rights_and_a_password_of_any_characters_is_let_in
         end.server.cli("ACL", "DELUSER", "shop")
 
 
+@pytest.mark.on_each_loop
 def test_a_certificate_of_somebody_else_is_not_trusted_and_the_application_goes_on(
     world: World,
     serve: Serve,
@@ -293,6 +296,7 @@ def test_tls_to_a_server_that_speaks_plainly_is_gone_without(
     is_gone_without(world, new_node, url, caplog, "Timeout connecting")
 
 
+@pytest.mark.on_each_loop
 def test_a_server_whose_certificate_is_mended_is_used_again(
     world: World,
     new_node: Callable[..., TierCache],

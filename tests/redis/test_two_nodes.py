@@ -19,6 +19,8 @@ from tests.source import Source
 from tests.world import Tasks, World
 from tiercache import TierCache, cached, default_cache
 
+pytestmark = pytest.mark.on_each_loop
+
 SOON = 2.0  # seconds, in which no sync is due
 
 

@@ -13,6 +13,8 @@ from tests.servers import RedisServer
 from tests.world import World
 from tiercache import TierCache, TierCacheError, Token
 
+pytestmark = pytest.mark.on_each_loop
+
 BRIEF = 0.15  # seconds
 
 
