@@ -132,6 +132,7 @@ def test_who_waits_for_a_task_takes_over_when_its_loop_is_closed(
         assert asyncio.run(ask_again()) == "taken over"
         assert following.result(TIMEOUT) == "taken over"
     assert not leading.done()
+    leading._log_destroy_pending = False  # type: ignore[attr-defined]
 
 
 def test_refreshes_under_way_in_a_loop_that_is_closed_take_no_place(
