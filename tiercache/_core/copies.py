@@ -131,6 +131,8 @@ def _copier_at(places: tuple[Any, ...]) -> Copier:
 
 def _size(whole: Any) -> int:
     """Without the keys of dicts: mostly texts that many values share."""
-    parts = whole.values() if type(whole) is dict else whole
-    inner = (_size(part) if type(part) in COPY else getsizeof(part) for part in parts)
-    return getsizeof(whole) + (0 if type(whole) is bytearray else sum(inner))
+    size = getsizeof(whole)
+    if type(whole) is not bytearray:
+        for part in whole.values() if type(whole) is dict else whole:
+            size += _size(part) if type(part) in COPY else getsizeof(part)
+    return size
