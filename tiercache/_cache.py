@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, TypeVar, Unpack, overload
 from tiercache import _decorator, _registry, _report, _transports
 from tiercache._bound import Binding
 from tiercache._core.collect import Collected
+from tiercache._core.records import EVERYTHING
 from tiercache._core.tags import check_tags
 from tiercache._core.writes import Token, Written
 from tiercache._errors import SettingError
@@ -63,8 +64,7 @@ class TierCache:
         else:
             from tiercache import _default
 
-            address, with_it, nobody_said = _default.whereabouts()
-            given = {**with_it, **given}
+            address, given, nobody_said = _default.whereabouts(given)
         self._node, self._settings = _registry.acquire(address, given, private=private, clock=clock)
         self._node.fallback = self._node.fallback or nobody_said
         self._released = False
@@ -307,9 +307,12 @@ class TierCache:
         """Make instances of exactly *cls* storable; decode(encode(x)) must equal x.
 
         An Enum, dataclass or NamedTuple needs no functions: naming it lets this process read what another
-        one stored. *encode* gives a value that is storable itself.
+        one stored. *encode* gives a value that is storable itself. Where another class, or another way, was
+        known by the name, L1 is emptied.
         """
-        self._node.values.register(cls, encode, decode)
+        if self._node.values.register(cls, encode, decode):
+            # What is there is read by the way that was; and so is what a load under way brings.
+            self._node.tiers.core.begin_invalidation((EVERYTHING,))
 
     def stats(self) -> _report.Stats:
         """Counters of this process since its node began; asks nobody."""

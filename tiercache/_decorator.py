@@ -9,6 +9,7 @@ import functools
 import inspect
 from collections.abc import Callable, Coroutine, Iterable
 from math import inf
+from types import MethodType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from tiercache._attached import in_session
@@ -30,6 +31,7 @@ from tiercache._hits import UNFILED, HitPath, Spelling
 from tiercache._nearest import nearest
 from tiercache._report import CacheInfo
 from tiercache._settings import lifetime
+from tiercache._signatures import check_function
 from tiercache._typing import AsyncCached, Decorator, SyncCached
 from tiercache._verbs import UNSET, Tags, Ttl, Unset, jittered
 
@@ -195,15 +197,9 @@ def decorated(
     """*function*, or the function in a staticmethod or classmethod, with its calls cached."""
     if isinstance(function, (staticmethod, classmethod)):
         return type(function)(decorated(function.__func__, owner, session, **options))
-    if not callable(function):
-        raise TypeError(f"@cached takes a function, not {function!r}; options are keywords: @cached(ttl=60)")
-    name = getattr(function, "__qualname__", repr(function))
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise TypeError(
-            f"{name} is a generator: its values are gone once they were read; return a list instead"
-        )
-    if inspect.isclass(function):
-        raise TypeError(f"{name} is a class; decorate a function that returns an instance of it")
+    if isinstance(function, MethodType):  # its object counts, as that of any method
+        return MethodType(decorated(function.__func__, owner, session, **options), function.__self__)
+    check_function(function)
     if session is not None and options["early_refresh"]:
         raise SettingError("early_refresh loads when the caller may be gone, and session= uses the caller's")
     made = Function(function, owner, **options)

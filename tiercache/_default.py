@@ -52,8 +52,16 @@ def default_cache() -> TierCache:
         return _default
 
 
-def whereabouts() -> tuple[Address | None, dict[str, object], bool]:
-    """Where a cache without a URL is, the settings that come with the place, and whether nobody named it."""
+def whereabouts(given: dict[str, object]) -> tuple[Address | None, dict[str, object], bool]:
+    """Where a cache without a URL is, its settings, *given* or of that place, and whether nobody named it."""
+    address, with_it, nobody_said = _place()
+    settings = {**with_it, **given}
+    if address is not None:
+        address = address.with_timeout(Settings.of(settings).timeout)
+    return address, settings, nobody_said
+
+
+def _place() -> tuple[Address | None, dict[str, object], bool]:
     with _lock:
         default = None if _default is None or _default._released else _default
     if default is not None:

@@ -60,7 +60,7 @@ def seconds(value: object, name: str) -> float:
             )
         result = sum(float(number) * _UNITS[unit] for number, unit in parts)
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
-        result = float(value)
+        result = float(max(-1, min(value, 2 * LONGEST)))  # some whole numbers are no floats
     else:
         raise SettingError(f"{name} must be seconds, a timedelta, or text such as '10m', not {value!r}")
     if not 0 < result < math.inf:
@@ -99,7 +99,7 @@ def _count_or_none(value: object, name: str) -> int | None:
 def _fraction(value: object, name: str) -> float:
     try:
         number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]  # caught below
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not 0 <= number < 1:
         raise SettingError(f"{name} must be a fraction from 0 up to 1, not {value!r}")
@@ -111,7 +111,7 @@ def _share_of_hits(value: object, name: str) -> float | None:
         return None
     try:
         number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]  # caught below
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not 0 < number <= 1:
         raise SettingError(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import types
 import typing
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from tiercache._errors import SettingError
@@ -12,11 +14,32 @@ from tiercache._nearest import nearest
 
 
 def returned(function: Callable[..., Any]) -> object:
-    """What *function* says it returns; None where its annotations cannot be evaluated."""
+    """What *function* says it returns, whatever it says of its parameters; None if it cannot be told."""
+    said = inspect.unwrap(function)
     try:
-        return typing.get_type_hints(function).get("return")
-    except (NameError, TypeError, AttributeError, SyntaxError):
+        hint = inspect.get_annotations(said).get("return")
+        alone = types.SimpleNamespace(__annotations__={"return": hint})
+        return typing.get_type_hints(alone, getattr(said, "__globals__", None)).get("return")
+    except Exception:  # what is evaluated is the user's
         return None
+
+
+def check_function(function: Any) -> None:
+    """TypeError for what has no calls that could be told apart, or no values that could be kept."""
+    if not callable(function):
+        raise TypeError(f"@cached takes a function, not {function!r}; options are keywords: @cached(ttl=60)")
+    name = getattr(function, "__qualname__", repr(function))
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(
+            f"{name} is a generator: its values are gone once they were read; return a list instead"
+        )
+    if inspect.isclass(function):
+        raise TypeError(f"{name} is a class; decorate a function that returns an instance of it")
+    owner = getattr(function, "__self__", None)
+    if isinstance(function, partial) or not (owner is None or isinstance(owner, types.ModuleType)):
+        raise TypeError(
+            f"{name} is bound to what would be no part of its keys; write a def that takes it as an argument"
+        )
 
 
 def finder(function: Callable[..., Any], path: str) -> Callable[[tuple[Any, ...], dict[str, Any]], Any]:

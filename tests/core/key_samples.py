@@ -126,6 +126,20 @@ class OrderId(uuid.UUID):
     pass
 
 
+class Shifted(tzinfo):
+    """One that has no name of its own, and a state."""
+
+    def __init__(self, summer: int) -> None:
+        self.summer = summer
+
+    def utcoffset(self, moment: datetime | None) -> timedelta:
+        return timedelta(hours=self.summer if moment is not None and moment.month == 7 else 1)
+
+    def tzname(self, moment: datetime | None) -> None: ...
+
+    def dst(self, moment: datetime | None) -> None: ...
+
+
 class Zone(tzinfo):
     def utcoffset(self, moment: datetime | None) -> timedelta:
         return timedelta(hours=1)

@@ -8,6 +8,7 @@ import inspect
 import pickle
 import typing
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -46,6 +47,23 @@ class Shop:
 
 
 class Market(Shop):
+    pass
+
+
+class Plain:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def price(self, user: int) -> str:
+        runs.append(("price", self.name))
+        return f"{self.name} {user}"
+
+    @classmethod
+    def made(cls, user: int) -> str:
+        return f"{cls.__name__} {user}"
+
+
+class Other(Plain):
     pass
 
 
@@ -139,6 +157,32 @@ def test_the_verbs_of_a_method_that_its_class_has_under_another_name_take_its_ob
     assert [repo.get(1), repo.find(1)] == ["a 1", "a 1"]
 
     assert runs == [("private", "a"), ("outside", "a")] * 2
+
+
+def test_a_bound_method_is_cached_by_the_values_of_its_object() -> None:
+    of_a, of_b = cached(Plain("a").price), cached(Plain("b").price)
+    assert [of_a(1), of_b(1), of_a(1), of_b(1)] == ["a 1", "b 1", "a 1", "b 1"]
+    assert runs == [("price", "a"), ("price", "b")]
+
+    of_a.invalidate(Plain("a"), 1)
+    assert [of_a(1), of_b(1)] == ["a 1", "b 1"]
+    assert runs[2:] == [("price", "a")]
+
+
+def test_a_bound_class_method_is_cached_by_its_class() -> None:
+    of_plain, of_other = cached(Plain.made), cached(Other.made)
+
+    assert [of_plain(1), of_other(1), of_plain(1)] == ["Plain 1", "Other 1", "Plain 1"]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [{}.get, "a".join, functools.update_wrapper(functools.partial(of_outside, user=1), of_outside)],
+    ids=["a dict's", "a text's", "a partial"],
+)
+def test_what_is_bound_to_values_that_no_key_would_have_is_refused(function: Any) -> None:
+    with pytest.raises(TypeError, match="is bound to what would be no part of its keys; write a def"):
+        cached(function)
 
 
 @pytest.mark.anyio

@@ -281,10 +281,10 @@ def _integer(value: int) -> str:
 
 
 def _moment(name: str, iso: str, value: Any) -> str:
-    """An instant by its clock, its offset and its zone's own name, where that has one."""
+    """An instant by its clock, its offset and its zone: the name that this has, or else its values."""
     zone = "" if value.tzinfo is None else str(value.tzinfo)
     if ADDRESS.search(zone):
-        zone = _class_name(type(value.tzinfo))
+        zone = ValueText(name).of(value.tzinfo, "tzinfo")
     return f"{name}({iso}{zone and ' ' + _quoted(zone)}{' fold' if value.fold else ''})"
 
 

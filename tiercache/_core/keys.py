@@ -21,8 +21,9 @@ from tiercache._core.key_text import (
     register_uncounted,
     text_of_counted_leaf,
 )
-from tiercache._core.tags import Chooser, Field, Template, module_name, nearest
+from tiercache._core.tags import Chooser, Field, Template, module_name
 from tiercache._errors import UnstableKey
+from tiercache._nearest import nearest_of
 
 __all__ = ["MAX_KEY", "CallKeys", "check_key", "register_uncounted"]
 
@@ -81,7 +82,7 @@ class CallKeys:
         self.ignored = frozenset((ignore,) if isinstance(ignore, str) else ignore)
         for ignored in self.ignored.difference(self.parameters):
             raise ValueError(
-                f"ignore: {ignored!r} is no parameter of {name}(); {nearest(ignored, self.parameters)}"
+                f"ignore: {ignored!r} is no parameter of {name}(); {nearest_of(ignored, self.parameters)}"
             )
         self._counted = tuple(name for name in self.parameters if name not in self.ignored)
         if self.ignored and key is not None:

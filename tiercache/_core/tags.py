@@ -18,6 +18,8 @@ from hashlib import blake2b
 from pathlib import PurePath
 from typing import Any
 
+from tiercache._nearest import nearest_of
+
 MAX_TAG_BYTES = 512
 MAX_TAGS = 128
 _SURE_LENGTH, _SURE_INT = 128, 10**18  # of a value whose tag needs no check
@@ -193,7 +195,7 @@ class Field:
             raise ValueError(f"{{{name}}} names no parameter")
         parameter, way = parsed.groups()
         if parameter not in parameters:
-            raise ValueError(f"{parameter!r} is no parameter; {nearest(parameter, parameters)}")
+            raise ValueError(f"{parameter!r} is no parameter; {nearest_of(parameter, parameters)}")
         self.name = name
         self._parameter = parameter
         self._steps = [(attribute, _index(index)) for attribute, index in _STEP.findall(way)]
@@ -255,22 +257,12 @@ class Chooser:
             elif name in parameters:
                 self._names.append(name)
             elif parameter.default is parameter.empty:
-                raise ValueError(f"{said} requires {name!r}, no parameter; {nearest(name, parameters)}")
+                raise ValueError(f"{said} requires {name!r}, no parameter; {nearest_of(name, parameters)}")
 
     def __call__(self, arguments: Mapping[str, object]) -> object:
         if self._takes_all:
             return self._function(**arguments)
         return self._function(**{name: arguments[name] for name in self._names})
-
-
-def nearest(name: str, names: Collection[str]) -> str:
-    """The end of an error message: the name that was probably meant, or all there are."""
-    from difflib import get_close_matches  # only where there is a mistake to tell of
-
-    close = get_close_matches(name, names, n=1)
-    if close:
-        return f"did you mean {close[0]!r}?"
-    return f"there are {', '.join(map(repr, names))}" if names else "there are none"
 
 
 def module_name(module: str) -> str:
@@ -327,18 +319,25 @@ def _check_tag(tag: object) -> str:
 def _tag_part(field: Field, value: object) -> str:
     value = value.value if isinstance(value, Enum) else value
     text = field.text(value)
-    problem = ""
+    problem = _disorder(value)
     if value is None:
         problem = "is None"
-    elif isinstance(value, set | frozenset):
-        problem = "is a set, in another order in each process"
-    elif not isinstance(value, str) and ADDRESS.search(text):
+    elif not problem and not isinstance(value, str) and ADDRESS.search(text):
         problem = f"holds a memory address, {reprlib.repr(text)}"
     if problem:
         raise ValueError(
             f"{problem}; name an attribute, {{{field.name}.id}}, or write tags=lambda ...: [...]"
         )
     return text
+
+
+def _disorder(value: object) -> str:
+    """What of *value* is written in an order that is not its own; "" for nothing."""
+    if isinstance(value, list | tuple):
+        return next((f"holds what {found}" for found in map(_disorder, value) if found), "")
+    if isinstance(value, dict):
+        return "is a dict, in the order in which it was filled"
+    return "is a set, in another order in each process" if isinstance(value, set | frozenset) else ""
 
 
 def _index(text: str) -> int | str:

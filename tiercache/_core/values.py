@@ -89,11 +89,11 @@ class Values:
         cls: type,
         encode: Callable[[Any], Any] | None = None,
         decode: Callable[[Any], Any] | None = None,
-    ) -> None:
+    ) -> bool:
         """Make instances of exactly *cls* storable; an Enum, dataclass or NamedTuple needs no functions.
 
         *encode* turns an instance into a value that can be stored, *decode* that value into an
-        instance. Another class known by the same name, or another way, gives way to this.
+        instance. Another class known by the same name, or another way, gives way to this: whether one was.
         """
         if not isinstance(cls, type):
             raise TypeError(f"register takes a class, not {cls!r}")
@@ -101,14 +101,18 @@ class Values:
             raise TypeError(f"{called(cls)} is stored as it is; register a class of your own")
         if encode is None and decode is None:
             try:
-                self._keep(self._described(cls), instead=True)
+                shape = self._described(cls)
             except Refused as refused:
                 raise Unstorable(str(refused)) from refused.cause
-            self.learn(cls)
         elif callable(encode) and callable(decode):
-            self._keep(registered_shape(cls, encode, decode), instead=True)
+            shape = registered_shape(cls, encode, decode)
         else:
             raise TypeError(f"write {register_hint(cls)} with two functions, not {encode!r} and {decode!r}")
+        held = self._by_name.get(shape.name)
+        self._keep(shape, instead=True)
+        if encode is None:
+            self.learn(cls)
+        return held is not None and (held.cls is not cls or encode is not None or held.print != shape.print)
 
     def learn(self, annotation: object, *, linked: bool = True) -> None:
         """Make known every Enum, dataclass and NamedTuple that *annotation* names, through fields too.
