@@ -186,6 +186,7 @@ def unstable_values() -> list[object]:
         threading.local(),
         Node(),
         nested(100),
+        Tenant(None),  # type: ignore[arg-type]  # so its __cache_key__ is None
     ]
 
 

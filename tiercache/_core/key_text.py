@@ -152,6 +152,8 @@ class ValueText:
         if hasattr(cls, "__cache_key__"):
             chosen = value.__cache_key__
             chosen = chosen() if callable(chosen) else chosen
+            if chosen is None:
+                self.refuse(value, path, "its __cache_key__ is None, as that of any other may be")
             return f"{_class_name(cls)}({self.of(chosen, f'{path}.__cache_key__')})"
         if issubclass(cls, Flag):
             return f"{_class_name(cls)}[{value._value_}]"
