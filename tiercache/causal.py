@@ -175,13 +175,15 @@ class _Late:
     """The body of an application that begins its work only when the first part of it is asked for."""
 
     def __init__(self, body: Iterable[bytes], collected: Collected) -> None:
-        self._body, self._parts, self._collected = body, iter(body), collected
+        self._body, self._collected = body, collected
+        self._parts: Iterator[bytes] | None = None  # asked for with the first: `__iter__` may do the work
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
         with self._collected:
+            self._parts = iter(self._body) if self._parts is None else self._parts
             return next(self._parts)
 
     def close(self) -> None:

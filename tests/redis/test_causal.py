@@ -524,6 +524,23 @@ def test_a_generator_that_writes_before_its_first_part_is_carried(cache: TierCac
     assert Token.parse(headers["X-Tiercache-Token"])
 
 
+def test_a_body_that_writes_as_it_is_iterated_is_carried(cache: TierCache) -> None:
+    class Application:
+        """As WSGI allows it: the class is the application, its instance the body."""
+
+        def __init__(self, environ: Any, start_response: Any) -> None:
+            self.start_response = start_response
+
+        def __iter__(self) -> Iterator[bytes]:
+            cache.sync.delete("k")
+            self.start_response("200 OK", [])
+            return iter([b"a"])
+
+    headers, body = wsgi_response(WSGICausalTokens(Application, cache))
+    assert body == b"a"
+    assert Token.parse(headers["X-Tiercache-Token"])
+
+
 def test_a_client_that_goes_away_ends_a_late_body(cache: TierCache) -> None:
     closed: list[bool] = []
 
