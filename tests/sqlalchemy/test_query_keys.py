@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, String, column, create_engine, func, literal, select, type_coerce, union
+from sqlalchemy import Engine, String, column, create_engine, event, func, literal, select, type_coerce, union
 from sqlalchemy.orm import Session, joinedload, selectinload, with_loader_criteria
 
 from tests.sqlalchemy.query_models import Colour, Post, User
@@ -143,6 +143,31 @@ URLS = [
 
 def test_two_databases_share_no_key() -> None:
     engines = [*(create_engine(url) for url in URLS), create_engine("sqlite://")]
+    assert len({key(select(User), engine) for engine in engines}) == len(engines)
+
+
+def test_what_an_engine_connects_with_is_part_of_the_key() -> None:
+    """It may name another database, or a search path."""
+
+    def of(**options: Any) -> str:
+        return key(select(User), create_engine("postgresql+psycopg://u@db", **options))
+
+    one, other = {"dbname": "one"}, {"dbname": "other"}
+    assert of(connect_args=one) == of(connect_args={**one, "password": "secret", "cursor_factory": object})
+    assert len({of(), of(connect_args=one), of(connect_args=other), of(connect_args={"options": "-cx"})}) == 4
+    assert of(connect_args={"what": object()}) != of(connect_args={"what": object()})
+
+
+def test_where_a_function_of_the_user_connects_an_engine_shares_no_key() -> None:
+    def redirected() -> Engine:
+        engine = create_engine("sqlite:////srv/shop.db")
+        event.listen(engine, "do_connect", lambda *args: None)
+        return engine
+
+    def created() -> Engine:
+        return create_engine("sqlite:////srv/shop.db", creator=lambda: None)
+
+    engines = [SQLITE, redirected(), redirected(), created(), created()]
     assert len({key(select(User), engine) for engine in engines}) == len(engines)
 
 

@@ -18,12 +18,13 @@ from typing import Any
 from sqlalchemy import Engine
 from sqlalchemy.engine import URL
 
-from tiercache import source
+from tiercache import UnstableKey, source
 from tiercache.sqlalchemy.reading import Reading
 
 _LOCAL = ("", "localhost", "::1")
 _alone: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 _places: weakref.WeakKeyDictionary[Engine, tuple[object, str]] = weakref.WeakKeyDictionary()
+_NO_PLACE = ("ssl", "pass", "token", "secret", "context")  # in names of what chooses no database
 
 
 def query_key(
@@ -54,9 +55,9 @@ def place(engine: Engine) -> str:
     # The default schema is known from the first connection on, so it belongs to what is remembered.
     schema = engine.dialect.default_schema_name
     known = _places.get(engine)
-    if known is None or known[0] != (schema, _alone.get(engine.pool)):
+    if known is None or known[0] != (schema, is_redirected(engine), _alone.get(engine.pool)):
         text = described(engine, schema)
-        known = _places[engine] = (schema, _alone.get(engine.pool)), text
+        known = _places[engine] = (schema, is_redirected(engine), _alone.get(engine.pool)), text
     return known[1]
 
 
@@ -73,6 +74,8 @@ def described(engine: Engine, schema: str | None) -> str:
         schema or "",
     ]
     at += [f"{name}={value}" for name, value in sorted(url.query.items()) if "pass" not in name]
+    given = connect_args(engine)
+    at.append(alone(engine) if given is None else given)
     if dialect.name == "sqlite":
         if url.database in (None, "", ":memory:") or "mode=memory" in str(url):
             at.append(alone(engine))
@@ -83,6 +86,32 @@ def described(engine: Engine, schema: str | None) -> str:
     elif (url.host or "") in _LOCAL or (url.host or "").startswith(("127.", "/")):
         at.append(socket.gethostname())
     return repr(at)
+
+
+def is_redirected(engine: Engine) -> bool:
+    """Whether a listener of `do_connect` may connect to what it likes."""
+    return bool(engine.dialect.dispatch.do_connect)
+
+
+def connect_args(engine: Engine) -> str | None:
+    """What its connections are made with besides its URL; None where nobody can tell."""
+    # Not public: the function that create_engine has its pool connect by, in 2.0 and 2.1, holds them.
+    connect: Any = engine.pool._creator
+    names = getattr(getattr(connect, "__code__", None), "co_freevars", ())
+    if is_redirected(engine) or "cparams" not in names or connect.__module__ != "sqlalchemy.engine.create":
+        return None
+    given = connect.__closure__[names.index("cparams")].cell_contents
+    try:
+        return source.text_of({name: value for name, value in given.items() if is_place(name, value)})
+    except UnstableKey:
+        return None
+
+
+def is_place(name: str, value: object) -> bool:
+    """Whether with another *value* a connection may be one to another database."""
+    if callable(value):
+        return name == "async_creator_fn"  # it connects; others make names, cursors, passwords
+    return not any(part in name for part in _NO_PLACE)
 
 
 def alone(engine: Engine) -> str:
