@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -298,6 +299,46 @@ def test_legacy_populate_existing_and_yield_per_ask_the_database(db: Database) -
             with db.counting() as statements:
                 assert len(list(query)) == 4
             assert len(statements) == 1
+
+
+def rewrite(connection: Any, statement: Any, *rest: Any) -> Any:
+    return statement.where(User.id == TENANT.get()), *rest[:2]
+
+
+def rewrite_text(connection: Any, cursor: Any, statement: str, parameters: Any, *rest: Any) -> Any:
+    return statement.replace("ORDER", f"WHERE users.id = {TENANT.get()} ORDER"), parameters
+
+
+TENANT: ContextVar[int] = ContextVar("tenant")
+
+
+@pytest.mark.parametrize("on", ["engine", "connection"])
+@pytest.mark.parametrize(
+    ("name", "listener"), [("before_execute", rewrite), ("before_cursor_execute", rewrite_text)]
+)
+def test_what_a_listener_of_the_engine_may_rewrite_is_not_kept(
+    db: Database, name: str, listener: Any, on: str
+) -> None:
+    if on == "engine":
+        event.listen(db.engine, name, listener, retval=True)
+    for tenant in (1, 2):
+        TENANT.set(tenant)
+        with db.session() as session:
+            if on == "connection":
+                event.listen(session.connection(), name, listener, retval=True)
+            assert [user.id for user in session.scalars(SEVERAL)] == [tenant]
+
+
+def test_a_listener_that_adds_comments_alone_is_let_be(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    def comment(*args: Any) -> Any:
+        return f"{args[2]} /* traced */", args[3]
+
+    monkeypatch.setattr(comment, "__module__", "opentelemetry.instrumentation.sqlalchemy.engine")
+    event.listen(db.engine, "before_cursor_execute", comment, retval=True)
+
+    with db.counting() as statements:
+        assert len(names(db)) == 4
+    assert not statements
 
 
 @pytest.mark.parametrize(

@@ -27,11 +27,11 @@ from sqlalchemy.util import await_only, greenlet_spawn
 from tiercache import L2Unavailable, TierCache, UnstableKey
 from tiercache.source import answered_by
 from tiercache.sqlalchemy.install import caches_of, install, is_tuned, writing_of
-from tiercache.sqlalchemy.listening import level_of
 from tiercache.sqlalchemy.names import tables_of, tag_of_row, tag_of_table
 from tiercache.sqlalchemy.options import CachesOwn, FromCache
 from tiercache.sqlalchemy.passed import passed
 from tiercache.sqlalchemy.query_keys import query_key
+from tiercache.sqlalchemy.reaching import merged, must_reach
 from tiercache.sqlalchemy.reading import Reading, reading_of
 from tiercache.sqlalchemy.replay import (
     Kept,
@@ -46,7 +46,6 @@ from tiercache.sqlalchemy.replay import (
 from tiercache.sqlalchemy.transactions import transaction_of
 
 _MISS = object()
-_UNCACHED = ("stream_results", "yield_per", "populate_existing", "max_row_buffer")
 
 
 class Always(NamedTuple):
@@ -152,7 +151,7 @@ class Asking:
         connection = begun(state.session, engine)
         options = merged(prepared, connection or bind)
         cache, connection = cache_of(option, state, bind, connection)
-        if must_reach(engine, options, prepared):
+        if must_reach(connection or bind, options, prepared):
             return None
         schemas = options.get("schema_translate_map")
         reading, parameters = reading_of(engine.dialect, prepared.statement, prepared.parameters, schemas)
@@ -224,31 +223,6 @@ def checked(found: Any) -> Kept | None:
     """What was found, if it is what a query stores."""
     fits = isinstance(found, tuple) and len(found) == 2 and all(isinstance(part, tuple) for part in found)
     return found if fits else None
-
-
-def must_reach(engine: Engine, options: Mapping[str, Any], prepared: Prepared) -> bool:
-    """Whether the database has to hear of the statement, or no key says all that its answer depends on."""
-    why = ""
-    if any(options.get(name) for name in _UNCACHED) or is_populating(prepared):
-        why = "streamed, or populate_existing"
-    elif is_tuned(engine):
-        why = "connections are told by text what is read"
-    elif engine.dialect.name != "sqlite" and level_of(engine.dialect, options) == "SERIALIZABLE":
-        why = "serializable"  # it looks for conflicts with what it was asked
-    if why:
-        passed.count(why)
-    return bool(why)
-
-
-def is_populating(prepared: Prepared) -> bool:
-    """By `Query.populate_existing()` or `yield_per()`, and where an instance is refreshed."""
-    options: Any = prepared.options.get("_sa_orm_load_options")
-    return bool(options and (options._populate_existing or options._yield_per or options._refresh_state))
-
-
-def merged(prepared: Prepared, bind: Any) -> Mapping[str, Any]:
-    """Execution options, in SQLAlchemy's order: the statement's, the connection's, the call's."""
-    return {**prepared.statement.get_execution_options(), **bind.get_execution_options(), **prepared.options}
 
 
 def may_be_kept(reading: Reading, asked: Always) -> bool:
