@@ -4,11 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event, func, inspect, select, text, update
+from sqlalchemy import (
+    Column,
+    DateTime,
+    Integer,
+    MetaData,
+    Table,
+    cast,
+    event,
+    exists,
+    func,
+    inspect,
+    literal,
+    literal_column,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.orm import Session, joinedload, selectinload, sessionmaker, with_loader_criteria
 
@@ -343,8 +360,8 @@ def test_a_listener_that_adds_comments_alone_is_let_be(db: Database, monkeypatch
 
 @pytest.mark.parametrize(
     "part",
-    [func.now(), func.my_own(), text("(SELECT 1)"), func.random()],
-    ids=["clock", "function of the user", "text", "random"],
+    [func.now(), func.my_own(), text("(SELECT 1)"), func.random(), text("CURRENT_TIMESTAMP")],
+    ids=["clock", "function of the user", "text", "random", "clock by text"],
 )
 def test_a_statement_with_a_part_that_cannot_be_seen_is_not_kept(
     db: Database, part: Any, caplog: pytest.LogCaptureFixture
@@ -364,6 +381,34 @@ def test_a_statement_with_a_part_that_cannot_be_seen_is_not_kept(
         named = select(User.id).where(User.id == 1).order_by(part).options(from_cache(tables=[User]))
         assert db.ask(lambda session: session.execute(named).all())[1] == 1
         assert db.ask(lambda session: session.execute(named).all())[1] == 0
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        select(User.id).where(exists(select(text("1")).select_from(text("posts")))),
+        select(User.id).where(User.name < literal_column("current_user")),
+        select(User.id).with_statement_hint("-- FOR UPDATE"),
+        select(Table("users", MetaData(), Column("id", Integer), prefixes=["TEMPORARY"]).c.id),
+    ],
+    ids=["text in FROM", "who asks", "hint", "temporary table"],
+)
+def test_a_statement_that_reads_what_is_hidden_in_it_is_not_kept(db: Database, statement: Any) -> None:
+    if "current_user" in str(statement) and db.engine.dialect.name == "sqlite":
+        pytest.skip("SQLite has no users")
+    for _ in range(2):
+        assert db.ask(lambda session: session.scalars(statement.options(CACHED)).all())[1] == 1
+
+
+@pytest.mark.parametrize(
+    "part", [text("'now'"), literal("now"), literal("today 12:00")], ids=["text", "now", "today"]
+)
+def test_the_time_it_is_by_a_text_is_not_kept(db: Database, part: Any) -> None:
+    if db.engine.dialect.name == "sqlite":
+        pytest.skip("no clock of SQLite's is in a text alone")
+    statement = select(User.id).where(cast(part, DateTime) > literal(datetime(2024, 1, 1), DateTime))
+    for _ in range(2):
+        assert db.ask(lambda session: session.scalars(statement.options(CACHED)).all())[1] == 1
 
 
 def test_text_depends_on_the_tables_that_are_named_for_it(db: Database) -> None:

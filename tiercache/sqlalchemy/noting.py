@@ -39,6 +39,36 @@ PURE = frozenset(
     """.split()  # noqa: SIM905  # two hundred quoted words are harder to read, and to keep sorted
 )
 _HARMLESS = re.compile(r"\*|[\w.\"]+|'[^'\\]*'|-?\d+(\.\d+)?")  # a literal column: a name or a constant
+# Names that are no column: who asks, when, or a sequence.
+_ASKING = re.compile(
+    r"(current|local|session|system|utc|sys|db)_?(catalog|date|role|schema|time|timestamp|timezone|user)"
+    r"|user|uid|(.*\.)?(nextval|currval)",
+    re.IGNORECASE,
+)
+_CLOCK = re.compile(r"\b(now|today|tomorrow|yesterday)\b", re.IGNORECASE)
+_LONGEST_TIME = 64  # characters
+
+
+def is_harmless(text: str) -> bool:
+    """Whether a literal column reads nothing but the rows it stands beside."""
+    text = text.strip()
+    return bool(_HARMLESS.fullmatch(text)) and not (_ASKING.fullmatch(text) or is_clock(text))
+
+
+def is_clock(value: object) -> bool:
+    """Whether PostgreSQL, and who is like it, may take *value* for a time that is another one later: 'now'.
+
+    So it does where a time is expected, which many a cast can do: each short text with such a word counts.
+    """
+    if isinstance(value, list | tuple | set | frozenset):
+        return any(map(is_clock, value))
+    return isinstance(value, str) and len(value) <= _LONGEST_TIME and bool(_CLOCK.search(value))
+
+
+def is_temporary(table: Table) -> bool:
+    """Whether each connection has a *table* of its own."""
+    prefixes = (str(prefix).upper() for prefix in table._prefixes)
+    return table.name.startswith("#") or any({"TEMP", "TEMPORARY"} & {*each.split()} for each in prefixes)
 
 
 class Noted(NamedTuple):
@@ -81,6 +111,8 @@ class Notes(SQLCompiler if TYPE_CHECKING else object):  # type: ignore[misc]
         self.noted_renderings += 1
         if isinstance(table, Table):
             self.noted_tables[table] = None
+            if is_temporary(table):
+                self.noted_unseen[f"temporary table({table.name!r})"] = None
         else:
             self.noted_unseen[f"table({table.name!r})"] = None
         return super().visit_table(table, *args, **kwargs)
@@ -100,7 +132,7 @@ class Notes(SQLCompiler if TYPE_CHECKING else object):  # type: ignore[misc]
 
     def visit_textclause(self, text: Any, *args: Any, **kwargs: Any) -> Any:
         self.noted_text = self.noted_text or not self.stack
-        if not _HARMLESS.fullmatch(text.text.strip()):
+        if kwargs.get("asfrom") or not is_harmless(text.text):
             self.noted_unseen[f"text({text.text!r})"] = None
         return super().visit_textclause(text, *args, **kwargs)
 
@@ -110,13 +142,17 @@ class Notes(SQLCompiler if TYPE_CHECKING else object):  # type: ignore[misc]
         return super().visit_tstring(tstring, *args, **kwargs)
 
     def visit_column(self, column: Any, *args: Any, **kwargs: Any) -> Any:
-        if column.is_literal and not _HARMLESS.fullmatch(column.name.strip()):
+        if column.is_literal and not is_harmless(column.name):
             self.noted_unseen[f"literal_column({column.name!r})"] = None
         return super().visit_column(column, *args, **kwargs)
 
     def visit_tablesample(self, sample: Any, *args: Any, **kwargs: Any) -> Any:
         self.noted_unseen["tablesample()"] = None
         return super().visit_tablesample(sample, *args, **kwargs)
+
+    def get_statement_hint_text(self, hints: Any) -> Any:
+        self.noted_unseen[f"with_statement_hint({', '.join(map(str, hints))!r})"] = None
+        return super().get_statement_hint_text(hints)
 
     def for_update_clause(self, *args: Any, **kwargs: Any) -> Any:
         self.noted_writes = True

@@ -19,8 +19,10 @@ from sqlalchemy import Engine
 from sqlalchemy.engine import URL
 
 from tiercache import UnstableKey, source
+from tiercache.sqlalchemy.noting import is_clock
 from tiercache.sqlalchemy.reading import Reading
 
+_CLOCKLESS = frozenset({"sqlite", "mysql", "mariadb", "mssql", "oracle"})  # 'now' is a text like others
 _LOCAL = ("", "localhost", "::1")
 _alone: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 _places: weakref.WeakKeyDictionary[Engine, tuple[object, str]] = weakref.WeakKeyDictionary()
@@ -30,7 +32,11 @@ _NO_PLACE = ("ssl", "pass", "token", "secret", "context")  # in names of what ch
 def query_key(
     engine: Engine, reading: Reading, parameters: Mapping[str, Any], schemas: Mapping[Any, Any] | None
 ) -> str:
-    """UnstableKey for a bound value that has no text of its own."""
+    """UnstableKey for a bound value that has no text of its own, or may mean another time later."""
+    if engine.dialect.name not in _CLOCKLESS:
+        clock = next(filter(is_clock, parameters.values()), None)
+        if clock is not None:
+            raise UnstableKey(f"the database may take {clock!r} for the time it is; write a time")
     # By place, not by name: a statement that was built twice may number its parameters in another way.
     values = [value_text(parameters[name]) for name in reading.names]
     told = "\0".join((place(engine), schemas_text(schemas) if schemas else "", reading.text, *values))
