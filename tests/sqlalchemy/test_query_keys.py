@@ -13,7 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, String, column, create_engine, event, func, literal, select, type_coerce, union
+from sqlalchemy import (
+    ARRAY,
+    Engine,
+    Integer,
+    String,
+    TypeDecorator,
+    column,
+    create_engine,
+    event,
+    func,
+    literal,
+    select,
+    type_coerce,
+    union,
+)
 from sqlalchemy.orm import Session, joinedload, selectinload, with_loader_criteria
 
 from tests.sqlalchemy.query_models import Colour, Post, User
@@ -102,6 +116,33 @@ def test_no_two_questions_share_a_key() -> None:
 
 def test_rows_of_another_type_have_another_key() -> None:
     assert key(select(column("n", String)).select_from(User)) != key(select(column("n")).select_from(User))
+
+
+class Scaled(TypeDecorator[float]):
+    impl = Integer
+    cache_ok = True
+
+    def __init__(self, factor: object) -> None:
+        super().__init__()
+        self.factor = factor
+
+
+class Untold(Scaled):
+    cache_ok = False
+
+
+def test_a_type_of_the_user_is_told_apart_by_its_arguments() -> None:
+    by_ten, by_hundred = Scaled(10), Scaled(100)
+    types = [by_ten, by_hundred, ARRAY(by_ten), ARRAY(by_hundred), String().with_variant(by_ten, "sqlite")]
+
+    assert key(select(type_coerce(User.id, Scaled(10)))) == key(select(type_coerce(User.id, by_ten)))
+    assert len({key(select(type_coerce(User.id, each))) for each in types}) == len(types)
+
+
+@pytest.mark.parametrize("made", [Untold(10), Scaled(object())], ids=["no cache_ok", "no text"])
+def test_a_type_of_the_user_whose_arguments_nobody_can_tell_has_no_key(made: Any) -> None:
+    with pytest.raises(UnstableKey, match="cache_ok"):
+        key(select(type_coerce(User.id, made)))
 
 
 def test_loader_options_that_ask_more_have_keys_of_their_own(

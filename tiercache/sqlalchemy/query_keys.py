@@ -33,6 +33,8 @@ def query_key(
     engine: Engine, reading: Reading, parameters: Mapping[str, Any], schemas: Mapping[Any, Any] | None
 ) -> str:
     """UnstableKey for a bound value that has no text of its own, or may mean another time later."""
+    if reading.unkeyed:
+        raise UnstableKey(reading.unkeyed)
     if engine.dialect.name not in _CLOCKLESS:
         clock = next(filter(is_clock, parameters.values()), None)
         if clock is not None:

@@ -19,10 +19,12 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Select, Table
+from sqlalchemy import Select, Table, TypeDecorator
 from sqlalchemy.engine import Dialect
 from sqlalchemy.sql import visitors
+from sqlalchemy.types import TypeEngine
 
+from tiercache import UnstableKey, source
 from tiercache.sqlalchemy.conditions import equalities
 from tiercache.sqlalchemy.noting import noting
 
@@ -48,8 +50,8 @@ class Reading:
         self.names: tuple[str, ...] = tuple(compiled.bind_names.values())
         """Those of its parameters, in an order that does not depend on the process."""
         self.title = ",".join(table.name for table in self.tables)[:80] or "-"
-        self.text = self._text()
-        """SQL and types, the same in every process."""
+        self.text, self.unkeyed = self._text()
+        """SQL and types, the same in every process; and why there is no such text, where there is none."""
 
     def parameters(
         self, extracted: Sequence[Any], collected: Any, given: Mapping[str, Any]
@@ -75,14 +77,48 @@ class Reading:
             several = [(*key, each) for key in several for each in values]
         return several
 
-    def _text(self) -> str:
+    def _text(self) -> tuple[str, str]:
         bound = (parameter.type for parameter in self.compiled.bind_names)
         results = (entry.type for entry in self.compiled._result_columns)
-        return "\n".join((str(self.compiled), *map(type_text, results), "", *map(type_text, bound)))
+        try:
+            types = (*map(type_text, results), "", *map(type_text, bound))
+        except UnstableKey as unstable:
+            return "", str(unstable)
+        return "\n".join((str(self.compiled), *types)), ""
 
 
 def type_text(kind: Any) -> str:
-    return f"{type(kind).__module__}.{type(kind).__qualname__} {_ADDRESS.sub('', repr(kind))}"
+    """What tells *kind* from other types, arguments included. UnstableKey where nobody can tell them."""
+    text = f"{type(kind).__module__}.{type(kind).__qualname__} {_ADDRESS.sub('', repr(kind))}"
+    if isinstance(kind, TypeDecorator):
+        text += decorator_text(kind)
+    if isinstance(getattr(kind, "item_type", None), TypeEngine):  # an ARRAY's
+        text += f" of {type_text(kind.item_type)}"
+    # Semi-private: what `with_variant` was given, in 2.0 and 2.1.
+    variants: Mapping[str, Any] = getattr(kind, "_variant_mapping", {})
+    return text + "".join(f" {name}: {type_text(variants[name])}" for name in sorted(variants))
+
+
+def decorator_text(kind: TypeDecorator[Any]) -> str:
+    """What the repr of *kind* does not say, which shows the arguments of the type beneath alone."""
+    own = f" on {type_text(kind.impl_instance)}"
+    if type(kind).__init__ is TypeDecorator.__init__:
+        return own
+    # Semi-private: what SQLAlchemy's own key has, each argument that is kept as an attribute of its name.
+    made: Any = kind._static_cache_key if type(kind).__dict__.get("cache_ok") is True else None
+    try:
+        return own + "".join(f" {name}={argument_text(value)}" for name, value in made[1:])
+    except (TypeError, UnstableKey):
+        raise UnstableKey(
+            f"nobody can tell what {type(kind).__qualname__} was made with; it needs cache_ok = True and its "
+            "arguments, values that a key can hold, as attributes of their names"
+        ) from None
+
+
+def argument_text(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return f"({', '.join(map(argument_text, value))})"
+    return f"{value.__module__}.{value.__qualname__}" if isinstance(value, type) else source.text_of(value)
 
 
 def row_parameters(compiled: Any, tables: Sequence[Table]) -> tuple[str, ...]:
