@@ -26,7 +26,7 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.exc import DBAPIError, InvalidRequestError
+from sqlalchemy.exc import DBAPIError, InvalidRequestError, PendingRollbackError
 from sqlalchemy.orm import Session, joinedload, selectinload, sessionmaker, with_loader_criteria
 
 from tests.sqlalchemy.query_models import Base, Post, User
@@ -663,6 +663,21 @@ def test_a_session_that_does_not_begin_by_itself_says_so_where_the_cache_could_a
             session.scalars(FIRST)
         with session.begin():
             assert session.scalars(FIRST).one().id == 1
+
+
+def test_where_a_query_could_not_run_the_cache_does_not_answer(db: Database) -> None:
+    with db.session() as session:
+        session.add(User(id=1, name="there is one"))
+        with pytest.raises(DBAPIError):
+            session.flush()
+        with pytest.raises(PendingRollbackError):
+            session.scalars(FIRST)
+        session.rollback()
+        assert session.scalars(FIRST).one().id == 1
+    with db.session() as session, session.begin():
+        session.commit()
+        with pytest.raises(InvalidRequestError, match="closed transaction"):
+            session.scalars(FIRST)
 
 
 def test_an_entry_is_of_the_engine_that_was_asked_however_the_session_routes(

@@ -13,6 +13,8 @@ is in 2.0.40 and in 2.1:
     SimpleResultMetaData, IteratorResult   a result of rows at hand
     SQLCompiler._result_columns            which columns the rows have
     Session._autobegin_t                   begins, or says that the user has to
+    TransactionalContext._trans_ctx_check, SessionTransaction._state, ._raise_for_prerequisite_state
+                                           say why nothing can be executed
     ORMExecuteState._remaining_events, ._events_todo, ._starting_event_idx, ._compile_state_cls
 """
 
@@ -25,8 +27,10 @@ from uuid import UUID
 from sqlalchemy import Connection
 from sqlalchemy.engine import IteratorResult, Result
 from sqlalchemy.engine.result import SimpleResultMetaData
+from sqlalchemy.engine.util import TransactionalContext
 from sqlalchemy.exc import NoSuchColumnError
 from sqlalchemy.orm import ORMExecuteState, Session
+from sqlalchemy.orm.session import SessionTransactionState
 
 from tiercache import source
 from tiercache.sqlalchemy.ages import OPTION
@@ -65,8 +69,14 @@ def prepare(state: ORMExecuteState) -> Prepared:
 
 
 def begin(session: Session) -> None:
-    """As an execution does, and nothing is sent: what is loaded expires with the transaction."""
-    session._autobegin_t()
+    """As an execution does, and nothing is sent: what is loaded expires with the transaction.
+
+    What an execution raises in a transaction that has failed, or is over, is raised.
+    """
+    TransactionalContext._trans_ctx_check(session)
+    transaction = session._autobegin_t()
+    if transaction._state is not SessionTransactionState.ACTIVE:
+        transaction._raise_for_prerequisite_state("connection", transaction._state)
 
 
 def fetch(connection: Connection, prepared: Prepared) -> Kept:
