@@ -421,6 +421,16 @@ def test_text_depends_on_the_tables_that_are_named_for_it(db: Database) -> None:
     assert db.ask(lambda session: session.scalar(statement)) == (5, 1)
 
 
+def test_a_table_may_be_named_with_the_schema_that_is_the_default(db: Database) -> None:
+    named = f"{db.engine.dialect.default_schema_name}.users"
+    statement = text("SELECT count(*) FROM users").options(from_cache(tables=[named]))
+    assert db.ask(lambda session: session.scalar(statement)) == (4, 1)
+    with db.session() as session:
+        session.add(User(id=9, name="one more"))
+        session.commit()
+    assert db.ask(lambda session: session.scalar(statement)) == (5, 1)
+
+
 def test_an_error_of_the_database_passes_through(db: Database) -> None:
     statement = text("SELECT nothing FROM nowhere").options(from_cache(tables=["users"]))
     for _ in range(2):

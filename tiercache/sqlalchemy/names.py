@@ -63,9 +63,10 @@ def tables_of(named: Any) -> tuple[TableClause, ...]:
 
 
 def tag_of_table(named: Any, dialect: Dialect, schemas: Schemas = None) -> str:
-    """`table:<name>`; *named* is a Table, a mapped class (its own table) or a name."""
+    """`table:<name>`; *named* is a Table, a mapped class (its own table) or a name, "public.users" too."""
     if isinstance(named, str):
-        return f"table:{named}"
+        own = f"{dialect.default_schema_name}."
+        return f"table:{named.removeprefix(own)}"
     if not isinstance(named, TableClause):
         named = getattr(named, "__table__", None) if hasattr(named, "__table__") else tables_of(named)[-1]
     return f"table:{name_of(named, dialect, schemas)}"
