@@ -18,11 +18,22 @@ from tiercache._core import sources
 from tiercache._core.flights import running_load
 from tiercache._core.key_text import ValueText
 from tiercache._core.sources import Moment
+from tiercache._settings import lifetime
 
 if TYPE_CHECKING:
     from tiercache import TierCache
 
-__all__ = ["Moment", "Writing", "answered_by", "as_of", "depends_on", "moment", "text_of", "uncommitted"]
+__all__ = [
+    "Moment",
+    "Writing",
+    "answered_by",
+    "as_of",
+    "depends_on",
+    "lifetime_of",
+    "moment",
+    "text_of",
+    "uncommitted",
+]
 
 
 def uncommitted() -> None:
@@ -72,6 +83,11 @@ def text_of(value: object) -> str:
     1, 1.0, True and "1" differ. UnstableKey for what has none.
     """
     return ValueText("a query").of(value, "a bound value")
+
+
+def lifetime_of(ttl: object) -> float | None:
+    """The seconds that a `ttl` says, None for no expiry. SettingError for what can be none."""
+    return lifetime(ttl, "ttl")
 
 
 class Writing(sources.Writing):

@@ -31,7 +31,7 @@ from sqlalchemy.orm import Session, joinedload, selectinload, sessionmaker, with
 
 from tests.sqlalchemy.query_models import Base, Post, User
 from tests.sqlalchemy.query_world import Database, make_database
-from tiercache import TierCache
+from tiercache import SettingError, TierCache, cached_dependency
 from tiercache.sqlalchemy import from_cache, install
 
 CACHED = from_cache(ttl=300)
@@ -429,6 +429,14 @@ def test_a_table_may_be_named_with_the_schema_that_is_the_default(db: Database) 
         session.add(User(id=9, name="one more"))
         session.commit()
     assert db.ask(lambda session: session.scalar(statement)) == (5, 1)
+
+
+@pytest.mark.parametrize("ttl", ["10 minuts", -1, 0, float("nan")])
+def test_a_ttl_that_is_none_is_refused_where_it_is_written(ttl: Any) -> None:
+    with pytest.raises(SettingError, match="ttl"):
+        from_cache(ttl=ttl)
+    with pytest.raises(SettingError, match="ttl"):
+        cached_dependency(Session, ttl=ttl)
 
 
 def test_an_error_of_the_database_passes_through(db: Database) -> None:

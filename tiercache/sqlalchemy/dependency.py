@@ -79,7 +79,8 @@ class Wanted:
 
     def __init__(self, cache: TierCache | None, ttl: Ttl, only: frozenset[str] | None) -> None:
         self._cache, self._ttl, self._only = cache, ttl, only
-        self._option = self._made(cache) if cache is not None else None
+        made = self._made(cache)  # a ttl that is none is refused here
+        self._option = made if cache is not None else None
 
     def begin(self, yielded: object, *, for_good: bool = False) -> Session:
         """From now on *yielded* is answered from the cache, and what it writes invalidates."""
@@ -89,7 +90,7 @@ class Wanted:
         answer_always(session, Always(option, self._only), for_good=for_good)
         return session
 
-    def _made(self, cache: TierCache) -> FromCache:
+    def _made(self, cache: TierCache | None) -> FromCache:
         option = FromCache(self._ttl, None, False, cache)
         option.quiet = True
         return option

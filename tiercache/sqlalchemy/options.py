@@ -9,7 +9,7 @@ from typing import Any, Final
 from sqlalchemy import Table
 from sqlalchemy.orm.interfaces import UserDefinedOption
 
-from tiercache import TierCache
+from tiercache import TierCache, source
 
 Ttl = float | str | timedelta | None
 TableName = Table | type[Any] | str
@@ -34,6 +34,8 @@ class FromCache(UserDefinedOption):
         cache: TierCache | None,
     ) -> None:
         super().__init__()
+        if not isinstance(ttl, CachesOwn):
+            source.lifetime_of(ttl)
         self.ttl, self.tables, self.cache = ttl, tables, cache
         self.quiet = False  # whether it is said, once, why a statement cannot be kept
         # SQLAlchemy's own word: loaded instances remember the option, and their lazy loads bear it.
@@ -61,7 +63,8 @@ def from_cache(
     such as "10m"; None: until something invalidates it. *tables* are mapped classes, Tables or names, besides
     those that are seen in the statement: text, views and functions of the database need them. With
     *relationships* lazy loads of what was read are cached, too. *cache* is one of those that are installed on
-    the session's engine; left out, the first of them. ValueError where the statement runs and none is.
+    the session's engine; left out, the first of them. SettingError for a *ttl* that is none, ValueError where
+    the statement runs and no cache is installed.
     """
     if isinstance(ttl, bool) or not isinstance(ttl, int | float | str | timedelta | CachesOwn | None):
         raise TypeError(f"ttl must be seconds, a timedelta, text such as '10m' or None, not {ttl!r}")

@@ -24,7 +24,7 @@ from sqlalchemy.exc import UnboundExecutionError
 from sqlalchemy.orm import ORMExecuteState, Session, SessionTransaction
 from sqlalchemy.util import await_only, greenlet_spawn
 
-from tiercache import L2Unavailable, TierCache, UnstableKey
+from tiercache import L2Unavailable, SettingError, TierCache, UnstableKey
 from tiercache.source import answered_by
 from tiercache.sqlalchemy.install import caches_of, install, is_tuned, writing_of
 from tiercache.sqlalchemy.names import tables_of, tag_of_row, tag_of_table
@@ -191,7 +191,7 @@ class Asking:
                 tags=self.tags,
                 **self.lifetime,
             )
-        except L2Unavailable:  # under on_lapse="raise", which the cache was told to do
+        except (L2Unavailable, SettingError):  # on_lapse="raise", which the cache was told; a call to mend
             raise
         except Exception as error:  # of whatever driver
             if error is self.error:
