@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from datetime import datetime
@@ -12,10 +14,13 @@ import pytest
 from sqlalchemy import (
     Column,
     DateTime,
+    ForeignKey,
     Integer,
     MetaData,
     Table,
     cast,
+    create_engine,
+    delete,
     event,
     exists,
     func,
@@ -458,8 +463,6 @@ def test_a_failed_transaction_of_one_is_not_the_error_of_another(db: Database) -
 
 
 def test_without_an_installed_cache_the_error_says_what_to_write(db: Database) -> None:
-    from sqlalchemy import create_engine
-
     other = create_engine(db.engine.url)
     with Session(other) as session, pytest.raises(ValueError, match="install"):
         session.scalars(SEVERAL).all()
@@ -479,8 +482,6 @@ def test_the_cache_that_is_named_answers(db: Database, new_node: Callable[..., T
 
 
 def test_a_session_that_is_installed_is_enough(tmp_path: Path, new_node: Callable[..., TierCache]) -> None:
-    from sqlalchemy import create_engine
-
     engine = create_engine(f"sqlite:///{tmp_path}/other.db")
     Base.metadata.create_all(engine)
     maker = sessionmaker(engine)
@@ -503,8 +504,6 @@ def test_a_session_that_is_installed_is_enough(tmp_path: Path, new_node: Callabl
 def test_a_tenants_criteria_keep_entries_apart(
     tmp_path: Path, new_node: Callable[..., TierCache], when: str
 ) -> None:
-    from sqlalchemy import create_engine
-
     engine = create_engine(f"sqlite:///{tmp_path}/tenants.db")
     maker = sessionmaker(engine)
 
@@ -719,3 +718,30 @@ def test_an_entry_is_of_the_engine_that_was_asked_however_the_session_routes(
     with other.session() as session:
         assert session.scalar(statement) == "other"
     other.engine.dispose()
+
+
+def test_what_is_known_of_an_engine_or_of_metadata_goes_with_it(
+    tmp_path: Path, new_node: Callable[..., TierCache]
+) -> None:
+    gone: list[weakref.ref[Any]] = []
+
+    def use() -> None:
+        metadata = MetaData()
+        parent = Table("parents", metadata, Column("id", Integer, primary_key=True))
+        Table(
+            "children", metadata, Column("id", ForeignKey(parent.c.id, ondelete="CASCADE"), primary_key=True)
+        )
+        engine = create_engine(f"sqlite:///{tmp_path}/gone.db")
+        install(new_node("memory://"), engine)
+        metadata.create_all(engine)
+        with Session(engine) as session:
+            session.execute(delete(parent))
+            session.execute(select(parent).options(CACHED))
+        engine.dispose()
+        gone.extend([weakref.ref(engine.dialect), weakref.ref(metadata)])
+
+    use()
+    gc.collect()  # the engine; with it goes what is installed on it, which has
+    gc.collect()  # the dialect
+
+    assert [each() for each in gone] == [None, None]

@@ -10,15 +10,18 @@ not seen.
 
 from __future__ import annotations
 
-import weakref
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sqlalchemy import Column, ForeignKeyConstraint, MetaData, Table
+from sqlalchemy import Column, ForeignKeyConstraint, Table
 from sqlalchemy.exc import NoReferenceError
 
 ACTIONS = frozenset({"CASCADE", "SET NULL", "SET DEFAULT"})
+
+KNOWN = "tiercache_referring"
+Known = tuple[int, dict[str, list[ForeignKeyConstraint]]]
+"""How many tables there were, and the foreign keys that refer to each."""
 
 
 class Point(NamedTuple):
@@ -115,7 +118,9 @@ def _same_key(constraint: ForeignKeyConstraint, parent: Table) -> bool:
 
 def _referring(table: Table) -> Sequence[ForeignKeyConstraint]:
     """The foreign keys that refer to *table*, of all tables of its metadata."""
-    known = _known.get(table.metadata)
+    # An attribute of the metadata, since the constraints hold it: in a table they would keep it for ever.
+    kept = vars(table.metadata)
+    known: Known | None = kept.get(KNOWN)
     if known is None or known[0] != len(table.metadata.tables):
         by_table: dict[str, list[ForeignKeyConstraint]] = defaultdict(list)
         for other in list(table.metadata.tables.values()):
@@ -123,7 +128,7 @@ def _referring(table: Table) -> Sequence[ForeignKeyConstraint]:
                 referred = target(constraint)
                 if referred is not None:
                     by_table[referred.key].append(constraint)
-        known = _known[table.metadata] = len(table.metadata.tables), by_table
+        known = kept[KNOWN] = len(table.metadata.tables), by_table
     return known[1].get(table.key, ())
 
 
@@ -138,8 +143,3 @@ def target(constraint: ForeignKeyConstraint) -> Table | None:
         return constraint.referred_table
     except NoReferenceError:
         return None
-
-
-_known: weakref.WeakKeyDictionary[MetaData, tuple[int, dict[str, list[ForeignKeyConstraint]]]] = (
-    weakref.WeakKeyDictionary()
-)

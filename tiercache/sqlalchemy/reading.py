@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import re
 import threading
-import weakref
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -30,6 +29,8 @@ from tiercache.sqlalchemy.noting import noting
 
 MOST_ROWS = 50  # of a table, by name, in one entry; above, the table
 MOST = 500  # readings of one dialect that are remembered; as many as an engine's own compiled cache
+
+KEPT = "tiercache_readings"
 
 _ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")
 
@@ -174,15 +175,12 @@ class Readings:
         return reading
 
 
-_readings: weakref.WeakKeyDictionary[Dialect, Readings] = weakref.WeakKeyDictionary()
-
-
 def reading_of(
     dialect: Dialect, statement: Any, given: Mapping[str, Any], schemas: Mapping[Any, Any] | None
 ) -> tuple[Reading, dict[str, Any]]:
-    readings = _readings.get(dialect)
-    if readings is None:
-        readings = _readings.setdefault(dialect, Readings())
+    # An attribute of the dialect, since readings hold it: in a table they would keep it for ever.
+    kept = vars(dialect)
+    readings: Readings = kept.get(KEPT) or kept.setdefault(KEPT, Readings())
     return readings.of(dialect, statement, given, schemas)
 
 
