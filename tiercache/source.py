@@ -18,6 +18,7 @@ from tiercache._core import sources
 from tiercache._core.flights import running_load
 from tiercache._core.key_text import ValueText
 from tiercache._core.sources import Moment
+from tiercache._core.tags import check_tags as checked_tags
 from tiercache._settings import lifetime
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ __all__ = [
     "Writing",
     "answered_by",
     "as_of",
+    "check_tags",
     "depends_on",
     "lifetime_of",
     "moment",
@@ -75,6 +77,11 @@ def depends_on(tags: str | Iterable[str]) -> None:
     load = running_load()
     if load is not None:
         load.found.depend(tags)
+
+
+def check_tags(tags: str | Iterable[str]) -> tuple[str, ...]:
+    """The tags, each once, however many; TypeError or ValueError for what can be no tag."""
+    return checked_tags(tags, most=None)
 
 
 def text_of(value: object) -> str:

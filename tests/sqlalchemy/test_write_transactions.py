@@ -594,6 +594,30 @@ def test_text_says_what_it_touches(engine: Engine, entries: Entries) -> None:
         write()
 
 
+@pytest.mark.parametrize("wrong", ["", "search:" + "x" * 600, "a\0b", "row:a\0b:7"])
+def test_what_can_be_no_tag_is_refused_before_the_statement(
+    engine: Engine, entries: Entries, wrong: str
+) -> None:
+    with entries.changed("row:users:1", "row:users:2"), Session(engine) as session:
+        rename(session, 1)
+        with pytest.raises(ValueError, match="a tag"):
+            session.execute(text("UPDATE users SET name = 'x'").execution_options(invalidates=[wrong]))
+        session.commit()
+        assert session.scalars(select(User.name).where(User.id == 2)).one() == ""
+
+
+@pytest.mark.parametrize("safety", ["commit", "fence"])
+def test_a_name_that_is_refused_at_the_commit_is_everything(
+    plain_engine: Engine, entries: Entries, safety: Any
+) -> None:
+    install(entries.cache, plain_engine, write_safety=safety)
+    statement = text("UPDATE users SET name = name").execution_options(invalidates=["x" * 510])
+    with entries.changed("row:users:1 table:labels", ""), Session(plain_engine) as session:
+        rename(session, 1)
+        session.execute(statement)  # "table:xxx..." has 516 bytes
+        session.commit()
+
+
 def test_driver_sql_says_what_it_touches(engine: Engine, entries: Entries) -> None:
     with entries.changed("table:users row:users:1", "table:labels"), engine.begin() as connection:
         connection.exec_driver_sql(

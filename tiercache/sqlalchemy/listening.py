@@ -164,6 +164,8 @@ class Listener:
             if isinstance(each, str):
                 kind, _, rest = each.partition(":")
                 name, _, key = rest.partition(":")
+                # A key that no tag can hold counts as any row; what is wrong with a name is told here.
+                source.check_tags(f"row:{name}:*" if kind == "row" and key else each)
                 if kind == "row" and key:
                     tables.add(name)
                     known = rows.setdefault(name, set())

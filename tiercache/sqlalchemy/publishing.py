@@ -128,12 +128,19 @@ class Publisher:
 
     def _invalidate(self, cache: TierCache, tags: list[str] | None) -> None:
         """None: everything."""
+        if tags is not None:
+            try:
+                if self.is_async:
+                    await_only(cache.invalidate_tags(tags))
+                else:
+                    cache.sync.invalidate_tags(tags)
+                return
+            except (TypeError, ValueError) as error:  # one that is no tag must not keep back the others
+                log.warning("a COMMIT changed what has no tag, so everything is invalidated: %s", error)
         if self.is_async:
-            await_only(cache.clear() if tags is None else cache.invalidate_tags(tags))
-        elif tags is None:
-            cache.sync.clear()
+            await_only(cache.clear())
         else:
-            cache.sync.invalidate_tags(tags)
+            cache.sync.clear()
 
     def _quietly(self, told: Told, act: Callable[..., None], *args: Any) -> None:
         try:
