@@ -1,7 +1,8 @@
 """`session=`: what a decorated function returns joins the session that is among the call's arguments.
 
 A wrapper around the decorated function, so that no other function pays for it. It looks at what the function
-itself returned, too: that is in its session already.
+itself returned, too: that is in its session already. What the session's transaction has changed is known
+before the call, also where another thread or task changed it, as FastAPI has its `def` dependencies do.
 """
 
 from __future__ import annotations
@@ -19,9 +20,16 @@ def in_session(function: Callable[..., Any], cached: Any, path: str) -> Any:
 
     *path* is a parameter, "db", or an attribute of one, "self.session". None there: nothing is attached.
     """
-    from tiercache.sqlalchemy import attach
+    from tiercache.sqlalchemy.ages import join
+    from tiercache.sqlalchemy.attach import attach, sync_session
 
-    find = finder(function, path)
+    named = finder(function, path)
+
+    def find(args: Any, kwargs: Any) -> Any:
+        session = named(args, kwargs)
+        if session is not None:
+            join(sync_session(session))
+        return session
 
     def joined(session: Any, value: Any) -> Any:
         return value if session is None else attach(session, value)

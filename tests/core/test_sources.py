@@ -330,6 +330,23 @@ def test_a_transaction_that_wrote_nobody_knows_what_is_answered_by_no_tier(a: No
     inside(transaction)
 
 
+def test_another_context_may_join_a_transaction(a: Node) -> None:
+    a.load("k", "old", ["t"])
+    kept: list[Writing] = []
+    inside(lambda: kept.append(writing(a, "t")))
+
+    assert a.load("k", "unasked for", ["t"]) == "old"
+
+    def participant() -> None:
+        kept[0].join()
+        assert a.load("k", "mine", ["t"]) == "mine"
+        kept[0].end()
+        kept[0].join()
+        assert not is_writing()
+
+    inside(participant)
+
+
 def test_a_transaction_does_not_take_from_a_load_what_it_has_changed(a: Node) -> None:
     loading = begun(a, tags=[])
     say(loading, lambda load: load.found.depend("found"))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, inspect, select
+from sqlalchemy import create_engine, inspect, select, update
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session, selectinload, sessionmaker
 
@@ -16,7 +17,7 @@ from tests.servers import RedisServer
 from tests.sqlalchemy.entity_models import User
 from tests.sqlalchemy.entity_world import fill, no_statements
 from tiercache import SettingError, TierCache, Unstorable
-from tiercache.sqlalchemy import NotLoaded
+from tiercache.sqlalchemy import NotLoaded, install
 
 
 @pytest.fixture
@@ -215,6 +216,31 @@ def test_verbs_and_names_stay(sessions: sessionmaker[Session], cache: TierCache)
     wrapped: Callable[..., Any] = get_user.__wrapped__
     with sessions() as db:
         assert wrapped(db, 2) is db.get_one(User, 2)
+
+
+@pytest.mark.parametrize("known_by", ["session=", "a statement", "its own write"])
+def test_what_another_context_wrote_in_the_same_transaction_is_known(
+    sessions: sessionmaker[Session], cache: TierCache, known_by: str
+) -> None:
+    def name_of(db: Session, user_id: int) -> Any:
+        return db.scalars(select(User.name).where(User.id == user_id)).one()
+
+    def write(name: str) -> None:
+        db.execute(update(User).where(User.id == 1).values(name=name))
+
+    options: Any = {"session": "db"} if known_by == "session=" else {"ignore": ["db"]}
+    cached = cache.cached(tags=["row:users:{user_id}"], **options)(name_of)
+    install(cache, sessions)
+    with sessions() as db:
+        cached(db, 1)
+    with sessions() as db:
+        copy_context().run(write, "new")
+        if known_by == "a statement":
+            name_of(db, 2)
+        elif known_by == "its own write":
+            write("new")
+
+        assert cached(db, 1) == "new"
 
 
 def test_a_none_and_a_scalar_are_values_like_any_other(

@@ -132,14 +132,18 @@ class Writing:
         """Committed and told, or rolled back; reads are answered again. May be called twice."""
         self._end()
 
+    def join(self) -> None:
+        """This context is inside the transaction, too, and knows of all that it changes, whoever added it."""
+        mine = _writings.get()
+        if self.is_open and not any(known() is self for known in mine):
+            alive = [known for known in mine if (other := known()) is not None and other.is_open]
+            _writings.set((*alive, weakref.ref(self)))
+
     def _add(self, deps: Iterable[str]) -> None:
         if not self.is_open:
             raise RuntimeError("this transaction has ended; make another Writing for the next one")
         self._deps.update(deps)
-        mine = _writings.get()
-        if not any(known() is self for known in mine):
-            alive = [known for known in mine if (other := known()) is not None and other.is_open]
-            _writings.set((*alive, weakref.ref(self)))
+        self.join()
         with self._lock:
             for core in self._cores():
                 if core not in self._closed:

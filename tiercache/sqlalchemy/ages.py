@@ -54,6 +54,13 @@ def tell(state: InstanceState[Any]) -> None:
         source.as_of(since)
 
 
+def join(session: Session) -> None:
+    """This context knows of what the transactions of *session* have changed, also where another one did."""
+    age: Age | None = session.info.get(INFO)
+    for transaction in () if age is None else age.transactions:
+        transaction.join()
+
+
 def stamp(state: InstanceState[Any], context: Any) -> None:
     """The object got its attributes by the load *context*; None: from a copy."""
     if context is None:

@@ -106,6 +106,7 @@ class Listener:
         if transaction.is_new:
             level = level_of(connection.dialect, connection.get_execution_options())
             transaction.settle(level in SNAPSHOTS, level == "AUTOCOMMIT")
+        transaction.join()
         options = context.execution_options
         schemas: Schemas = options.get("schema_translate_map")
         compiled = context.compiled

@@ -188,6 +188,11 @@ class Transaction:
         self.top.everything = True
         self._open().everything()
 
+    def join(self) -> None:
+        """Cached functions that this context calls know of what was changed by whomever."""
+        if self._writing is not None:
+            self._writing.join()
+
     def touches(self, tags: Iterable[str]) -> bool:
         """Whether what depends on *tags* has been changed by this transaction."""
         layers = [layer for _, layer in self._layers if layer]
@@ -251,6 +256,8 @@ class Transaction:
         if new:
             self._known.update(new)
             self._open().add(new)
+        else:
+            self.join()  # who added them may have been a thread or task with a context of its own
 
     def _open(self) -> source.Writing:
         if self._writing is None:
