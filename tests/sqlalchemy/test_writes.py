@@ -6,9 +6,9 @@ import uuid
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, bindparam, delete, insert, literal, select, text, tuple_, update
+from sqlalchemy import Engine, ForeignKey, bindparam, delete, insert, literal, select, text, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from tests.sqlalchemy.caching import Entries
 from tests.sqlalchemy.models import (
@@ -356,6 +356,36 @@ def test_a_delete_reaches_what_the_database_deletes_with_it(engine: Engine, entr
     goes = "table:animals row:animals:2 table:dogs row:dogs:2"
     with entries.changed(goes, "row:animals:1 row:dogs:1"), engine.begin() as connection:
         connection.execute(delete(Animal).where(Animal.id == 2))
+
+
+@pytest.mark.parametrize("where", ["the same", "another"])
+def test_a_delete_reaches_what_was_declared_since(engine: Engine, entries: Entries, where: str) -> None:
+    class One(DeclarativeBase):
+        pass
+
+    class Other(DeclarativeBase):
+        pass
+
+    class Parent(One):
+        __tablename__ = "parents"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    def remove(number: int) -> None:
+        with engine.begin() as connection:
+            connection.execute(insert(Parent).values(id=number))
+            connection.execute(delete(Parent).where(Parent.id == number))
+
+    One.metadata.create_all(engine)
+    remove(1)
+
+    class Child(One if where == "the same" else Other):  # type: ignore[misc]  # either has what it needs
+        __tablename__ = "children"
+        id: Mapped[int] = mapped_column(
+            ForeignKey(Parent.__table__.c.id, ondelete="CASCADE"), primary_key=True
+        )
+
+    with entries.changed("table:children row:children:1", "row:children:2"):
+        remove(1)
 
 
 @pytest.mark.parametrize("clause", ["nothing", "update"])

@@ -5,23 +5,23 @@ A DELETE reaches the tables whose foreign keys say CASCADE, SET NULL or SET DEFA
 turn; an UPDATE of a referenced column likewise. A row whose key is made of foreign keys alone (an
 association's, or the part of an object that a joined subclass adds) stands for the rows it points to: theirs
 change with it. What is not in the metadata, such as an action of the database's own schema or a trigger, is
-not seen.
+not seen. What is declared after the first write counts from then on.
 """
 
 from __future__ import annotations
 
+import threading
+import weakref
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sqlalchemy import Column, ForeignKeyConstraint, Table
+from sqlalchemy import Column, ForeignKeyConstraint, MetaData, Table, event
 from sqlalchemy.exc import NoReferenceError
+from sqlalchemy.orm import mapperlib
 
+KEY = "tiercache"  # in a metadata's `info`
 ACTIONS = frozenset({"CASCADE", "SET NULL", "SET DEFAULT"})
-
-KNOWN = "tiercache_referring"
-Known = tuple[int, dict[str, list[ForeignKeyConstraint]]]
-"""How many tables there were, and the foreign keys that refer to each."""
 
 
 class Point(NamedTuple):
@@ -116,20 +116,51 @@ def _same_key(constraint: ForeignKeyConstraint, parent: Table) -> bool:
     )
 
 
+def declared() -> int:
+    """How many foreign keys were declared in this process since it was first asked."""
+    return _declared.count
+
+
 def _referring(table: Table) -> Sequence[ForeignKeyConstraint]:
-    """The foreign keys that refer to *table*, of all tables of its metadata."""
-    # An attribute of the metadata, since the constraints hold it: in a table they would keep it for ever.
-    kept = vars(table.metadata)
-    known: Known | None = kept.get(KNOWN)
-    if known is None or known[0] != len(table.metadata.tables):
-        by_table: dict[str, list[ForeignKeyConstraint]] = defaultdict(list)
-        for other in list(table.metadata.tables.values()):
-            for constraint in _constraints(other):
-                referred = target(constraint)
-                if referred is not None:
-                    by_table[referred.key].append(constraint)
-        known = kept[KNOWN] = len(table.metadata.tables), by_table
-    return known[1].get(table.key, ())
+    """The foreign keys that refer to *table*, of all tables of whichever metadata."""
+    now = declared(), len(table.metadata.tables)
+    # With the metadata, which it refers to: what is keyed by it elsewhere would keep it alive.
+    known = table.metadata.info.get(KEY)
+    if known is None or known[0] != now:
+        by_table: dict[Table, list[ForeignKeyConstraint]] = defaultdict(list)
+        for metadata in dict.fromkeys((table.metadata, *_declared.metadatas())):
+            for other in list(metadata.tables.values()):
+                for constraint in _constraints(other):
+                    referred = target(constraint)
+                    if referred is not None and referred.metadata is table.metadata:
+                        by_table[referred].append(constraint)
+        known = table.metadata.info[KEY] = now, by_table
+    found: Sequence[ForeignKeyConstraint] = known[1].get(table, ())
+    return found
+
+
+class Declared:
+    """The foreign keys of this process, heard of as they are declared."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._metadatas: weakref.WeakSet[MetaData] = weakref.WeakSet()  # under `_lock`
+        self.count = 0  # changed under `_lock`
+
+    def hear(self, constraint: ForeignKeyConstraint, table: Table) -> None:
+        with self._lock:
+            self._metadatas.add(table.metadata)
+            self.count += 1
+
+    def metadatas(self) -> list[MetaData]:
+        """Those that have foreign keys. Of what was declared before this module, those of mapped classes."""
+        with self._lock:
+            heard = list(self._metadatas)
+        # The registries that are alive are listed nowhere in public; 2.0 and 2.1 have this.
+        for registry in mapperlib._all_registries():
+            tables = (each.local_table for each in registry.mappers)
+            heard += [registry.metadata, *(each.metadata for each in tables if isinstance(each, Table))]
+        return heard
 
 
 def _constraints(table: Table) -> list[ForeignKeyConstraint]:
@@ -143,3 +174,7 @@ def target(constraint: ForeignKeyConstraint) -> Table | None:
         return constraint.referred_table
     except NoReferenceError:
         return None
+
+
+_declared = Declared()
+event.listen(ForeignKeyConstraint, "after_parent_attach", _declared.hear)

@@ -18,7 +18,7 @@ from sqlalchemy.orm import FromStatement
 from sqlalchemy.sql.compiler import DDLCompiler, SQLCompiler
 from sqlalchemy.sql.expression import SelectBase, TableClause
 
-from tiercache.sqlalchemy.actions import Point, Reach, identity, points, reached
+from tiercache.sqlalchemy.actions import Point, Reach, declared, identity, points, reached
 from tiercache.sqlalchemy.conditions import (
     equalities,
     is_custom,
@@ -155,9 +155,10 @@ def values_of(given: Mapping[str, Any], name: str) -> Sequence[object]:
 class Analysis:
     """What is known of all statements of one compiled form."""
 
-    __slots__ = ("effect", "is_orm", "rows_read", "tables", "unseen", "writes")
+    __slots__ = ("_declared", "_sizes", "effect", "is_orm", "rows_read", "tables", "unseen", "writes")
 
     def __init__(self, compiled: Any, dialect: Dialect) -> None:
+        self._declared = declared()
         self.writes: tuple[Write, ...] = ()
         self.tables: tuple[Table, ...] = ()
         self.unseen = True
@@ -173,6 +174,15 @@ class Analysis:
             self.writes, self.effect = written_by(compiled, lambda table: whole(table, dialect))
         elif isinstance(compiled, SQLCompiler):
             self._analyse(compiled, dialect)
+        tables = (each.table for each in self.writes)
+        self._sizes = {each.metadata: len(each.metadata.tables) for each in tables if isinstance(each, Table)}
+
+    @property
+    def is_true(self) -> bool:
+        """Whether nothing was declared since that may be reached by its writes, too."""
+        if not self._sizes:
+            return True
+        return self._declared == declared() and all(len(m.tables) == n for m, n in self._sizes.items())
 
     def _analyse(self, compiled: Any, dialect: Dialect) -> None:
         if not hasattr(compiled, "noted_dml"):  # compiled before the compiler took notes
@@ -189,9 +199,9 @@ class Analysis:
 
 
 def analysis_of(compiled: Any, dialect: Dialect) -> Analysis:
-    """What *compiled* changes and reads; kept with it, so that it is found once."""
+    """What *compiled* changes and reads; kept with it, so that it is found once for the tables there are."""
     known: Analysis | None = compiled.__dict__.get("tiercache_analysis")
-    if known is None:
+    if known is None or not known.is_true:
         known = compiled.tiercache_analysis = Analysis(compiled, dialect)
     return known
 
