@@ -175,10 +175,13 @@ def test_a_rollback_puts_up_no_fence(plain_engine: Engine, entries: Entries) -> 
     assert entries.cache.sync.token() == before
 
 
-def test_statements_in_autocommit_are_fenced_one_by_one(plain_engine: Engine, entries: Entries) -> None:
-    install(entries.cache, plain_engine, write_safety="fence")
+def test_statements_in_autocommit_are_fenced_one_by_one(
+    plain_engine: Engine, new_engine: Callable[..., Engine], entries: Entries
+) -> None:
+    engine = new_engine(plain_engine.url, begins=False)
+    install(entries.cache, engine, write_safety="fence")
     before = entries.cache.sync.token().number
-    own = plain_engine.execution_options(isolation_level="AUTOCOMMIT")
+    own = engine.execution_options(isolation_level="AUTOCOMMIT")
     with own.connect() as connection, entries.changed("row:users:1", "row:users:2"):
         rename(connection, 1)
         made = entries.cache.sync.token().number

@@ -266,7 +266,11 @@ def test_what_another_connection_prepared_is_everything(engine: Engine, entries:
         connection.commit_prepared("left-behind", recover=True)
 
 
-def test_each_statement_in_autocommit_is_told_at_once(engine: Engine, entries: Entries) -> None:
+def test_each_statement_in_autocommit_is_told_at_once(
+    plain_engine: Engine, new_engine: Callable[..., Engine], entries: Entries
+) -> None:
+    engine = new_engine(plain_engine.url, begins=False)
+    install(entries.cache, engine)
     own = engine.execution_options(isolation_level="AUTOCOMMIT")
     with own.connect() as connection:
         with entries.changed("row:users:1", "row:users:2"):
@@ -281,6 +285,27 @@ def test_each_statement_in_autocommit_is_told_at_once(engine: Engine, entries: E
             connection.execute(statement, execution_options={"invalidates": ["row:users:2"]})
         with entries.unchanged("row:users:1", "row:users:2", "table:labels"):
             connection.rollback()
+
+
+@pytest.mark.parametrize("safety", ["commit", "fence"])
+@pytest.mark.parametrize("driver", ["", "psycopg2"])
+def test_a_transaction_by_text_in_autocommit_is_told_at_its_commit(
+    plain_engine: Engine, new_engine: Callable[..., Engine], entries: Entries, driver: str, safety: Any
+) -> None:
+    if driver and plain_engine.dialect.name == "sqlite":
+        pytest.skip("PostgreSQL's")
+    url = plain_engine.url.set(drivername=f"postgresql+{driver}") if driver else plain_engine.url
+    engine = new_engine(url, isolation_level="AUTOCOMMIT", begins=False)
+    install(entries.cache, engine, write_safety=safety)
+    with engine.connect() as connection:
+        with entries.changed("row:users:1 row:users:3", "row:users:2"):
+            connection.exec_driver_sql("BEGIN")
+            rename(connection, 1)
+            connection.execute(insert(User).values(id=3, name=""))
+            assert entries.left(["row:users:1", "row:users:3"]) == {"row:users:1", "row:users:3"}
+            connection.exec_driver_sql("COMMIT")
+        with entries.changed("row:users:2", "row:users:1"):
+            rename(connection, 2)
 
 
 def test_the_autocommit_of_a_driver_is_told_at_once(

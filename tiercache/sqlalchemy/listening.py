@@ -130,8 +130,10 @@ class Listener:
         if effect not in (Effect.READS, Effect.NEITHER):
             self._effect(transaction, effect, context.statement)
         context.tiercache_commits = effect is Effect.COMMITS
-        at_once = transaction.is_autocommit or context.tiercache_commits
-        if at_once and self._publisher.fences and transaction.is_dirty:
+        if not (self._publisher.fences and transaction.is_dirty):
+            return
+        is_alone = transaction.is_autocommit and not is_inside(connection.connection.dbapi_connection)
+        if is_alone or context.tiercache_commits:
             context.tiercache_fence = self._publisher.around(transaction)
             context.tiercache_fence.__enter__()
 
@@ -273,9 +275,9 @@ def of_connection(connection: Connection) -> Transaction | None:
 
 def is_public(transaction: Transaction, connection: Connection) -> bool:
     """Whether what was just executed is committed: the connection, or the driver's own, is in autocommit."""
-    if transaction.is_autocommit:
-        return True
     driver: Any = connection.connection.dbapi_connection
+    if transaction.is_autocommit:
+        return not is_inside(driver)
     try:
         if getattr(driver, "autocommit", False) is True:  # psycopg, psycopg2, sqlite3 since Python 3.12
             return True
@@ -284,4 +286,17 @@ def is_public(transaction: Transaction, connection: Connection) -> bool:
     except (
         Exception
     ):  # a driver's own, of a connection that is closed: after an error that the caller has to see
+        return False
+
+
+def is_inside(driver: Any) -> bool:
+    """Whether *driver*, a connection in autocommit, is in a transaction that a text began, if it can tell."""
+    driver = getattr(driver, "driver_connection", driver)
+    try:
+        if hasattr(driver, "is_in_transaction"):  # asyncpg
+            return driver.is_in_transaction() is True
+        if hasattr(driver, "in_transaction"):  # sqlite3, aiosqlite
+            return driver.in_transaction is True
+        return driver.info.transaction_status in (2, 3)  # psycopg, psycopg2: INTRANS, INERROR
+    except Exception:  # another driver, or a driver's own error, of a connection that is closed
         return False
