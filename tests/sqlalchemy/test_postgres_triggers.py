@@ -357,6 +357,15 @@ def test_names_that_need_quotes_are_quoted(database: Database) -> None:
     assert database.raised() == [{"table:Odd 'n' % Name", "row:Odd 'n' % Name:1"}]
 
 
+def test_a_colon_in_a_name_is_written_as_the_application_writes_it(database: Database) -> None:
+    database.psql("""CREATE TABLE "a:b" (id int PRIMARY KEY)""")
+    database.watch("a:b")
+
+    database.psql("""INSERT INTO "a:b" VALUES (1)""")
+
+    assert database.raised() == [{"table:a%3Ab", "row:a%3Ab:1"}]
+
+
 def test_a_key_that_was_renamed_breaks_no_write(users: Database) -> None:
     users.psql("ALTER TABLE users RENAME id TO user_id; DELETE FROM users WHERE user_id = 1")
     assert users.raised() == [{"table:users", "row:users:*"}]

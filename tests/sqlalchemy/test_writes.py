@@ -6,7 +6,22 @@ import uuid
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, ForeignKey, bindparam, delete, insert, literal, select, text, tuple_, update
+from sqlalchemy import (
+    Column,
+    Engine,
+    ForeignKey,
+    Integer,
+    MetaData,
+    Table,
+    bindparam,
+    delete,
+    insert,
+    literal,
+    select,
+    text,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -28,6 +43,7 @@ from tests.sqlalchemy.models import (
     post_labels,
     private,
 )
+from tiercache.sqlalchemy import from_cache
 
 USERS = User.__table__
 NOTHING = "table:labels row:labels:1"
@@ -436,6 +452,19 @@ def test_a_schema_is_a_part_of_the_name(engine: Engine, entries: Entries) -> Non
     goes, stays = "table:tenant.private row:tenant.private:1", "table:private row:private:1"
     with entries.changed(goes, stays), engine.begin() as connection:
         connection.execute(insert(private).values(id=1))
+
+
+def test_a_colon_in_a_name_does_not_end_it(engine: Engine, entries: Entries) -> None:
+    odd = Table("a:b", MetaData(), Column("id", Integer, primary_key=True), Column("size", Integer))
+    odd.create(engine)
+    with entries.changed("table:a%3Ab row:a%3Ab:1", "table:a row:a:b"), Session(engine) as session:
+        assert session.scalars(select(odd.c.size).options(from_cache(ttl=60))).all() == []
+        session.execute(insert(odd).values(id=1, size=1))
+        session.execute(update(odd).values(size=2))
+        assert session.scalar(select(odd.c.size).options(from_cache(ttl=60))) == 2
+        session.commit()
+    with entries.changed("table:a%3Ab", "table:a"), engine.begin() as connection:
+        connection.execute(text("SELECT 1").execution_options(invalidates=["table:a:b"]))
 
 
 def test_a_translated_schema_is_both_names(engine: Engine, entries: Entries) -> None:

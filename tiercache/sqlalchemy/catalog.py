@@ -9,6 +9,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, text
 
+from tiercache.sqlalchemy.names import plain
+
 # Types whose values are the same text in PostgreSQL, under any setting, and in Python. Not: numeric,
 # timestamps, float, bytea (settings decide), boolean (true, True), char(n) (padding), enums (labels). Nor is
 # a text that a collation holds to be equal to another.
@@ -91,7 +93,7 @@ class Catalog:
                 f"{path} is no table that can have these triggers: a view, foreign or temporary table"
             )
         default = connection.dialect.default_schema_name
-        self._names[oid] = name if schema in (None, default) else f"{schema}.{name}"
+        self._names[oid] = plain(name if schema in (None, default) else f"{schema}.{name}")
         self._keys[oid] = [(column, kind) for column, kind in _rows(connection, _KEY, oid=oid)]
         return oid
 

@@ -20,7 +20,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import InvalidRequestError
 
 from tiercache import source
-from tiercache.sqlalchemy.names import Schemas, name_of, tables_of
+from tiercache.sqlalchemy.names import Schemas, name_of, plain, tables_of
 from tiercache.sqlalchemy.publishing import Publisher
 from tiercache.sqlalchemy.statements import Analysis, analysis_of
 from tiercache.sqlalchemy.texts import Effect, changes_what_is_read, effect_of
@@ -176,7 +176,7 @@ class Listener:
                         known.add(key)
                     continue
                 tags.add(each)
-                names = {rest} if kind == "table" else {each} if not rest else set()
+                names = {plain(rest)} if kind == "table" else {each} if not rest else set()
             else:
                 dialect = connection.dialect
                 names = {name_of(t, dialect, map_) for t in tables_of(each) for map_ in (schemas, None)}

@@ -45,8 +45,13 @@ def name_of(table: TableClause, dialect: Dialect, schemas: Schemas = None) -> st
     if schemas:
         schema = schemas.get(schema, schema)
     if schema is None or schema == dialect.default_schema_name:
-        return table.name
-    return f"{schema}.{table.name}"
+        return plain(table.name)
+    return plain(f"{schema}.{table.name}")
+
+
+def plain(name: str) -> str:
+    """*name* without what ends a name in a tag: "a:b" is `row:a%3Ab:7`."""
+    return name.replace(":", "%3A")
 
 
 def tables_of(named: Any) -> tuple[TableClause, ...]:
@@ -65,8 +70,7 @@ def tables_of(named: Any) -> tuple[TableClause, ...]:
 def tag_of_table(named: Any, dialect: Dialect, schemas: Schemas = None) -> str:
     """`table:<name>`; *named* is a Table, a mapped class (its own table) or a name, "public.users" too."""
     if isinstance(named, str):
-        own = f"{dialect.default_schema_name}."
-        return f"table:{named.removeprefix(own)}"
+        return f"table:{plain(named.removeprefix(f'{dialect.default_schema_name}.'))}"
     if not isinstance(named, TableClause):
         named = getattr(named, "__table__", None) if hasattr(named, "__table__") else tables_of(named)[-1]
     return f"table:{name_of(named, dialect, schemas)}"
