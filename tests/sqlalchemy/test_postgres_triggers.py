@@ -195,6 +195,27 @@ def test_a_key_of_several_columns_is_joined_in_the_order_of_the_key(database: Da
     assert database.raised() == [{"table:lines", "row:lines:1,2"}]
 
 
+def test_a_key_is_the_one_that_the_application_declares(database: Database) -> None:
+    database.psql(
+        "CREATE TABLE seats (place int, number int, name text, PRIMARY KEY (number, place));"
+        "CREATE TABLE docs (id int PRIMARY KEY, uid text NOT NULL); CREATE TABLE odd (id int PRIMARY KEY)"
+    )
+    key = [Column(name, Integer, primary_key=True) for name in ("place", "number", "id")]
+    seats = Table("seats", MetaData(), *key[:2])
+    docs = Table("docs", MetaData(), Column("uid", String, primary_key=True))
+    database.watch(seats, docs, Table("odd", MetaData(), key[2], Column("gone", Integer, primary_key=True)))
+
+    database.psql(
+        "INSERT INTO seats VALUES (1, 2); INSERT INTO docs VALUES (1, 'k'); INSERT INTO odd VALUES (1)"
+    )
+
+    assert database.raised() == [
+        {"table:seats", "row:seats:1,2"},
+        {"table:docs", "row:docs:k"},
+        {"table:odd", "row:odd:*"},
+    ]
+
+
 def test_a_table_without_a_key_raises_all_rows(database: Database) -> None:
     database.psql("CREATE TABLE log (line text)")
     database.watch("log")

@@ -35,9 +35,14 @@ WITH RECURSIVE part AS (
     SELECT k.place, a.attname::text AS name, a.atttypid AS type,
            NOT EXISTS (SELECT FROM pg_collation l
                        WHERE l.oid = a.attcollation AND NOT l.collisdeterministic) AS bytewise
-    FROM pg_index i CROSS JOIN unnest(i.indkey::int2[]) WITH ORDINALITY AS k(number, place)
-    JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number
-    WHERE i.indrelid = :oid AND i.indisprimary
+    FROM unnest(coalesce(CAST(:names AS text[]), ARRAY(
+        SELECT b.attname::text
+        FROM pg_index i CROSS JOIN unnest(i.indkey::int2[]) WITH ORDINALITY AS n(number, place)
+        JOIN pg_attribute b ON b.attrelid = i.indrelid AND b.attnum = n.number
+        WHERE i.indrelid = :oid AND i.indisprimary ORDER BY n.place
+    ))) WITH ORDINALITY AS k(name, place)
+    JOIN pg_attribute a ON a.attrelid = :oid AND a.attname::text = k.name
+                       AND a.attnum > 0 AND NOT a.attisdropped
 ), base AS (
     SELECT place, name, type, bytewise FROM part
     UNION ALL
@@ -58,7 +63,7 @@ class Relation:
     columns: set[str]
     arguments: tuple[str, ...] | None  # of the triggers it has; None: it has none
     name: str = ""  # under which it was named; "" for one that was not
-    key: tuple[str, ...] = ()  # of its primary key, where its text is certain
+    key: tuple[str, ...] = ()  # the columns of its key in tags, where its text is certain
     children: list[int] = field(default_factory=list)
 
 
@@ -94,7 +99,10 @@ class Catalog:
             )
         default = connection.dialect.default_schema_name
         self._names[oid] = plain(name if schema in (None, default) else f"{schema}.{name}")
-        self._keys[oid] = [(column, kind) for column, kind in _rows(connection, _KEY, oid=oid)]
+        # The application's own key, which its tags have, whether or not it is the database's.
+        names = [str(column.name) for column in table.primary_key] if isinstance(table, Table) else []
+        key = [(column, kind) for column, kind in _rows(connection, _KEY, oid=oid, names=names or None)]
+        self._keys[oid] = key if len(key) == len(names) or not names else []
         return oid
 
     def watch(self, oid: int, is_exact: bool) -> None:

@@ -8,7 +8,7 @@ In a schema of its own, which no migration tool looks into, stand one table and 
     tiercache.changed()  called after each statement with the rows before and after, in transition tables
 
 A trigger's arguments say what a change of its table means: the tag name under which the table itself was
-named, or "", then pairs of a tag name and the primary key's columns, as JSON; `[]` where the text of a
+named, or "", then pairs of a tag name and the columns of its key, as JSON; `[]` where the text of a
 key in PostgreSQL may not be its text in Python. Pairs are of the table, and of those above and below it in
 its inheritance or partitioning that were named too: a statement fires the triggers of the table it names,
 and of no other.
@@ -110,11 +110,13 @@ def create_triggers(
 ) -> None:
     """Have each of *tables* write down its changes, made by whomever, in *schema*'s outbox.
 
-    A table is a Table, a mapped class (all its tables) or a name, "users" or "sales.orders". May be called
-    again, and should be when a watched table gets partitions or children, which a statement may name. In the
-    caller's transaction; each new trigger takes SHARE ROW EXCLUSIVE on its table: it waits for writers, and
-    they for it. LookupError for a table that is not there, ValueError for what has no such triggers: a view,
-    a foreign table. The role must own the tables or have TRIGGER on them, and own *schema* or may create it.
+    A table is a Table, a mapped class (all its tables) or a name, "users" or "sales.orders". Rows are named
+    by the primary key that a Table or class declares, in its order; under a name, by the database's. May be
+    called again, and should be when a watched table gets partitions or children, which a statement may name.
+    In the caller's transaction; each new trigger takes SHARE ROW EXCLUSIVE on its table: it waits for
+    writers, and they for it. LookupError for a table that is not there, ValueError for what has no such
+    triggers: a view, a foreign table. The role must own the tables or have TRIGGER on them, and own *schema*
+    or may create it.
     With an AsyncConnection: `await connection.run_sync(create_triggers, [User, Post])`.
     """
     catalog = _open(connection, schema)
