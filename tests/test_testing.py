@@ -258,6 +258,8 @@ EXAMPLE = '''
     class Users:
         """What an application keeps: rows, and a cache of them."""
 
+        __cache_key__ = "users"  # whatever rows there are
+
         def __init__(self, cache, rows):
             self.rows, self.loads = rows, 0
             self.name = cache.cached(ttl="10m", tags=["user:{{user_id}}"])(self.load_name)
@@ -362,3 +364,22 @@ def test_a_server_ends_within_moments() -> None:
     begun = time.monotonic()
     server.close()
     assert time.monotonic() - begun < 5
+
+
+def test_what_a_look_found_ends_by_the_clock_too(tiercache_pair: Pair, tiercache_clock: Clock) -> None:
+    """It says itself when it ends, by the server's time."""
+    here, there = tiercache_pair
+    for number in range(4):  # looks pay from then on
+        here.sync.set(f"warm{number}", number)
+        there.sync.get(f"warm{number}")
+    here.sync.set("price", 3, ttl=10)
+
+    for _ in range(3):
+        tiercache_clock.advance(3)
+        there.sync.get("warm0")
+    assert there.sync.get("price") == 3
+    for _ in range(2):
+        tiercache_clock.advance(3)
+        there.sync.get("warm0")
+
+    assert here.sync.get("price") is there.sync.get("price") is None

@@ -214,4 +214,6 @@ def by_stored(keys: Iterable[str]) -> dict[str, str]:
     """Keys as they are stored, each with the caller's own spelling."""
     if isinstance(keys, (str, bytes)):
         raise TypeError(f"keys must be a list of keys, not one: write [{keys!r}]")
+    if not isinstance(keys, Iterable):
+        raise TypeError(f"keys must be a list of keys, not {keys!r}")
     return {check_key(key): key for key in keys}

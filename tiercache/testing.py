@@ -34,6 +34,7 @@ PYTEST_DONT_REWRITE: nothing here asserts, and a test module may import it above
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -63,6 +64,7 @@ __all__ = [
     "tiercache_url",
 ]
 
+_UP_TO_ITS_END = re.compile(rb"^(1\|\d+\|\d+\|)(\d+)(?=\|)")  # of an entry, in ms of the server
 POLL = 0.01  # seconds the server takes at most to notice that it is to end
 
 
@@ -106,11 +108,17 @@ class FakeServer:
         self.url = f"redis://127.0.0.1:{self._server.server_address[1]}/0"
 
     def age(self, seconds: float) -> None:
-        """Take *seconds* off the life of every key that has an end."""
+        """Take *seconds* off the life of every key that has an end, and of what it says itself of that."""
+        passed_ms = round(seconds * 1000)
         for key in self._inside.scan_iter():
             left_ms = self._inside.pttl(key)
-            if left_ms >= 0:
-                self._inside.pexpire(key, left_ms - round(seconds * 1000))
+            if left_ms < 0:
+                continue
+            if left_ms > passed_ms and self._inside.type(key) == b"string":
+                raw = self._inside.get(key)
+                assert isinstance(raw, bytes)
+                self._inside.set(key, _ended_sooner(raw, passed_ms), keepttl=True)
+            self._inside.pexpire(key, left_ms - passed_ms)
 
     def close(self) -> None:
         """End it, and with it every thread and connection of it."""
@@ -118,6 +126,10 @@ class FakeServer:
         self._server.server_close()
         self._thread.join()
         self._inside.close()
+
+
+def _ended_sooner(entry: bytes, ms: int) -> bytes:
+    return _UP_TO_ITS_END.sub(lambda found: found[1] + b"%0*d" % (len(found[2]), int(found[2]) - ms), entry)
 
 
 class MakeCache(Protocol):

@@ -49,6 +49,15 @@ def test_what_the_loader_leaves_out_is_left_out_and_its_lock_freed(a: Node, b: N
     assert b.read("y").answer().at == ("Call",)
 
 
+def test_a_load_of_many_keys_counts_for_each_it_was_asked_for(a: Node) -> None:
+    a.finish(a.read_many("x", "y"), {"x": 1})
+    with pytest.raises(ValueError, match="no"):
+        a.finish(a.read_many("p", "q").answer().throw(ValueError("no")))
+
+    assert a.counts.loads == 4
+    assert "uncached" not in a.tiers.events
+
+
 def test_a_batch_that_is_cancelled_frees_its_locks(a: Node, b: Node) -> None:
     loading = a.read_many("x", "y").answer()
 

@@ -148,6 +148,19 @@ def hit_in_reverse(count: int) -> L1:
     return l1
 
 
+@pytest.mark.parametrize("maxsize", [1, 2, 10])
+def test_what_was_just_put_is_there_whatever_was_hit_in_the_same_tick(maxsize: int) -> None:
+    l1 = filled(names(range(maxsize)), maxsize)
+    now = 100.01  # a put is stamped with the tick, and a hit with the instant
+    for number in range(maxsize, maxsize + 5):
+        for held in l1.entries.values():
+            held.stamp = now
+        l1.put(entry(f"k{number}"), now)
+
+        assert f"k{number}" in l1.entries
+        assert len(l1.entries) == maxsize
+
+
 def test_order_is_exact_in_a_small_tier() -> None:
     l1 = hit_in_reverse(STEPS)
     for now in range(STEPS):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.core.hands import Node, bump
+from tests.core.hands import Clock, Node, bump
 from tests.core.sim_server import SimServer
 from tiercache._core import reads
 from tiercache._core.commands import LOCK_MS, Clear
@@ -241,3 +241,15 @@ def test_a_touch_does_not_bring_back_what_was_invalidated_meanwhile(a: Node, b: 
 
 def test_what_is_not_there_cannot_be_touched(a: Node) -> None:
     assert a.finish(a.start(reads.touch(a.tiers, a.want("k", ttl=60.0), blocking=False))) is False
+
+
+def test_what_is_read_while_an_entry_is_touched_does_not_keep_the_old_end(a: Node, clock: Clock) -> None:
+    a.load("k", "v", ttl=60.0)
+    touching = a.start(reads.touch(a.tiers, a.want("k", ttl=5.0), blocking=False)).answer()
+    assert touching.at == ("Touch",)
+    assert a.get("k") == "v"  # it is in L1 again, for a minute
+
+    assert a.finish(touching) is True
+
+    clock.advance(5.0)
+    assert a.get("k") is MISS

@@ -98,6 +98,15 @@ def test_a_wrong_key_is_refused_by_every_verb(
     world.run(body())
 
 
+@pytest.mark.parametrize("keys", [None, 5])
+def test_keys_that_are_none_are_refused(world: World, cache: Any, keys: Any) -> None:
+    async def body() -> None:
+        with pytest.raises(TypeError, match=f"keys must be a list of keys, not {keys}"):
+            await cache.get_many(keys)
+
+    world.run(body())
+
+
 @pytest.mark.parametrize("keys", ["one", b"two"])
 def test_one_key_where_several_are_meant_is_refused(world: World, cache: Any, keys: Any) -> None:
     async def body() -> None:

@@ -169,6 +169,16 @@ def test_a_bound_method_is_cached_by_the_values_of_its_object() -> None:
     assert runs[2:] == [("price", "a")]
 
 
+def test_a_bound_method_that_its_object_keeps_is_no_part_of_that() -> None:
+    class Keeper(Plain):
+        def __init__(self, name: str) -> None:
+            super().__init__(name)
+            self.get = cached(self.price)
+
+    assert [Keeper("a").get(1), Keeper("b").get(1), Keeper("a").get(1)] == ["a 1", "b 1", "a 1"]
+    assert len(runs) == 2
+
+
 def test_a_bound_class_method_is_cached_by_its_class() -> None:
     of_plain, of_other = cached(Plain.made), cached(Other.made)
 

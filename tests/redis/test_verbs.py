@@ -271,3 +271,15 @@ def test_l1_holds_no_more_than_it_may(world: World, any_url: str, new_node: Call
     stats = node.stats()
     assert (stats.entries, stats.evictions) == (10, 20)
     assert "k0" in node._node.tiers.core.l1.entries
+
+
+def test_a_set_that_is_refused_for_its_token_leaves_what_there_is(world: World, cache: Any) -> None:
+    async def body() -> None:
+        token = await cache.token()
+        await cache.set("k", "current")
+
+        assert not (await cache.set("k", "old", token=token)).stored
+
+        assert await cache.get("k") == "current"
+
+    world.run(body())

@@ -258,6 +258,8 @@ def _call_many(
         core.begin_load(epoch, token)
     try:
         keys = [spelled[leave.want.key] for leave in to_load]  # the loader's own from now on
+        for leave in to_load:
+            leave.want.counts.loads += 1
         brought = checked((yield Call(loader, (keys,), load=loads[-1])))
         values, refusal = {}, None
         for want, flight, *_ in to_load:
@@ -301,7 +303,6 @@ def _store_many(
     for want, flight, owner, stand, head in to_load:
         if want.key not in values:
             continue
-        want.counts.loads += 1
         value, payload = values[want.key]
         out[want.key] = value
         if not found.is_committed or (head == AWAY and found.limit < inf):
@@ -310,13 +311,13 @@ def _store_many(
         want = tagged(want, found)
         token = found.capped(None if head == AWAY else head)
         landing = landing_of(tiers, want, value, payload, stand, token)
-        tiers.events["uncached"] += head == AWAY
-        if head != AWAY and want.l2:
-            fills.append((want, flight, landing, fill_of(tiers, want, landing, owner)))
-        elif head != AWAY:
-            local.append((want, flight, landing))
-        else:
+        if head == AWAY:
+            tiers.events["uncached"] += 1
             tiers.board.land(flight, landing)
+        elif want.l2:
+            fills.append((want, flight, landing, fill_of(tiers, want, landing, owner)))
+        else:
+            local.append((want, flight, landing))
     if local:
         landings = [(want, landing) for want, _, landing in local]
         landed = yield from keep_local(tiers, landings, blocking=blocking)

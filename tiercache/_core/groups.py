@@ -85,6 +85,11 @@ class Group(Linked):
         entry: Any = self.after
         return entry  # type: ignore[no-any-return]
 
+    def after_of(self, entry: Entry) -> Entry | None:
+        """The one that goes next after *entry*, which is of this group; None where it is the last."""
+        following: Any = entry.after
+        return None if following is self else following
+
     def link(self, entry: Entry) -> None:
         """Place *entry* by its stamp: before those used later, as far as `STEPS` reach."""
         used, at = abs(entry.stamp), self.before
@@ -95,7 +100,7 @@ class Group(Linked):
         entry.before, entry.after = at, at.after
         at.after.before = at.after = entry
 
-    def oldest(self, looks: int) -> tuple[Entry, int]:
+    def oldest(self, looks: int) -> tuple[Entry | None, int]:
         """The least recently used, or the oldest of those looked at; and how many looks are left.
 
         One that was hit since it was placed is placed anew.
@@ -197,8 +202,11 @@ class Index:
         looks, oldest = MAX_LOOKS, None
         for _ in range(min(SAMPLE, len(self._listed))):
             self._turn = (self._turn + 1) % len(self._listed)
-            entry, looks = self._listed[self._turn].oldest(looks)
-            if entry is not but and (oldest is None or abs(entry.stamp) < abs(oldest.stamp)):
+            group = self._listed[self._turn]
+            entry, looks = group.oldest(looks)
+            if entry is but:  # as where all others were hit within the tick that it was put in
+                entry = group.after_of(but)
+            if entry is not None and (oldest is None or abs(entry.stamp) < abs(oldest.stamp)):
                 oldest = entry
         return oldest
 

@@ -211,6 +211,7 @@ class ValueText:
             attribute = behind_proxy(attributes[name])
             # A cached property depends on the rest, and on whether it was read: the key must not.
             is_derived = type(getattr(cls, name, None)).__name__ == "cached_property"
+            is_derived = is_derived or _is_cached_method(attribute, value)
             if not (is_derived or name.startswith("_sa_") or is_uncounted(attribute)):
                 texts.append(f"{_word(name)}={self.of(attribute, f'{path}.{name}')}")
         return texts
@@ -220,6 +221,15 @@ def is_uncounted(value: object) -> bool:
     """Whether a call only uses the value, so that keys leave it out: by its class or one above that."""
     cls: type = type(value)
     return _is_uncounted_class(cls)
+
+
+def _is_cached_method(attribute: object, owner: object) -> bool:
+    """Whether it is *owner*'s own method, behind a cache: `self.get = cache.cached(self._get)`."""
+    return (
+        isinstance(attribute, types.MethodType)
+        and attribute.__self__ is owner
+        and hasattr(attribute.__func__, "cache_info")
+    )
 
 
 @functools.lru_cache(_CLASSES)

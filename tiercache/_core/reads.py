@@ -341,3 +341,5 @@ def touch(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[bool]:
         return (yield from ask(Touch(asked[0].epoch, want.key, ttl_ms(want.ttl))))
     except L2Unavailable:
         return False
+    finally:
+        amend(core, core.l1.drop, want.key)  # a read meanwhile may have met the old end

@@ -177,7 +177,7 @@ def _put_slice(
     """
     core = tiers.core
     deps = [key_dep(want.key) for want, _, _ in packed]
-    serial = core.begin_invalidation(deps)
+    serial = core.begin_invalidation(deps if packed[0][0].l2 else ())  # without L2, what is refused leaves it
     place, last = token or Token(core.epoch, core.seen), None
     left = list(packed)
     try:

@@ -178,7 +178,7 @@ def _advice(error: str) -> str:
     """What to do about an error that a user can do something about."""
     if "nknown Redis command" in error or "unknown command" in error:
         return "; it must be Redis 6.2 or later, with EVAL and EVALSHA"
-    if "NOPERM" in error or "permission" in error:
+    if any(word in error for word in ("NOPERM", "permission", "can't run this command")):
         return "; docs/howto/operate.md has the ACL rule"
     return ""
 
