@@ -17,7 +17,9 @@ from sqlalchemy import (
     ForeignKey,
     Integer,
     MetaData,
+    String,
     Table,
+    TypeDecorator,
     cast,
     create_engine,
     delete,
@@ -29,6 +31,7 @@ from sqlalchemy import (
     literal_column,
     select,
     text,
+    type_coerce,
     update,
 )
 from sqlalchemy.exc import DBAPIError, InvalidRequestError, PendingRollbackError
@@ -386,6 +389,21 @@ def test_a_statement_with_a_part_that_cannot_be_seen_is_not_kept(
         named = select(User.id).where(User.id == 1).order_by(part).options(from_cache(tables=[User]))
         assert db.ask(lambda session: session.execute(named).all())[1] == 1
         assert db.ask(lambda session: session.execute(named).all())[1] == 0
+
+
+class Uncacheable(TypeDecorator[str]):
+    impl = String
+    cache_ok = False  # so a statement with it has no key of SQLAlchemy's
+
+
+def test_why_a_statement_is_not_kept_is_said_once_though_it_has_no_key(
+    db: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(3):
+        name = type_coerce(User.name, Uncacheable())
+        statement = select(name, func.random()).where(User.id == number).options(CACHED)
+        assert db.ask(lambda session, statement=statement: session.execute(statement).all())[1] == 1
+    assert caplog.text.count("tables=[...]") == 1
 
 
 @pytest.mark.parametrize(

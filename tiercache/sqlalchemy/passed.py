@@ -23,9 +23,9 @@ class Passed:
     def count(self, why: str, reading: Reading | None = None, advice: str = "") -> None:
         with self._lock:
             self.by_reason[why] += 1
-            if reading is None or reading in self._told:
+            if reading is None or (reading.first or reading) in self._told:
                 return
-            self._told.add(reading)
+            self._told.add(reading.first or reading)
         log.warning("not cached (%s): %s; the statement is %s", why, advice, reading.compiled)
 
 

@@ -40,6 +40,7 @@ class Reading:
 
     def __init__(self, compiled: Any) -> None:
         self.compiled = compiled
+        self.first: Reading | None = None  # of those with this SQL, where each statement has its own
         self.columns: Any = None  # of its result, for who replays it
         self.tables: tuple[Table, ...] = tuple(compiled.noted_tables)
         self.unseen: tuple[str, ...] = tuple(compiled.noted_unseen)
@@ -151,6 +152,7 @@ class Readings:
         names = sorted(given)
         if made is None:
             reading = read(dialect, statement, None, names, schemas)
+            reading.first = self._first(reading)
             return reading, dict(reading.compiled.construct_params(given or None, escape_names=False))
         # Options of the user are no part of SQLAlchemy's key, but what a reading replays holds them.
         options = tuple(
@@ -166,6 +168,13 @@ class Readings:
                 self._by_key.move_to_end(key)
         reading = reading_or_none or self._keep(key, read(dialect, statement, made, names, schemas))
         return reading, reading.parameters(made[1], made[2] if len(made) > 2 else None, given)
+
+    def _first(self, reading: Reading) -> Reading | None:
+        with self._lock:
+            first = self._by_key.get(str(reading.compiled))
+        if first is None:
+            self._keep(str(reading.compiled), reading)
+        return first
 
     def _keep(self, key: object, reading: Reading) -> Reading:
         with self._lock:
