@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, event, select, text
+from sqlalchemy import Engine, create_engine, event, func, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from tests.servers import RedisServer
@@ -36,6 +36,11 @@ def engine(postgres_url: str, redis_server: RedisServer) -> Iterator[Engine]:
             connection.execute(text(f"SET search_path TO {tenant}"))
             Base.metadata.create_all(connection)
             connection.execute(text(f"INSERT INTO items VALUES (1, 'of {tenant}')"))
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "CREATE FUNCTION public.use_tenant(tenant text) RETURNS text LANGUAGE sql "
+            "AS $$ SELECT set_config('search_path', tenant, true) $$"
+        )
     engine.dispose()
     with TierCache(redis_server.url(), private=True).sync as sync:
         install(sync._cache, engine)
@@ -59,6 +64,12 @@ def by_function(engine: Engine, tenant: str) -> str:
         return session.execute(ITEM).scalar_one()
 
 
+def by_own_function(engine: Engine, tenant: str) -> str:
+    with Session(engine) as session:
+        session.execute(select(func.public.use_tenant(tenant)))
+        return session.execute(ITEM).scalar_one()
+
+
 def by_listener(engine: Engine, tenant: str) -> str:
     with Session(engine) as session:
 
@@ -69,7 +80,7 @@ def by_listener(engine: Engine, tenant: str) -> str:
         return session.execute(ITEM).scalar_one()
 
 
-@pytest.mark.parametrize("ask", [by_itself, by_function, by_listener])
+@pytest.mark.parametrize("ask", [by_itself, by_function, by_own_function, by_listener])
 def test_two_tenants_of_one_search_path_do_not_share_an_entry(engine: Engine, ask: Ask) -> None:
     told = [ask(engine, tenant) for tenant in ("one", "two", "one", "two")]
 
@@ -103,6 +114,8 @@ def test_a_serializable_transaction_is_asked_by_the_database_alone(engine: Engin
         "USE other",
         "SELECT set_config('app.tenant', '7', false)",
         "SELECT 1; SET TIME ZONE 'UTC'",
+        "SELECT use_tenant(%(tenant)s::VARCHAR) AS use_tenant_1",
+        "select 1, app.\"use_tenant\"('7')",
         "/* who */ SET app.tenant = '7'",
     ],
 )
@@ -119,6 +132,10 @@ def test_what_changes_the_meaning_of_a_question_is_noticed(sql: str) -> None:
         "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
         "SET tiercache.skip = 'on'",
         "SELECT 1",
+        "SELECT pg_advisory_xact_lock(7), now(), upper('use_tenant(7)')",
+        "SELECT pg_catalog.version()",
+        "SELECT EXISTS (SELECT 1)",
+        "SELECT my_price(id) FROM items",
         "UPDATE users SET name = 'x'",
     ],
 )

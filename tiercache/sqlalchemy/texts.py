@@ -12,6 +12,8 @@ import enum
 import functools
 import re
 
+from tiercache.sqlalchemy.noting import PURE
+
 
 class Effect(enum.Enum):
     """What a text does."""
@@ -49,15 +51,44 @@ _HARMLESS = (
 )
 _TUNES = re.compile(rf"(set|reset|discard|use|attach|detach)\b(?!\s+(session\s+|local\s+)?({_HARMLESS}))")
 
+_TEXT = re.compile(r"'[^']*'|\"")  # and what a name may stand in
+_CALLED = re.compile(r"([\w.]+)\s*\(")
+_OWN = re.compile(r"(pg_catalog\.)?(pg_|txid_|json|array_|has_|inet_|last_insert|sqlite_|uuid)|tiercache\.")
+# Functions of the databases, and words before a parenthesis, that tell a connection nothing.
+_PLAIN = PURE | frozenset(
+    """
+    all and array as between by case changes clock_timestamp connection_id current_database
+    current_date current_schema current_schemas current_setting current_time current_timestamp
+    current_user currval database db_name decimal else exists filter format_type found_rows from
+    gen_random_uuid get_lock getdate host_name in interval is_free_lock lastval like localtime
+    localtimestamp newid nextval not now numeric nvarchar obj_description object_id on or over partition
+    rand random release_lock row row_count schema schema_name scope_identity select serverproperty
+    session_user setval sleep some statement_timestamp suser_sname sysdate then timeofday to_regclass
+    to_regtype total_changes transaction_timestamp unix_timestamp user using utc_timestamp values varchar
+    version when where
+    """.split()  # noqa: SIM905  # a hundred quoted words are harder to read, and to keep sorted
+)
+
 
 @functools.lru_cache(maxsize=500)
 def changes_what_is_read(sql: str) -> bool:
     """Whether *sql* tells the connection something by which one question may have another answer on another.
 
-    A search path, a role, a setting that row-level security looks at. Not: limits of time, and the like.
+    A search path, a role, a setting that row-level security looks at. Not: limits of time, and the like. A
+    function that nobody knows, called by a SELECT that reads no table, may do so: `SELECT use_tenant('a')`.
     """
-    parts = sql.lower().split(";")
-    return "set_config" in sql.lower() or any(_TUNES.match(part[_begin(part) :]) for part in parts)
+    parts = [part[_begin(part) :] for part in sql.lower().split(";")]
+    return "set_config" in sql.lower() or any(_TUNES.match(part) or _calls(part) for part in parts)
+
+
+def _calls(sql: str) -> bool:
+    sql = _TEXT.sub("", sql)
+    if not sql.startswith("select") or re.search(r"\bfrom\b", sql):
+        return False
+    return any(
+        not _OWN.match(name) and name.removeprefix("pg_catalog.") not in _PLAIN
+        for name in _CALLED.findall(sql)
+    )
 
 
 @functools.lru_cache(maxsize=500)
