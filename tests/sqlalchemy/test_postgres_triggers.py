@@ -489,6 +489,32 @@ def test_what_can_have_no_triggers_is_refused(
         users.watch(table)
 
 
+def test_a_second_outbox_for_a_table_is_refused(users: Database) -> None:
+    with (
+        users.engine.begin() as connection,
+        pytest.raises(ValueError, match="'tiercache', and a table has one"),
+    ):
+        create_triggers(connection, "users", schema="other")
+
+    users.psql("DELETE FROM users WHERE id = 1")
+    assert users.raised() == [{"table:users", "row:users:1"}]
+
+
+def test_names_are_read_in_the_encoding_of_the_database(postgres: PostgresServer) -> None:
+    postgres.execute("CREATE DATABASE latin ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+    database = Database(postgres, "latin")
+    try:
+        database.psql("SET client_encoding = 'UTF8'; CREATE TABLE café (id int PRIMARY KEY)")
+        database.watch("café")
+        before = database.rows("SELECT oid FROM pg_trigger ORDER BY oid")
+        database.watch("café")
+
+        assert database.rows("SELECT oid FROM pg_trigger ORDER BY oid") == before
+    finally:
+        database.engine.dispose()
+        postgres.drop_database("latin")
+
+
 def test_another_database_is_refused() -> None:
     with (
         create_engine("sqlite://", poolclass=NullPool).connect() as connection,

@@ -16,15 +16,23 @@ from tiercache.sqlalchemy.names import plain
 # a text that a collation holds to be equal to another.
 EXACT = frozenset({"int2", "int4", "int8", "text", "varchar", "uuid"})
 
-_RELATIONS = """
+# A trigger's arguments, each with a NUL behind it, are in the encoding of the database: split as hexadecimal
+# pairs, "[63][00]", since text has no NUL.
+_RELATIONS = r"""
+WITH ours AS (
+    SELECT t.tgrelid, s.nspname::text AS schema, ARRAY(
+        SELECT convert_from(decode(translate(part, '[]', ''), 'hex'), getdatabaseencoding())
+        FROM unnest(string_to_array(regexp_replace(encode(t.tgargs, 'hex'), '(..)', '[\1]', 'g'), '[00]'))
+             WITH ORDINALITY AS split(part, place) ORDER BY place) AS arguments
+    FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace s ON s.oid = p.pronamespace
+    WHERE NOT t.tgisinternal AND t.tgname = 'tiercache_insert' AND p.proname = 'changed'
+)
 SELECT c.oid, quote_ident(n.nspname) || '.' || quote_ident(c.relname), c.relkind,
        ARRAY(SELECT i.inhparent FROM pg_inherits i WHERE i.inhrelid = c.oid),
        ARRAY(SELECT a.attname::text FROM pg_attribute a
              WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
-       (SELECT t.tgargs FROM pg_trigger t
-        JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace s ON s.oid = p.pronamespace
-        WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgname = 'tiercache_insert'
-          AND p.proname = 'changed' AND s.nspname = :schema)
+       (SELECT ours.schema FROM ours WHERE ours.tgrelid = c.oid),
+       (SELECT ours.arguments FROM ours WHERE ours.tgrelid = c.oid)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
   AND n.nspname NOT IN ('pg_catalog', 'information_schema')
@@ -64,6 +72,7 @@ class Relation:
     arguments: tuple[str, ...] | None  # of the triggers it has; None: it has none
     name: str = ""  # under which it was named; "" for one that was not
     key: tuple[str, ...] = ()  # the columns of its key in tags, where its text is certain
+    other: str = ""  # the schema of another outbox that its triggers write into
     children: list[int] = field(default_factory=list)
 
 
@@ -73,8 +82,10 @@ class Catalog:
     def __init__(self, connection: Connection, schema: str) -> None:
         """What the database says now, of triggers that write into *schema*'s outbox: one query."""
         self.relations: dict[int, Relation] = {}
-        for oid, quoted, _, parents, columns, tgargs in _rows(connection, _RELATIONS, schema=schema):
-            relation = Relation(quoted, list(parents), set(columns), _arguments(tgargs))
+        for oid, quoted, _, parents, columns, at, said in _rows(connection, _RELATIONS):
+            arguments = tuple(said[:-1]) if at == schema else None
+            relation = Relation(quoted, list(parents), set(columns), arguments)
+            relation.other = at if at not in (schema, None) else ""
             self.relations[oid] = relation
             if relation.arguments and relation.arguments[0]:
                 relation.name = relation.arguments[0]
@@ -170,12 +181,6 @@ def _where(connection: Connection, table: Table | str) -> tuple[str | None, str]
 
 def _rows(connection: Connection, query: str, **parameters: Any) -> list[Any]:
     return list(connection.execute(text(query).execution_options(invalidates=[]), parameters))
-
-
-def _arguments(tgargs: bytes | memoryview | None) -> tuple[str, ...] | None:
-    if tgargs is None:
-        return None
-    return tuple(part.decode() for part in bytes(tgargs).split(b"\0")[:-1])
 
 
 def _pairs(arguments: tuple[str, ...]) -> Iterator[tuple[str, str]]:

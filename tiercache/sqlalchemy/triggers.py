@@ -115,8 +115,8 @@ def create_triggers(
     called again, and should be when a watched table gets partitions or children, which a statement may name.
     In the caller's transaction; each new trigger takes SHARE ROW EXCLUSIVE on its table: it waits for
     writers, and they for it. LookupError for a table that is not there, ValueError for what has no such
-    triggers: a view, a foreign table. The role must own the tables or have TRIGGER on them, and own *schema*
-    or may create it.
+    triggers: a view, a foreign table, or a table that has those of another *schema*. The role must own the
+    tables or have TRIGGER on them, and own *schema* or may create it.
     With an AsyncConnection: `await connection.run_sync(create_triggers, [User, Post])`.
     """
     catalog = _open(connection, schema)
@@ -171,6 +171,11 @@ def _arrange(connection: Connection, catalog: Catalog, schema: str) -> None:
     """Give each table the triggers that it should have, and touch none that has them."""
     for relation in catalog.relations.values():
         wanted = catalog.arguments(relation)
+        if wanted is not None and relation.other:
+            raise ValueError(
+                f"{relation.quoted} writes into the outbox in {relation.other!r}, and a table has one: "
+                f"not in {schema!r}, too; a Bridge tells several caches, or call drop_triggers() first"
+            )
         if wanted != relation.arguments:
             for event in _EVENTS if relation.arguments is not None else ():
                 _run(connection, f"DROP TRIGGER tiercache_{event} ON {relation.quoted}")
