@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, event
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from tests.postgres import PostgresServer
@@ -326,6 +326,31 @@ def test_it_comes_back_with_postgres(
 
     assert eventually(lambda: users.name_of(7) == "new")
     assert eventually(lambda: bridge.health.listening and bridge.health.problem is None)
+
+
+def test_it_waits_for_a_place_in_the_pool(users: Users) -> None:
+    engine = create_engine(users.url(), pool_size=1, max_overflow=0, pool_timeout=0.1)
+    bridge = Bridge(users.cache, engine)
+    with engine.connect() as held, bridge:
+        assert eventually(lambda: "QueuePool limit" in str(bridge.health.problem))
+        held.close()
+        assert eventually(lambda: bridge.health.listening)
+    engine.dispose()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_one_that_has_ended_by_an_error_can_be_stopped(users: Users) -> None:
+    engine = create_engine(users.url())
+
+    @event.listens_for(engine, "do_connect")
+    def fail(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    bridge = Bridge(users.cache, engine)
+    bridge.start()
+    assert eventually(lambda: bridge.health.problem == "it has ended")
+    bridge.stop()
+    assert bridge.health.problem == "it has been stopped"
 
 
 def test_it_says_that_the_triggers_are_missing_and_begins_when_they_are_there(users: Users) -> None:

@@ -24,11 +24,12 @@ import random
 import socket
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
 
 from sqlalchemy import URL, Engine, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tiercache import TierCache, TierCacheError
@@ -125,7 +126,8 @@ class Bridge:
         if self._thread is None or self._process != os.getpid():
             return  # a fork has no thread, but the same sockets
         self._stopping.set()
-        self._wake.send(b"x")
+        with suppress(OSError):  # the thread has ended, and closed the other side
+            self._wake.send(b"x")
         self._thread.join(STOP_TIMEOUT)
         ears = self._ears
         if ears is not None and self._thread.is_alive():
@@ -158,7 +160,7 @@ class Bridge:
 
     def _run(self) -> None:
         """Connect and serve, again and again, until stop(); longer apart each time that nothing was done."""
-        errors = (DBAPIError, TierCacheError, OSError, self._engine.dialect.loaded_dbapi.Error)
+        errors = (SQLAlchemyError, TierCacheError, OSError, self._engine.dialect.loaded_dbapi.Error)
         try:
             while not self._stopping.is_set():
                 try:
