@@ -404,6 +404,25 @@ def test_a_delete_reaches_what_was_declared_since(engine: Engine, entries: Entri
         remove(1)
 
 
+def test_a_table_shows_the_rows_of_those_that_inherit_it(engine: Engine, entries: Entries) -> None:
+    if engine.dialect.name == "sqlite":
+        pytest.skip("PostgreSQL's")
+    metadata = MetaData()
+    top = Table("top", metadata, Column("id", Integer, primary_key=True))
+    left = Table("left", metadata, Column("x", Integer), postgresql_inherits="top")
+    Table("right", metadata, Column("x", Integer), postgresql_inherits="top")
+    metadata.create_all(engine)
+
+    with entries.changed("table:left table:top row:top:7", "table:right"), engine.begin() as connection:
+        connection.execute(insert(left).values(x=1))
+    with entries.changed("table:top", "table:left table:right"), engine.begin() as connection:
+        connection.execute(insert(top).values(id=1))
+    with entries.changed("table:left table:right table:top", "table:users"), engine.begin() as connection:
+        connection.execute(update(top).values(id=2))
+    with entries.changed("table:left table:top row:top:7", "table:right"), engine.begin() as connection:
+        connection.execute(text("SELECT 1").execution_options(invalidates=[left]))
+
+
 @pytest.mark.parametrize("clause", ["nothing", "update"])
 def test_an_upsert_on_the_key_is_its_row(engine: Engine, entries: Entries, clause: str) -> None:
     made: Any = (postgresql if engine.dialect.name == "postgresql" else sqlite).insert(User)

@@ -14,11 +14,12 @@ import threading
 import weakref
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import Column, ForeignKeyConstraint, MetaData, Table, event
 from sqlalchemy.exc import NoReferenceError
 from sqlalchemy.orm import mapperlib
+from sqlalchemy.sql.expression import TableClause
 
 KEY = "tiercache"  # in a metadata's `info`
 ACTIONS = frozenset({"CASCADE", "SET NULL", "SET DEFAULT"})
@@ -93,6 +94,27 @@ def reached(table: Table, *, deleted: bool, changed: Sequence[Column[object]] = 
             gone = is_deleted and action == "CASCADE"
             ahead.append((child, gone, () if gone else tuple(constraint.columns), same))
     return tuple(found.values())
+
+
+def kin(table: TableClause, *, below: bool = True) -> list[Table]:
+    """The tables that show rows of *table*, as PostgreSQL has it; *below*: and those whose rows it shows."""
+    tables = list(table.metadata.tables.values()) if isinstance(table, Table) else []
+    above = {other: names for other in tables if (names := _inherits(other))}
+    if not above:
+        return []
+    met: list[Any] = [table]
+    for one in met if below else ():  # grows meanwhile
+        met += [other for other, names in above.items() if one.name in names and other not in met]
+    for one in met:
+        met += [other for other in tables if other.name in above.get(one, ()) and other not in met]
+    return met[1:]
+
+
+def _inherits(table: Table) -> tuple[str, ...]:
+    """The names of the tables that *table* inherits, as declared, without their schemas."""
+    said = table.kwargs.get("postgresql_inherits") or ()
+    names = (said,) if isinstance(said, str) else tuple(said)
+    return tuple(name.rpartition(".")[2] for name in names)
 
 
 def _action(

@@ -20,6 +20,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import InvalidRequestError
 
 from tiercache import source
+from tiercache.sqlalchemy.actions import kin
 from tiercache.sqlalchemy.names import Schemas, name_of, plain, tables_of
 from tiercache.sqlalchemy.publishing import Publisher
 from tiercache.sqlalchemy.statements import Analysis, analysis_of
@@ -179,7 +180,8 @@ class Listener:
                 names = {plain(rest)} if kind == "table" else {each} if not rest else set()
             else:
                 dialect = connection.dialect
-                names = {name_of(t, dialect, map_) for t in tables_of(each) for map_ in (schemas, None)}
+                named = [other for table in tables_of(each) for other in (table, *kin(table))]
+                names = {name_of(table, dialect, map_) for table in named for map_ in (schemas, None)}
             tables |= names
             rows.update(dict.fromkeys(names))
         if tables or tags:

@@ -18,7 +18,7 @@ from sqlalchemy.orm import FromStatement
 from sqlalchemy.sql.compiler import DDLCompiler, SQLCompiler
 from sqlalchemy.sql.expression import SelectBase, TableClause
 
-from tiercache.sqlalchemy.actions import Point, Reach, declared, identity, points, reached
+from tiercache.sqlalchemy.actions import Point, Reach, declared, identity, kin, points, reached
 from tiercache.sqlalchemy.conditions import (
     equalities,
     is_custom,
@@ -69,7 +69,11 @@ class Write:
         asks_result: bool = False,
         reach: tuple[Reach, ...] = (),
     ) -> None:
-        self.table, self.reach, self.is_insert = table, reach, is_insert
+        shown = [
+            other for each in (table, *(r.table for r in reach)) for other in kin(each, below=not is_insert)
+        ]
+        self.table, self.is_insert = table, is_insert
+        self.reach = (*reach, *(Reach(other, False, points(other)) for other in dict.fromkeys(shown)))
         self.parameters = parameters
         """The parameter that has each part of what identifies the row; None where any row may be meant."""
         self.more = more  # the same of each row but the first, where one statement brings several
