@@ -1,4 +1,4 @@
-"""The places for connections, and who waits for one."""
+"""The places for connections, who waits for one, and what is sent on it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.scripts import run_script
 from tests.servers import TIMEOUT
 from tiercache._transport.wire import Wires
 
@@ -37,3 +38,21 @@ def test_a_thread_that_is_interrupted_while_it_waits_for_a_place_takes_none_alon
     wires.give(only)
 
     assert wires.take() is only
+
+
+def test_a_signal_that_raises_while_a_command_is_packed_is_raised() -> None:
+    """And does not end the process, as it does where hiredis makes text of ints."""
+    program = (
+        "import signal\n"
+        "from tiercache._transport.replies import packed\n"
+        "def interrupt(*_): raise InterruptedError\n"
+        "signal.signal(signal.SIGALRM, interrupt)\n"
+        "wire = [('EVALSHA', *range(2000))]\n"
+        "for _ in range(100):\n"
+        "    try:\n"
+        "        signal.setitimer(signal.ITIMER_REAL, 2e-5)\n"
+        "        while True: packed(wire)\n"
+        "    except InterruptedError: pass\n"
+        "print('done')\n"
+    )
+    assert run_script(program).out == "done\n"

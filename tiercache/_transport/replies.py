@@ -23,8 +23,14 @@ MISSING = object()
 
 
 def packed(wire: Sequence[WireCommand]) -> bytes:
-    """The bytes of *wire*, in one piece; redis-py's own packing takes 7 us for what this does in one."""
-    return b"".join(map(hiredis.pack_command, wire))
+    """The bytes of *wire*, in one piece; redis-py's own packing takes 7 us for what this does in two."""
+    # No int goes to hiredis: it does not look whether str() of one raised, as the handler of a signal may
+    # amid it (Ctrl-C), and goes on with what is not there. Here it takes 0.6 us a command.
+    pieces = []
+    for call in wire:
+        in_text: WireCommand = tuple([str(part) if type(part) is int else part for part in call])
+        pieces.append(hiredis.pack_command(in_text))
+    return b"".join(pieces)
 
 
 def new_reader() -> hiredis.Reader:
