@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, TypeVar, Unpack, overload
 
 from tiercache import _decorator, _registry, _report, _transports
 from tiercache._bound import Binding
+from tiercache._closing import close_node
 from tiercache._core.collect import Collected
 from tiercache._core.records import EVERYTHING
 from tiercache._core.tags import check_tags
@@ -326,13 +327,11 @@ class TierCache:
     async def close(self) -> None:
         """Give this handle back; the last one of a node stops its thread and closes its connections.
 
-        Invalidations that Redis has not been told are tried for two seconds more, then logged as lost.
+        Invalidations that Redis has not been told are tried for two seconds more, then logged as lost. Cut
+        short by a cancellation, it waits for less, and closes all the same.
         """
         if self.sync.give_back():
-            await self._node.close_loop()
-            from anyio import to_thread
-
-            await to_thread.run_sync(self._node.close)
+            await close_node(self._node)
 
     async def __aenter__(self) -> TierCache:
         return self

@@ -176,20 +176,24 @@ class Node:
             listener, self._listener = self._listener, None
         if self.auditor is not None:
             self.auditor.stop()
-        if listener is not None:
-            listener.stop()
-        self._send_what_is_pending()
-        self._leave()
-        for io in (self._blocking, self._prober):
-            if io is not None:
-                io.close()
-        if self.on_close is not None:
-            self.on_close()
+        try:
+            if listener is not None:
+                listener.stop()
+            self._send_what_is_pending()
+            self._leave()
+        finally:
+            for io in (self._blocking, self._prober):
+                if io is not None:
+                    io.close()
+            if self.on_close is not None:
+                self.on_close()
 
     async def close_loop(self) -> None:
         """Close the connections of the running loop, which no other thread may."""
-        await self.refreshes.end()
-        await self.loops.close_running()
+        try:
+            await self.refreshes.end()
+        finally:
+            await self.loops.close_running()
 
     def _perform(self, step: Step) -> Any:
         io = self._memory or self._blocking
@@ -226,7 +230,8 @@ class Node:
         from tiercache._transport.awaiting import Awaiting
 
         assert self.address is not None
-        return Awaiting(self.address, self.names, self.breaker, self.clock, pool_size=self.settings.pool_size)
+        shared = self.address, self.names, self.breaker, self.clock
+        return Awaiting(*shared, pool_size=self.settings.pool_size, keeps=not self.closed)
 
     def _send_what_is_pending(self) -> None:
         core = self.tiers.core

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from anyio import CancelScope
 
 from tests.loops import NewLoop
 from tests.scripts import run_script
@@ -97,6 +98,53 @@ async def test_a_follower_that_is_cancelled_is_counted_no_more(
     go.set()
     assert await asyncio.gather(leading, *following[1:]) == [1] * 3
     assert flight.followers == 0
+
+
+def connections(server: RedisServer) -> int:
+    listed: bytes = server.cli("CLIENT", "LIST")
+    return listed.count(b"\n")
+
+
+@pytest.mark.anyio
+async def test_a_close_in_a_scope_that_is_cancelled_closes(
+    redis_server: RedisServer, new_node: NewNode
+) -> None:
+    before = connections(redis_server)
+    cache = new_node(redis_server.url())
+    with CancelScope() as scope:
+        async with cache:
+            await cache.set("k", 1)
+            scope.cancel()
+            await asyncio.sleep(0)
+
+    assert cache._node.closed
+    assert connections(redis_server) == before
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("turns", range(5))
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_close_that_is_cancelled_closes(
+    redis_server: RedisServer, new_node: NewNode, turns: int, times: int
+) -> None:
+    before = connections(redis_server)
+    cache = new_node(redis_server.url())
+    await cache.set("k", 1)
+    reads = [asyncio.create_task(cache.get(f"k{i}")) for i in range(50)]
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(cache.close())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    for _ in range(times):
+        closing.cancel()
+        await asyncio.sleep(0)
+    await asyncio.wait([closing])
+    await asyncio.gather(*reads, return_exceptions=True)
+    if not turns:
+        await cache.close()  # that one has not begun
+
+    assert cache._node.closed
+    assert await asyncio.to_thread(lambda: eventually(lambda: connections(redis_server) == before, within=5))
 
 
 def test_who_waits_for_a_task_takes_over_when_its_loop_is_closed(

@@ -62,7 +62,7 @@ class _Trip:
 
 
 class Awaiting:
-    """The awaiting transport of one node in one event loop."""
+    """The awaiting transport of one node in one event loop; *keeps*: connections are used again."""
 
     def __init__(
         self,
@@ -72,9 +72,10 @@ class Awaiting:
         clock: Callable[[], float],
         *,
         pool_size: int,
+        keeps: bool = True,
     ) -> None:
         self._address, self._names, self._breaker, self._clock = address, names, breaker, clock
-        self._streams = Streams(pool_size, address)
+        self._streams = Streams(pool_size, address, keeps=keeps)
         self._loop = weakref.ref(asyncio.get_running_loop())
         self._turn = Turn()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -96,15 +97,20 @@ class Awaiting:
                 return self._begin(self._tell(commands))
 
     async def close(self) -> None:
-        """Let what is under way come to an end, one timeout at most, and close the connections."""
+        """Let what is under way come to an end, one timeout at most, and close the connections.
+
+        Plans that go on may open others; each of those closes when it comes back.
+        """
         # A load that the end of its loop cancels still unlocks: that must not outlive the loop.
         under_way = {*self._tasks, *(trip.over() for trip in self._trips)}
-        if under_way:
-            _, late = await asyncio.wait(under_way, timeout=self._address.timeout)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
-        await self._streams.close()
+        try:
+            if under_way:
+                _, late = await asyncio.wait(under_way, timeout=self._address.timeout)
+                for task in late:
+                    task.cancel()
+                await asyncio.gather(*late, return_exceptions=True)
+        finally:
+            await self._streams.close()
 
     async def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         self._start(work)

@@ -98,8 +98,9 @@ class Stream(asyncio.BufferedProtocol):
 class Streams:
     """A fixed number of places for streams, the one used last first; who finds none free waits in turn."""
 
-    def __init__(self, size: int, address: Address) -> None:
+    def __init__(self, size: int, address: Address, *, keeps: bool) -> None:
         self._size, self._address = size, address
+        self._keeps = keeps  # False: each is closed when it comes back
         self._free: list[Stream | None] = [None] * size  # those that are open at the end
         self._queue: deque[asyncio.Future[Stream | None]] = deque()
         self._open: set[Stream] = set()
@@ -140,6 +141,9 @@ class Streams:
             if not turn.done():
                 turn.set_result(stream)
                 return
+        if stream is not None and not self._keeps:
+            stream.close()
+            stream = None
         if stream is None:
             self._free.insert(0, None)
         else:
@@ -183,7 +187,8 @@ class Streams:
         return stream.is_open and self._address.leads_to(stream.connection)
 
     async def close(self) -> None:
-        """Close all streams; an exchange under way fails."""
+        """Close all streams, and from now on each as it comes back; an exchange under way fails."""
+        self._keeps = False
         streams, self._open = self._open, set()
         self._free = [None] * len(self._free)
         for stream in streams:

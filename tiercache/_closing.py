@@ -1,0 +1,26 @@
+"""The end of a node in a task, which a cancellation may make sooner, and never partial."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tiercache._node import Node
+
+
+async def close_node(node: Node) -> None:
+    """Close what *node* has in the running loop, then the node, in a thread.
+
+    Its handle is given back by now, so nobody would try again. A scope of anyio that is cancelled does not
+    cut it short; the cancellation of its task ends the wait that it meets, and nothing else.
+    """
+    from anyio import CancelScope, to_thread
+
+    with CancelScope(shield=True):
+        try:
+            await node.close_loop()
+        finally:
+            try:
+                await to_thread.run_sync(node.close)
+            finally:
+                node.close()  # nothing to do, but where the cancellation came before the thread began
