@@ -64,13 +64,13 @@ class _Block:
             self._runs_out = tiers.clock() + self._fence_ttl
             self._epoch = yield from fences.put_up(tiers, list(self._deps), self._name, self._fence_ttl)
             self.fenced = True
-        except L2Unavailable:
-            if self._on_outage == "abort":
-                tiers.core.release(self._deps)
-                raise
-            tiers.events["guarantee_suspended"] += 1
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, L2Unavailable) and self._on_outage == "commit":
+                tiers.events["guarantee_suspended"] += 1
+                return
             tiers.core.release(self._deps)
+            if not isinstance(error, GeneratorExit):
+                yield fences.unsure(list(self._deps), self._name)  # the body never runs
             raise
 
     def _end(self) -> Plan[None]:

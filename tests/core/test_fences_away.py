@@ -9,19 +9,41 @@ from tests.core.sim_server import SimServer
 from tests.core.test_fences import FENCE, MANY, live
 from tiercache._core.fences import Unfence
 from tiercache._core.reads import MISS
-from tiercache._errors import L2Unavailable
+from tiercache._errors import L2Refused, L2Unavailable
 
 # ---- cut short
 
 
-def test_a_task_that_is_cancelled_while_it_fences_holds_nothing_back(a: Node, clock: Clock) -> None:
-    beginning = a.block("t").begin().execute()
+@pytest.mark.parametrize("runs", [True, False])
+def test_a_task_that_is_cancelled_while_it_fences_leaves_no_fence(
+    a: Node, b: Node, server: SimServer, runs: bool
+) -> None:
+    beginning = a.block("t").begin()
+    if runs:
+        beginning.execute()
     beginning.throw(Cancelled())
-
+    assert beginning.at == ("Unfence",)
     assert not a.core.bypassed(["t:t"])
-    clock.advance(FENCE)
-    a.synced().load("k", "v", ["t"])
-    assert a.in_l1("k")
+    beginning.answer()
+
+    with pytest.raises(Cancelled):
+        _ = beginning.result
+    assert live(server) == 0
+    b.synced().load("k", "v", ["t"])
+    assert b.in_l1("k")
+
+
+def test_a_slice_that_is_refused_takes_the_fences_of_those_before_it_along(
+    a: Node, server: SimServer
+) -> None:
+    beginning = a.block(*MANY, on_outage="abort").begin().answer()
+    assert live(server) == 1
+
+    beginning.throw(L2Refused("OOM")).answer()
+
+    with pytest.raises(L2Refused):
+        _ = beginning.result
+    assert live(server) == 0
 
 
 def test_an_end_that_is_cut_short_is_pending_and_its_fence_runs_out(
@@ -45,7 +67,7 @@ def test_an_end_that_is_cut_short_is_pending_and_its_fence_runs_out(
 def test_a_fence_that_redis_did_not_answer_to_may_stand_and_runs_out(
     a: Node, server: SimServer, clock: Clock
 ) -> None:
-    a.block("t", on_outage="abort").begin().execute().lose()
+    a.block("t", on_outage="abort").begin().execute().lose().reply()  # nor does it hear the end of it
     assert live(server) == 1
     clock.advance(FENCE)
 
@@ -74,7 +96,7 @@ def test_without_redis_a_write_goes_on_unfenced_and_that_is_counted(a: Node, b: 
 
 
 def test_without_redis_a_write_that_must_not_go_on_unfenced_is_stopped_before_it_begins(a: Node) -> None:
-    beginning = a.block("t", on_outage="abort").begin().lose()
+    beginning = a.block("t", on_outage="abort").begin().lose().reply()
 
     with pytest.raises(L2Unavailable):
         _ = beginning.result

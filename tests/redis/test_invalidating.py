@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.servers import RedisServer
 from tests.world import Tasks, World
 from tiercache import TierCache
 
@@ -100,6 +101,32 @@ async def test_a_block_invalidates_also_when_it_is_cancelled(
     await Tasks().until(lambda: not node._node.tiers.core.pending)
     await node.set("k", 2, tags=["t"])
     assert await node.exists("k"), "and nothing is held back any more"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("turns", range(1, 4))
+async def test_a_block_that_is_cancelled_before_it_begins_holds_nobody_back(
+    redis_server: RedisServer, new_node: Callable[..., TierCache], turns: int
+) -> None:
+    node = new_node(redis_server.url(), max_staleness=60)
+    await node.set("k", 1)
+    begun: list[int] = []
+
+    async def write() -> None:
+        async with node.invalidating(tags=["t"], fence_ttl=3600):
+            begun.append(1)
+
+    writing = asyncio.create_task(write())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    writing.cancel()
+    await asyncio.wait([writing])
+
+    async def is_kept() -> bool:
+        return (await node.set("t", 2, tags=["t"])).stored
+
+    assert not begun
+    await Tasks().until(is_kept)
 
 
 def test_blocks_may_be_nested(world: World, cache: Any) -> None:

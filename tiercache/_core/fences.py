@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tiercache._core.commands import Invalidate, Recorded
-from tiercache._core.plan import Ask, Plan
+from tiercache._core.plan import Ask, Plan, Tell
 from tiercache._core.records import MAX_DEPS, pack_deps
 from tiercache._core.scripts import FENCE, UNFENCE, Names, Parts, fields_of, nonce
 from tiercache._core.syncs import invalidation_of
@@ -67,7 +67,7 @@ def put_up(tiers: Tiers, deps: list[str], name: str, ttl: float) -> Plan[int]:
     """Fence *deps* for *ttl* seconds of the server's clock; the epoch whose end is the end of the fence, too.
 
     Raises L2Unavailable where it is not certain that all is fenced. One round trip a slice of 2,000. Cut
-    short, the fences that are there run out by themselves.
+    short, it may leave some, which `unsure` lifts; else they run out by themselves.
     """
     epoch = 0
     for part in slices(deps):
@@ -85,6 +85,11 @@ def take_down(tiers: Tiers, deps: list[str], name: str) -> Plan[None]:
         yield Ask(tuple(Unfence(name, tuple(part)) for part in slices(deps)))
     except L2Unavailable:
         tiers.events["fences_left"] += 1
+
+
+def unsure(deps: list[str], name: str) -> Tell:
+    """To lift a fence of which nobody knows whether it is there; nobody waits for that either."""
+    return Tell(tuple(Unfence(name, tuple(part)) for part in slices(deps)))
 
 
 def slices(deps: list[str]) -> list[list[str]]:

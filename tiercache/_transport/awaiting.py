@@ -20,6 +20,7 @@ from redis.exceptions import ConnectionError as BrokenConnection
 from redis.exceptions import TimeoutError as RedisTimeout
 
 from tiercache._core.commands import Command, Read
+from tiercache._core.fences import Fence
 from tiercache._core.flights import current_load
 from tiercache._core.looks import Look
 from tiercache._core.plan import Ask, Call, Join, Step, Tell
@@ -38,15 +39,18 @@ Land = Callable[[Results | BaseException], None]
 
 
 class _Trip:
-    """A round trip under way: whom to tell what came of it, and whether to tell that it is over."""
+    """A round trip under way: whom to tell what came of it, and whether to tell that it is over.
 
-    __slots__ = ("_over", "is_read", "land", "request", "stream")
+    *leaves_marks*: locks or fences, which who asked may take back when cancelled.
+    """
+
+    __slots__ = ("_over", "land", "leaves_marks", "request", "stream")
 
     request: Request
     stream: Stream
 
-    def __init__(self, land: Land, is_read: bool) -> None:
-        self.land, self.is_read = land, is_read
+    def __init__(self, land: Land, leaves_marks: bool) -> None:
+        self.land, self.leaves_marks = land, leaves_marks
         self._over: asyncio.Future[None] | None = None
 
     def over(self) -> asyncio.Future[None]:
@@ -138,23 +142,24 @@ class Awaiting:
 
     def _flush(self, beside_others: bool) -> None:
         for batch in self._turn.end(beside_others=beside_others):
-            self._send((joined(batch[0]),), _Trip(partial(land_together, batch), is_read=True))
+            self._send((joined(batch[0]),), _Trip(partial(land_together, batch), leaves_marks=True))
 
     # ---- any round trip
 
     def _ask(self, commands: Sequence[Command[Any] | Look]) -> Waiter:
         """What the commands come to; they run to their end if nobody waits any more, too."""
         waiter = new_waiter(asyncio.get_running_loop())
-        is_read = any(isinstance(command, Read) for command in commands)
-        self._send(commands, _Trip(partial(land, waiter), is_read))
+        leaves_marks = any(isinstance(command, (Read, Fence)) for command in commands)
+        self._send(commands, _Trip(partial(land, waiter), leaves_marks))
         return waiter
 
     async def _tell(self, commands: tuple[Command[Any], ...]) -> None:
-        # The unlock of a read that was cancelled must not overtake it on another connection.
+        # The unlock of a read that was cancelled must not overtake it on another connection; nor may the end
+        # of a fence.
         await asyncio.sleep(0)
-        reads = [trip.over() for trip in self._trips if trip.is_read]
-        if reads:
-            await asyncio.wait(reads)
+        marking = [trip.over() for trip in self._trips if trip.leaves_marks]
+        if marking:
+            await asyncio.wait(marking)
         try:
             await self._ask(commands)
         except L2Unavailable:
