@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Literal
 
 from tiercache._core import barriers, fences
-from tiercache._core.plan import Plan
+from tiercache._core.plan import Plan, run, run_async
 from tiercache._core.writes import Written, deps_named, invalidate
 from tiercache._errors import L2Unavailable
 from tiercache._node import Node
@@ -73,6 +73,9 @@ class _Block:
                 yield fences.unsure(list(self._deps), self._name)  # the body never runs
             raise
 
+    # What follows is not driven by `Node.run`: a block that is open goes on over a `close`, as its write
+    # does.
+
     def _end(self) -> Plan[None]:
         tiers = self._node.tiers
         # In a child that was forked inside the block, the fence is the parent's, which still writes.
@@ -120,9 +123,9 @@ class Invalidating(_Block):
         from anyio import CancelScope
 
         with CancelScope(shield=True):
-            await self._node.run_async(self._end())
+            await run_async(self._end(), self._node.perform_async)
         if error is None:
-            await self._node.run_async(self._reach())
+            await run_async(self._reach(), self._node.perform_async)
 
 
 class BlockingInvalidating(_Block):
@@ -135,6 +138,6 @@ class BlockingInvalidating(_Block):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._node.run(self._end())
+        run(self._end(), self._node._perform)
         if error is None:
-            self._node.run(self._reach())
+            run(self._reach(), self._node._perform)

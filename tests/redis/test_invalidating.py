@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.servers import RedisServer
+from tests.redis.test_cut_short import connections
+from tests.servers import RedisServer, eventually
 from tests.world import Tasks, World
 from tiercache import TierCache
 
@@ -127,6 +128,28 @@ async def test_a_block_that_is_cancelled_before_it_begins_holds_nobody_back(
 
     assert not begun
     await Tasks().until(is_kept)
+
+
+@pytest.mark.parametrize("wait", [False, True])
+def test_a_block_invalidates_also_when_the_cache_is_closed_meanwhile(
+    world: World, redis_server: RedisServer, new_node: Callable[..., TierCache], wait: bool
+) -> None:
+    other = new_node(redis_server.url(), max_staleness=1)
+    other.sync.set("k", 1, tags=["t"])
+    before = connections(redis_server)
+    cache = world.view(new_node(redis_server.url(), max_staleness=1))
+
+    async def body() -> None:
+        async with cache.invalidating(tags=["t"], fence_ttl=3600, wait=wait) as block:
+            await cache.close()
+        assert block.fenced
+        assert block.written.token is not None
+        await world.until(lambda: connections(redis_server) == before)
+
+    world.run(body())
+
+    assert eventually(lambda: not other.sync.exists("k"), within=5)
+    assert other.sync.set("k", 2, tags=["t"]).stored
 
 
 def test_blocks_may_be_nested(world: World, cache: Any) -> None:
