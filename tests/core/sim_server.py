@@ -133,7 +133,7 @@ class SimServer:
         due = sorted(
             (end, name, deps) for (name, deps), end in domain.fences.items() if end <= self._now_ms()
         )
-        for _, name, deps in due[:32]:
+        for _, name, deps in due[:128]:
             self._lift((name, deps))
             self._record(state, keys, deps)
         return state, keys

@@ -85,7 +85,7 @@ end
 -- under it has a newer token than the fence itself. (model: RunOut)
 local function run_out(e, s, channel)
   local now = whole(now_ms())
-  for _, fence in ipairs(call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, 32)) do
+  for _, fence in ipairs(call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, 128)) do
     local deps = lift(fence)
     s = s + 1
     note(KEYS[1], s, 't:', deps)
