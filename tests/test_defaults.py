@@ -9,7 +9,7 @@ import pytest
 
 from tests.scripts import output_of, run_script
 from tests.servers import RedisServer
-from tiercache import SettingError, TierCache, TierCacheError
+from tiercache import SettingError, TierCache, TierCacheError, configure, default_cache
 
 COUNTED = """
 import asyncio, sys
@@ -127,6 +127,37 @@ def test_a_default_cache_that_was_closed_is_made_anew() -> None:
         "print(count(), count())\n"
     )
     assert output_of(program) == "1\n2 2\n"
+
+
+def test_configure_again_at_the_same_place_replaces_the_cache_with_its_settings_and_entries(url: str) -> None:
+    with configure(url, l1_maxsize=100).sync as before:
+        before.set("k", 1)
+        with configure(url, l1_maxsize=200).sync as cache:
+            assert default_cache().stats().entries == 0
+            cache.set("k", 2)
+            assert cache.get("k") == 2
+            with pytest.raises(TierCacheError, match="closed"):
+                before.get("k")
+
+
+def test_a_wrong_setting_in_configure_leaves_the_cache_that_was(url: str) -> None:
+    with configure(url, l1_maxsize=100).sync as cache:
+        cache.set("k", 1)
+        with pytest.raises(SettingError):
+            configure(url, timeout=-1)
+
+        assert default_cache().sync is cache
+        assert cache.get("k") == 1
+        with TierCache(url).sync as other:
+            assert other.get("k") == 1
+
+
+def test_configure_agrees_with_other_handles_on_the_node_that_they_share(url: str) -> None:
+    with configure(url, l1_maxsize=100).sync as cache, TierCache(url).sync as other:
+        other.set("k", 1)
+        with pytest.raises(SettingError, match="l1_maxsize=100"):
+            configure(url, l1_maxsize=200)
+        assert cache.get("k") == 1
 
 
 @pytest.fixture

@@ -31,12 +31,15 @@ def configure(
 ) -> TierCache:
     """Make the default cache, in place of any there was; functions decorated by `@cached` follow it.
 
-    Raises SettingError as `TierCache` does.
+    Raises SettingError as `TierCache` does; what there was is then as before.
     """
     global _default
-    made = TierCache(url, client=client, **settings)
+    _transports.load()
     with _lock:
-        before, _default = _default, made
+        before = _default
+        with _registry.replacing(None if before is None else before._node):
+            made = TierCache(url, client=client, **settings)
+        _default = made
     if before is not None:
         before.sync.close()
     return made

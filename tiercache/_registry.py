@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from tiercache._errors import SettingError
@@ -55,6 +56,24 @@ def release(node: Node) -> bool:
                 del _shared[name]
                 break
     return True
+
+
+@contextmanager
+def replacing(node: Node | None) -> Iterator[None]:
+    """A handle made within has a node of its own in the place of *node*, if that has just one handle.
+
+    Where that raises, *node* is back in its place.
+    """
+    with _lock:
+        alone = {name: held for name, held in _shared.items() if held == (node, 1)}
+        for name in alone:
+            del _shared[name]
+    try:
+        yield
+    except BaseException:
+        with _lock:
+            _shared.update(alone)
+        raise
 
 
 def live() -> list[Node]:
