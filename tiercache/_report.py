@@ -27,7 +27,7 @@ class Stats:
 
     @property
     def hit_rate(self) -> float:
-        """The part of reads that did not reach a loader; 0.0 before the first read."""
+        """The part of reads that a tier answered, or the load of another; 0.0 before the first read."""
         reads = self.l1_hits + self.l2_hits + self.loads + self.joins + self.misses
         return (reads - self.loads - self.misses) / reads if reads else 0.0
 
