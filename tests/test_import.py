@@ -109,3 +109,18 @@ else:
     raise SystemExit("the child waits for an import of its parent's")
 """
     loaded(program)
+
+
+def test_making_a_cache_imports_nothing_once_that_is_loaded(redis_server: RedisServer) -> None:
+    """Only while it loads does a fork wait for it."""
+    program = """
+import sys
+from tiercache import TierCache, _transports
+
+_transports.load()
+before = set(sys.modules)
+TierCache(sys.argv[1]).sync.close()
+TierCache("memory://").sync.close()
+assert set(sys.modules) == before, set(sys.modules) - before
+"""
+    loaded(program, redis_server.url())

@@ -31,6 +31,7 @@ def load() -> None:
     import tiercache._transport.awaiting
     import tiercache._transport.blocking
     import tiercache._transport.listener
+    import tiercache._transport.loops
     import tiercache._transport.memory  # noqa: F401
     from tiercache._core import scripts
 
