@@ -9,6 +9,7 @@ import pytest
 
 from tests.scripts import run_script
 from tests.servers import TIMEOUT
+from tiercache import L2Unavailable
 from tiercache._transport.wire import Wires
 
 
@@ -38,6 +39,18 @@ def test_a_thread_that_is_interrupted_while_it_waits_for_a_place_takes_none_alon
     wires.give(only)
 
     assert wires.take() is only
+
+
+def test_a_place_that_nobody_has_any_more_is_there_again() -> None:
+    wires = Wires(2, 0.01)
+    used = wires.take()
+    wires.take()  # by one who was interrupted before it had it
+
+    again = wires.take()
+
+    assert again is not used
+    with pytest.raises(L2Unavailable):
+        wires.take()
 
 
 def test_a_signal_that_raises_while_a_command_is_packed_is_raised() -> None:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from typing import Any
+from weakref import ref
 
 import hiredis
 from redis.connection import Connection
@@ -145,6 +146,7 @@ class Wires:
     def forget(self) -> None:
         """Have none open, and nobody that waits."""
         self._free = [Wire() for _ in range(self._size)]
+        self._places = list(map(ref, self._free))  # under `_lock`
         self._lock = threading.Lock()
         self._queue: deque[_Waiter] = deque()  # changed under `_lock`
 
@@ -161,6 +163,7 @@ class Wires:
             with self._lock:
                 self._queue.append(waiter)
                 # After the append: who gives a place back looks at the queue after it did.
+                self._replace_lost()
                 self._serve()
             waiter.served.acquire(timeout=self._timeout)
         except BaseException:  # of a signal's handler, on the main thread
@@ -179,6 +182,18 @@ class Wires:
             if waiter in self._queue:
                 self._queue.remove(waiter)
             return waiter.wire
+
+    def _replace_lost(self) -> None:
+        """Make anew what got lost between taking and giving, as by an exception of a signal's handler.
+
+        That may come between any two instructions; but whoever uses a wire has a reference to it. One that a
+        traceback refers to is lost once that is gone: where it is in a cycle, with the next collection.
+        """
+        for at, place in enumerate(self._places):
+            if place() is None:
+                wire = Wire()
+                self._places[at] = ref(wire)
+                self._free.insert(0, wire)
 
     def _serve(self) -> None:
         while self._queue:
