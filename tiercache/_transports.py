@@ -23,6 +23,7 @@ def load() -> None:
     global _begun
     _begun = True
     import asyncio  # noqa: F401
+    import email.parser  # noqa: F401  # by which redis-py learns its own version, when it connects
 
     import anyio.to_thread  # noqa: F401
 
