@@ -13,7 +13,6 @@ from tiercache import _decorator, _registry, _report, _transports
 from tiercache._bound import Binding
 from tiercache._closing import close_node
 from tiercache._core.collect import Collected
-from tiercache._core.records import EVERYTHING
 from tiercache._core.tags import check_tags
 from tiercache._core.writes import Token, Written
 from tiercache._errors import SettingError
@@ -312,8 +311,7 @@ class TierCache:
         known by the name, L1 is emptied.
         """
         if self._node.values.register(cls, encode, decode):
-            # What is there is read by the way that was; and so is what a load under way brings.
-            self._node.tiers.core.begin_invalidation((EVERYTHING,))
+            self._node.tiers.core.disown()  # what is there is of the way that was, and what is under way
 
     def stats(self) -> _report.Stats:
         """Counters of this process since its node began; asks nobody."""

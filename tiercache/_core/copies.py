@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import orjson
 
 from tiercache._accelerator import compiled
-from tiercache._core.values import PLAIN, Unreadable
+from tiercache._core.values import CONTAINERS, PLAIN, Unreadable
 
 # Bytes of payload beyond which a value is kept as those: as objects it takes three to six times as much.
 MAX_KEPT_WHOLE = 4096
@@ -24,7 +24,7 @@ MAX_CONTAINERS = 200  # in it, and so levels; beyond them, too
 
 Copier = Callable[[Any], Any]
 DEEP: Copier | None = None if compiled is None else compiled.copy
-COPY: dict[type, Copier] = {dict: dict.copy, list: list.copy, set: set.copy, bytearray: bytearray.copy}
+COPY: dict[type, Copier] = {kind: kind.copy for kind in CONTAINERS}
 
 
 class Kept(NamedTuple):

@@ -100,7 +100,7 @@ class Group(Linked):
         entry.before, entry.after = at, at.after
         at.after.before = at.after = entry
 
-    def oldest(self, looks: int) -> tuple[Entry | None, int]:
+    def oldest(self, looks: int) -> tuple[Entry, int]:
         """The least recently used, or the oldest of those looked at; and how many looks are left.
 
         One that was hit since it was placed is placed anew.
@@ -203,9 +203,9 @@ class Index:
         for _ in range(min(SAMPLE, len(self._listed))):
             self._turn = (self._turn + 1) % len(self._listed)
             group = self._listed[self._turn]
-            entry, looks = group.oldest(looks)
-            if entry is but:  # as where all others were hit within the tick that it was put in
-                entry = group.after_of(but)
+            first, looks = group.oldest(looks)
+            # It is the first where all others were hit within the tick that it was put in.
+            entry = group.after_of(but) if first is but else first
             if entry is not None and (oldest is None or abs(entry.stamp) < abs(oldest.stamp)):
                 oldest = entry
         return oldest

@@ -34,7 +34,7 @@ from tiercache._errors import Unstorable
 PLAIN = b"\n"
 ENVELOPED = b"\t"
 LINKED = b"\r"
-CONTAINERS = frozenset((dict, list, set, bytearray))  # that whoever holds one can change
+CONTAINERS: frozenset[Any] = frozenset((dict, list, set, bytearray))  # which whoever holds one can change
 
 
 class Unreadable(ValueError):

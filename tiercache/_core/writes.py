@@ -143,7 +143,9 @@ def _encoded(tiers: Tiers, want: Want, value: object, *, alone: bool) -> bytes:
     try:
         return tiers.values.encode(value)
     except Unstorable as error:
-        raise error if alone else of_key(want.key, error) from error.__cause__
+        if alone:
+            raise
+        raise of_key(want.key, error) from error.__cause__
 
 
 def of_key(key: str, error: Unstorable) -> Unstorable:
