@@ -266,7 +266,7 @@ class SimServer:
             lock = self.domain.locks[ask.key] = Lock(ask.owner, now + LOCK_MS)
         elif node_of(lock.owner) != node:
             lock.waiters.add(node)
-            return Wait((lock.ends - now) / 1000)
+            return Wait((lock.ends - now) / 1000, lock.owner.encode())
         lock.owner, lock.ends = ask.owner, now + LOCK_MS
         return "lead"
 

@@ -14,10 +14,18 @@ import pytest
 from tests.peers import Peer, shorten_locks
 from tests.servers import RedisServer, eventually
 from tests.source import Source
-from tiercache import LoadTimeout, cached
+from tiercache import LoadTimeout, cached, default_cache
 
 LOCK = 0.8  # seconds, of the ten that it is
 MARGIN = 1.0
+PATIENCE = 3.0  # seconds, a hundred times what the loads that it waits for take
+# The load that had the lock ends and wakes who waits, as one that fails does; another process is sooner.
+HAND_ON = """
+redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[1], 'owner', ARGV[1])
+redis.call('PEXPIRE', KEYS[1], 10000)
+return redis.call('PUBLISH', ARGV[2], 'k:' .. ARGV[3])
+"""
 
 
 @cached(ttl=3600, tags=["it"])
@@ -43,6 +51,18 @@ def fails_first(folder: str) -> int:
 
 
 @cached(ttl=3600)
+def plain(folder: str) -> int:
+    return Source(folder).load()
+
+
+@cached(ttl=3600)
+def fails(folder: str) -> int:
+    Source(folder).flag("fails").set()
+    time.sleep(0.02)  # what it takes to fail
+    raise LookupError
+
+
+@cached(ttl=3600)
 def left(folder: str) -> str:
     meet(folder, "left", "right")
     return "left of " + right(folder) if Source(folder).loads("right") == 1 else "left"
@@ -60,6 +80,34 @@ def meet(folder: str, mine: str, theirs: str) -> None:
     source.load(mine)
     source.flag(mine).set()
     source.flag(theirs).wait()
+
+
+def error_of(folder: str) -> str:
+    try:
+        fails(folder)
+    except Exception as error:
+        return type(error).__name__
+    return "no error"
+
+
+def fail_until_over(folder: str) -> set[str]:
+    errors = set()
+    while not Source(folder).flag("over").is_set():
+        errors.add(error_of(folder))
+    return errors
+
+
+def refresh(folder: str) -> int:
+    return plain.refresh(folder)
+
+
+def load_many(folder: str) -> int:
+    key = plain.key(folder)
+    return default_cache().sync.get_or_load_many([key], lambda _: {key: Source(folder).load()})[key]
+
+
+def node_id() -> str:
+    return default_cache()._node.tiers.core.node
 
 
 @pytest.fixture
@@ -162,8 +210,6 @@ def locks(server: RedisServer) -> list[bytes]:
 
 def is_waiting() -> bool:
     """Whether somebody in this process waits for the load of another process."""
-    from tiercache import default_cache
-
     return bool(default_cache()._node.tiers.bells._bells)
 
 
@@ -181,6 +227,45 @@ def test_a_waiter_takes_what_a_load_elsewhere_brings_without_loading(
 
     assert {each.result(5) for each in (leading, *waiting)} == {1}
     assert source.loads() == 1
+
+
+@pytest.mark.parametrize("read", [plain, refresh, load_many])
+def test_who_has_waited_for_two_loads_elsewhere_that_brought_nothing_loads_beside_the_third(
+    redis_server: RedisServer, other: Peer, source: Source, read: Callable[[str], int]
+) -> None:
+    source.commit(7)
+    key, node = plain.key(source.folder), other.call(node_id)
+    lock, channel = f"{{default}}1:l:{key}", f"{{default}}1@0:w:{node}"
+
+    def lead(owner: str) -> None:
+        redis_server.cli("EVAL", HAND_ON, 1, lock, owner, channel, key)
+
+    def is_waited_for() -> bool:
+        return bool(redis_server.cli("HEXISTS", lock, f"w{node}"))
+
+    lead("0a:1")
+    waiting = other.start(read, source.folder)
+    assert eventually(is_waited_for)
+    lead("0b:1")
+    assert eventually(is_waited_for)
+    assert not waiting.done()
+    lead("0a:2")
+
+    assert waiting.result(5) == 7
+    assert redis_server.cli("HGET", lock, "owner") == b"0a:2", "which it had no leave to take"
+
+
+def test_a_key_whose_load_always_fails_keeps_no_process_waiting_for_another_that_asks_again_and_again(
+    redis_server: RedisServer, holder: Peer, source: Source
+) -> None:
+    busy = holder.start(fail_until_over, source.folder)
+    source.flag("fails").wait()
+    with Peer(redis_server.url(), load_timeout=PATIENCE) as other:
+        errors = {other.call(error_of, source.folder) for _ in range(20)}
+    source.flag("over").set()
+
+    assert errors == {"LookupError"}
+    assert busy.result(10) == {"LookupError"}
 
 
 def test_two_processes_that_need_each_others_loads_go_on_within_the_lock(

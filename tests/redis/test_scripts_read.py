@@ -173,6 +173,7 @@ def test_another_node_waits_for_as_long_as_the_lock_lives(domain: Domain) -> Non
 
     assert isinstance(answer, Wait)
     assert 0 < answer.left <= LOCK_MS / 1000
+    assert answer.owner == (ME + ":0").encode(), "whose load it is: the next one has another name"
 
 
 def test_a_refresh_waits_for_the_load_of_another_node(domain: Domain) -> None:

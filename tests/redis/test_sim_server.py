@@ -185,8 +185,8 @@ class Twins:
                 return "hit", left is None, self.stored(raw, side)
             case Large(tags):
                 return "large", tags  # their lengths differ by those of the numbers
-            case Wait():
-                return "wait"
+            case Wait(_, owner):
+                return "wait", owner
         return reply
 
     def place(self, epoch: int, side: int) -> int:

@@ -14,7 +14,7 @@ from tiercache._core.commands import LOCK_MS
 from tiercache._core.flights import running_load
 from tiercache._core.loads import load_anew
 from tiercache._core.plan import Call
-from tiercache._core.reads import MISS
+from tiercache._core.reads import MAX_JOINS, MISS
 from tiercache._core.sources import is_writing
 from tiercache._core.tiers import Want
 
@@ -100,7 +100,8 @@ class Loads:
         """G5. A refresh, a nested read and who joined in vain twice may load beside others."""
         step, process = op.hand.step, op.process
         assert isinstance(step, Call)
-        if step.load is None or not op.is_counted or op.is_renewal or op.inside is not None or op.joins > 1:
+        in_vain = op.joins >= MAX_JOINS or len(op.waited) > MAX_JOINS
+        if step.load is None or not op.is_counted or op.is_renewal or op.inside is not None or in_vain:
             return
         flights = process.tiers.board._flights
         if self.world.now - op.begun > PATIENCE and step.load.flight not in flights.values():

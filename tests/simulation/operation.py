@@ -64,6 +64,7 @@ class Operation:
         "unsure",
         "vouch",
         "vouched_due",
+        "waited",
         "waited_for",
         "what",
     )
@@ -93,6 +94,7 @@ class Operation:
         self.is_prober = False  # sent by the listener, also where the circuit is open
         self.is_renewal = False
         self.joins = 0  # flights of others it waited for
+        self.waited: set[bytes] = set()  # and loads of other processes, by name
         self.inside: Operation | None = None  # whose loader it is part of
         self.is_known_inside = True  # by a context variable
         self.nested: Operation | None = None

@@ -24,6 +24,7 @@ from tiercache._core.commands import (
     Read,
     Recorded,
     Set,
+    Wait,
 )
 from tiercache._core.fences import Fence
 from tiercache._core.looks import Look, Looked
@@ -169,6 +170,8 @@ class Requests:
                     for ask, answer in zip(asks, found, strict=True):
                         if isinstance(answer, Hit) or answer == "lead":
                             op.vouch[ask.key] = held
+                        elif isinstance(answer, Wait):
+                            op.waited.add(answer.owner)
                 case Look(keys=keys), Looked():
                     op.vouch |= {key: held for key in keys if reply.good(key)}
                 case Fill(key=key), Filled("ok" | "full"):

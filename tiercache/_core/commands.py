@@ -120,6 +120,7 @@ class Hit(NamedTuple):
 
 class Wait(NamedTuple):
     left: float  # seconds the leader's lock still lives at most
+    owner: bytes = b""  # the name of its load
 
 
 Answer = Hit | Large | Wait | Literal["miss", "lead", "again"]
@@ -173,8 +174,8 @@ def _answer(raw: Any) -> Answer:
         case [b"large", bytes(tags), int(size)]:
             # Planted ones may be no text. No entry that is read has what replaces it, so it is a miss.
             return Large(tuple(tags.decode("utf-8", "replace").split("\0")) if tags else (), size)
-        case [b"wait", int(left)]:
-            return Wait(left / 1000)
+        case [b"wait", int(left), bytes(owner)]:
+            return Wait(left / 1000, owner)
         case [b"miss"]:
             return "miss"
         case [b"lead"]:

@@ -52,7 +52,7 @@ class _Miss:
 
 MISS: Final = _Miss()
 
-MAX_JOINS = 2  # flights a caller waits for in turn; then it loads on its own
+MAX_JOINS = 2  # flights, or loads of other processes, a caller waits for in turn; then it loads on its own
 TRUE_RINGS = 3  # wake-ups in a row that left a waiter waiting, and are no reason for doubt
 FIRST_LOOK = 0.02  # seconds; how soon a waiter looks again where no wake-up can reach it
 
@@ -260,12 +260,16 @@ def _fetch(
 def _fetch_past_l1(
     tiers: Tiers, want: Want, flight: Flight, owner: str, *, blocking: bool
 ) -> Plan[tuple[Landing, Any]]:
-    """What L2 has, this process's load or another's."""
+    """What L2 has, this process's load or another's.
+
+    After one that brings nothing the same process may be the first to ask, always: nobody waits for many.
+    """
     dep = key_dep(want.key)
     bell: Future[None] | None = None
     rung = tiers.bells.rung
     mode: Mode = "renew" if want.renew else "lead"
     looks, rings, give_up = 0, 0, tiers.clock() + tiers.load_timeout
+    loading, loads = b"", 0  # by the name of the last, and their number
     try:
         while True:
             asked = yield from ask_l2(tiers, (KeyAsk(want.key, mode, owner),), blocking=blocking)
@@ -273,7 +277,9 @@ def _fetch_past_l1(
                 return (yield from load_away(tiers, want, flight))
             stand, head, (answer,) = asked
             mode = "renew" if want.renew else "lead"
-            if answer == "lead":
+            if isinstance(answer, Wait) and answer.owner != loading:
+                loading, loads = answer.owner, loads + 1
+            if answer == "lead" or loads > MAX_JOINS:
                 if not want.renew:
                     want.counts.learn(NOT_FOUND)
                 return (yield from load_and_fill(tiers, want, flight, owner, stand, head, blocking=blocking))
@@ -287,8 +293,7 @@ def _fetch_past_l1(
                     bell = tiers.bells.hang(dep)
                     if tiers.bells.rung != rung:
                         continue  # somebody's wake-up came before there was a bell
-                left = give_up - tiers.clock()
-                if left <= 0:
+                if (left := give_up - tiers.clock()) <= 0:
                     raise too_long(tiers, want.key)
                 rings += yield from _wait(bell, min(patience_for(tiers, answer.left, looks), left), rings)
                 looks += 1
@@ -310,8 +315,8 @@ def patience_for(tiers: Tiers, left: float, looks: int) -> float:
 def _wait(bell: Future[None], patience: float, rings: int) -> Plan[bool]:
     """Wait for *bell*, having been woken *rings* times for nothing; whether it rang.
 
-    A load that fails wakes all, and one of them leads the next. More than some, and somebody makes them
-    up: each would be a round trip, so this waiter is deaf for a while.
+    A load that brings nothing wakes all, and one of them leads the next. More than some, and somebody makes
+    them up: each would be a round trip, so this waiter is deaf for a while.
     """
     if rings > TRUE_RINGS:
         yield Join(Future(), min(patience, FIRST_LOOK * (1 << min(rings - TRUE_RINGS, 6))))

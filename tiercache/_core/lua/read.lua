@@ -1,6 +1,6 @@
 -- KEYS state, then entry and lock of each key    ARGV epoch seen lock_ms, then mode and owner of each key
 -- modes: 'get' an entry or a miss; 'lead' an entry, or leave to load; 'renew' leave to load, whatever is stored
--- -> {} go and sync, or {head, {'hit', entry, ms left} | {'large', tags, bytes} | {'miss'} | {'lead'} | {'wait', ms left} | {'again'}, ...}
+-- -> {} go and sync, or {head, {'hit', entry, ms left} | {'large', tags, bytes} | {'miss'} | {'lead'} | {'wait', ms left, owner} | {'again'}, ...}
 -- The head of the answer is the token of those who are to load. (model: ReadRuns, Refuses)
 local n, call, attempt = tonumber, redis.call, redis.pcall
 local m = attempt('ZMSCORE', KEYS[1], '\1e', '\1s', '\1f')
@@ -33,7 +33,7 @@ local function lead(lock, me)
     local left = call('PTTL', lock)
     if left > 0 and left <= n(ARGV[3]) then      -- one that lives longer is not one of ours
       attempt('HSET', lock, 'w' .. node, 1)    -- wake me on my own channel
-      return {'wait', left}
+      return {'wait', left, string.sub(owner, 1, 64)}
     end
   end
   if type(owner) == 'table' then attempt('DEL', lock) end           -- of another type
