@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.simulation.mutations import Mutation
-from tiercache._core import flights, loads
+from tiercache._core import flights, loads, reads
 
 OF_LOADS = (
     # ---- loads
@@ -34,6 +34,14 @@ OF_LOADS = (
         "        landing = landing_of(tiers, want, value, payload, now, now.proved)\n"
         "        yield from ask(fill_of(tiers, want, landing, owner))",
         theme="lapse",
+    ),
+    Mutation(
+        "any number of loads elsewhere that bring nothing is waited for",
+        reads,
+        "_fetch_past_l1",
+        "or loads > MAX_JOINS",
+        "",
+        theme="fences",
     ),
     # ---- joins
     Mutation(

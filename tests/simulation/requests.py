@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tests.core.sim_state import NAMES
-from tests.simulation.checker import Versions
+from tests.simulation.checker import Versions, Violation
 from tests.simulation.network import Host
 from tests.simulation.operation import Operation
 from tests.simulation.process import TIMEOUT
@@ -29,6 +29,7 @@ from tiercache._core.commands import (
 from tiercache._core.fences import Fence
 from tiercache._core.looks import Look, Looked
 from tiercache._core.plan import Ask
+from tiercache._core.reads import MAX_JOINS
 from tiercache._errors import L2Refused, L2Unavailable
 
 if TYPE_CHECKING:
@@ -172,6 +173,8 @@ class Requests:
                             op.vouch[ask.key] = held
                         elif isinstance(answer, Wait):
                             op.waited.add(answer.owner)
+                            if len(op.waited) > (MAX_JOINS + 1) * max(1, len(op.keys)):
+                                raise Violation("progress", f"{op} waits for one load after the other")
                 case Look(keys=keys), Looked():
                     op.vouch |= {key: held for key in keys if reply.good(key)}
                 case Fill(key=key), Filled("ok" | "full"):
