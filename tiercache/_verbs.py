@@ -15,6 +15,7 @@ from tiercache._audit import Auditor
 from tiercache._core import barriers, batches, reads, syncs, writes
 from tiercache._core.follows import Follower, follow
 from tiercache._core.keys import check_key
+from tiercache._core.many import LoadMany
 from tiercache._core.namers import check_names
 from tiercache._core.plan import Call, Plan
 from tiercache._core.tags import check_tags
@@ -123,7 +124,7 @@ class Verbs:
         return {named[stored]: value for stored, value in found.items()}
 
     def get_or_load_many(
-        self, keys: Iterable[str], loader: batches.LoadMany, ttl: Ttl | Unset, tags: TagsOfKey
+        self, keys: Iterable[str], loader: LoadMany, ttl: Ttl | Unset, tags: TagsOfKey
     ) -> Plan[dict[str, Any]]:
         named, tags_of = by_stored(keys), of_each(tags)
         wants = [self.want(stored, ttl=ttl, tags=tags_of(named[stored])) for stored in named]

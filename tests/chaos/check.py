@@ -21,9 +21,10 @@ from math import inf
 from typing import NamedTuple
 
 from tests.chaos.history import PAST_L1, History, Load, Run, Write
-from tiercache._core.reads import MAX_JOINS
+from tiercache._core.flights import MAX_JOINS
 
 CLOCK_RATES = 1.002  # D' / D: two clocks that each run 0.1 % wrong at most
+STORED = 0.5  # seconds after a load in which its value is stored, or given up
 
 
 @dataclass(frozen=True)
@@ -143,12 +144,24 @@ class _Judge:
         led = [load for load in self._history.loads.values() if load.token is not None]
         self._count("G5", len(led))
         of_row = _grouped(led, lambda load: load.row)
+        # A lock is held until the value is stored, and only then is it given out.
+        unlocked = {x: min(x.ended, x.asked + self._terms.lock) + STORED for x in led}
+        for run in self._history.runs:
+            load = self._history.loads.get(run.load)
+            if load in unlocked:
+                unlocked[load] = min(unlocked[load], run.first_returned)
+
+        def met_many(load: Load) -> bool:
+            """Whether its reader may have met more loads of others than one waits for."""
+            met = (x for x in of_row[load.row] if x is not load and x.asked <= load.began)
+            return sum(unlocked[x] >= load.asked for x in met) > MAX_JOINS
+
         for loads in _grouped(led, lambda load: (load.row, load.token)).values():
             loads.sort(key=lambda load: load.began)
             for first, second in pairwise(loads):
                 ended = first.began if first.ended == inf else first.ended  # it died, who knows when
                 late = min(ended, first.asked + self._terms.lock) - second.began
-                if late > 0 and not any(_met_many(x, of_row[x.row]) for x in (first, second)):
+                if late > 0 and not (met_many(first) or met_many(second)):
                     words = f"row {first.row} was loaded twice at once, {late:.3f} s: {first} and {second}"
                     self._break("G5", late, words)
 
@@ -231,11 +244,6 @@ def _grouped(items, by):  # type: ignore[no-untyped-def]
     for item in items:
         groups[by(item)].append(item)
     return groups
-
-
-def _met_many(load: Load, loads: Iterable[Load]) -> bool:
-    """Whether the reader that began *load* may have met more others of *loads* than one waits for."""
-    return sum(x.asked <= load.began and x.ended >= load.asked for x in loads if x is not load) > MAX_JOINS
 
 
 def _words(run: Run) -> str:

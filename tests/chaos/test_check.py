@@ -134,14 +134,13 @@ def test_g5_holds_for_a_reader_that_has_met_three_loads_elsewhere() -> None:
     met = {"a": load(10.0, 5, ended=10.1, process="q"), "b": load(10.15, 5, ended=10.25, process="q")}
     late = load(10.35, 5, process="p")
     third = load(10.3, 5, ended=10.4, process="q")
+    given = [read(1, 10.05, 10.11, node="q", load="a"), read(1, 10.15, 10.26, node="q", load="b")]
 
-    assert broken(read(1, 1.0), **met, c=third, d=late._replace(asked=10.05)) == {}
-    assert broken(read(1, 1.0), **met, c=third, d=late._replace(asked=10.12)) == {"G5": 1}
+    assert broken(*given, **met, c=third, d=late._replace(asked=10.05)) == {}
+    assert broken(*given, **met, c=third, d=late._replace(asked=10.12)) == {"G5": 1}
     beside = load(10.3, 5, ended=10.4, process="p")._replace(asked=10.05)
     lock = load(10.28, 5, ended=10.29, process="q"), load(10.35, 5, process="q")
-    assert broken(read(1, 1.0), **met, c=lock[0], d=beside, e=lock[1]) == {}, (
-        "whose lock others take meanwhile"
-    )
+    assert broken(*given, **met, c=lock[0], d=beside, e=lock[1]) == {}, "whose lock others take meanwhile"
 
 
 def test_g6_is_broken_by_an_older_version_after_a_newer_one() -> None:

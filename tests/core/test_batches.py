@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.core.hands import Cancelled, Node, bump
+from tests.core.hands import Cancelled, Node, bump, joined
 from tests.core.sim_server import SimServer
 from tiercache._core import writes
 from tiercache._core.commands import Fill, Read
@@ -47,6 +47,37 @@ def test_what_the_loader_leaves_out_is_left_out_and_its_lock_freed(a: Node, b: N
     assert loading.reply({"x": 1}).at == ("Unlock",)
     assert a.finish(loading) == {"x": 1}
     assert b.read("y").answer().at == ("Call",)
+
+
+def test_that_a_loader_has_nothing_is_an_answer_to_the_batches_that_waited(a: Node) -> None:
+    loading = a.read_many("x").answer()
+    waiting = a.read_many("x")
+    alone = joined(a, "x", tags=())
+
+    assert a.finish(loading, {}) == {}
+    assert waiting.wake().result == {}
+    assert alone.wake().at == ("Read",), "its own loader may have something"
+
+
+def test_that_a_loader_had_nothing_is_no_answer_to_who_came_after_an_invalidation(a: Node) -> None:
+    loading = a.read_many("x", tags=["t"]).answer()
+    a.finish(a.invalidate("t"))
+    waiting = a.read_many("x", tags=["t"])
+
+    assert a.finish(loading, {}) == {}
+    assert waiting.wake().at == ("Read",)
+
+
+def test_a_key_that_another_process_loads_is_waited_for_by_others_here_while_a_batch_loads(
+    a: Node, b: Node
+) -> None:
+    elsewhere = b.read("y").answer()
+    loading = a.read_many("x", "y").answer()
+    assert (elsewhere.at, loading.at) == (("Call",), ("Call",))
+    b.finish(elsewhere, "of b")
+
+    assert a.finish(a.read("y")) == "of b"
+    assert a.finish(loading, {"x": 1}) == {"x": 1, "y": "of b"}
 
 
 def test_a_load_of_many_keys_counts_for_each_it_was_asked_for(a: Node) -> None:

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from tests.core.hands import Cancelled, Clock, D, Hand, LoaderFailed, begun, nodes
 from tests.core.sim_server import SimServer
+from tiercache._core.flights import MAX_JOINS
 from tiercache._core.plan import Join
-from tiercache._core.reads import MAX_JOINS
 from tiercache._core.sources import Writing
 from tiercache._errors import LoadTimeout
 

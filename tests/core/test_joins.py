@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.core.hands import Clock, D, Node, begun, bump, joined, took
+from tests.core.hands import Cancelled, Clock, D, Node, begun, bump, joined, took
 from tests.core.sim_server import SimServer
 from tiercache._core.commands import KeyAsk, Read
 from tiercache._core.plan import Call, Join
@@ -321,6 +321,20 @@ def test_who_was_refused_twice_loads_on_its_own(a: Node, server: SimServer) -> N
 
     assert joining.at == ("Read",)
     assert third.at == ("Call",)
+
+
+def test_who_has_waited_for_two_loads_that_were_given_up_replaces_the_third_and_is_followed(a: Node) -> None:
+    leading, patient, likewise = begun(a), joined(a), joined(a)
+    for _ in range(2):
+        leading.throw(Cancelled())
+        leading = a.read("k").answer()  # sooner than those who waited
+        assert leading.at == ("Call",)
+        assert {each.wake().at for each in (patient, likewise)} <= {("Join",), ("Read",)}
+
+    assert (patient.at, likewise.at) == (("Read",), ("Join",))
+    assert a.read("k").at == ("Join",)
+    a.finish(patient, "new")
+    assert a.finish(likewise.wake()) == "new"
 
 
 def test_who_was_refused_joins_or_leads_one_new_flight(a: Node) -> None:

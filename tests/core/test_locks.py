@@ -7,8 +7,8 @@ import pytest
 from tests.core.hands import Clock, LoaderFailed, Node, nodes
 from tests.core.sim_server import SimServer
 from tiercache._core.commands import LOCK_MS
+from tiercache._core.elsewhere import patience_for
 from tiercache._core.plan import Join
-from tiercache._core.reads import patience_for
 from tiercache._core.records import key_dep
 from tiercache._errors import LoadTimeout
 

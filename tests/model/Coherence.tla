@@ -313,7 +313,7 @@ AwayLands(t) ==
   /\ Finish(t, read[t], read[t].v, [Landing0 EXCEPT !.st = read[t].st])
   /\ NotMet /\ UNCHANGED <<late, db, ages, server, node, sync, write, used>>
 
-\* flights.may_take; refused, it goes on by itself
+\* join_rule.may_take; refused, it goes on by itself
 Take(t) ==
   LET g == read[t] p == NodeOf(t) q == node[p] IN
   /\ g.pc = "landed"

@@ -239,7 +239,7 @@ Join ==
   /\ joined' = [on |-> TRUE, ep |-> node.ep, seen |-> node.seen, live |-> node.lease > 0, covered |-> FALSE,
                 sent |-> syn.pc # "idle" /\ syn.age < D, young |-> flight.age < D, told |-> Newest(told), done |-> Newest(done)]
   /\ UNCHANGED <<db, srv, epochs, entry, evictions, writer, node, syn, flight, set, told, done, bad>>
-\* flights.may_take
+\* join_rule.may_take
 MayTake(j, l) ==
   IF l.token = NONE THEN l.ep = j.ep /\ l.seen >= j.seen /\ (j.young \/ ~On("join_away_young"))
   ELSE LET must == IF j.live THEN j.seen ELSE Max(j.seen, node.proved) IN

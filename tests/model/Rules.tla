@@ -118,7 +118,7 @@ Answers(q, entry, ahead) ==
   /\ entry.val # NONE
   /\ (ahead = 0 \/ entry.vouched >= ahead \/ q.proved >= ahead \/ ~On("nested"))
 
-\* flights.may_take: j is how the joiner came, l what the flight landed with. `covered`: a sync sent less than D
+\* join_rule.may_take: j is how the joiner came, l what the flight landed with. `covered`: a sync sent less than D
 \* before the join has been answered since.
 MayTake(q, k, j, l, inLoad) ==
   LET head == IF l.head = NONE THEN 0 ELSE l.head

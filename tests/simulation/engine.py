@@ -27,7 +27,7 @@ from tests.simulation.process import Process
 from tests.simulation.requests import Requests
 from tests.simulation.schedule import PROCESSES, Schedule
 from tiercache._core.commands import Read
-from tiercache._core.flights import Landing
+from tiercache._core.flights import ABANDONED, MAX_JOINS, Landing
 from tiercache._core.large import LARGE
 from tiercache._core.looks import Look
 from tiercache._core.plan import Ask, Call, Join, Plan, Tell
@@ -208,6 +208,9 @@ class Engine:
             op.displaces = op.displaces or op.joins > 1
             head = max(landed.head or 0, landed.token or 0)
             op.vouch[landed.entry.key] = self.history.by_epoch[landed.stand.epoch].up_to(head)
+        elif landed is ABANDONED:
+            op.given_up += 1
+            op.displaces = op.displaces or op.given_up >= MAX_JOINS
         self.say(op, "has waited" if future.done() else "has waited in vain")
         self.move(op, op.hand.wake)
 

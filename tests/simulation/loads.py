@@ -11,10 +11,10 @@ from tests.simulation.checker import Versions, Violation
 from tests.simulation.operation import Operation
 from tests.simulation.process import LOAD_TIMEOUT
 from tiercache._core.commands import LOCK_MS
-from tiercache._core.flights import running_load
+from tiercache._core.flights import MAX_JOINS, running_load
 from tiercache._core.loads import load_anew
 from tiercache._core.plan import Call
-from tiercache._core.reads import MAX_JOINS, MISS
+from tiercache._core.reads import MISS
 from tiercache._core.sources import is_writing
 from tiercache._core.tiers import Want
 

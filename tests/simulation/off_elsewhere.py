@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.core import sim_server
 from tests.simulation.mutations import Mutation
-from tiercache._core import barriers, flights, loads
+from tiercache._core import barriers, join_rule, loads
 
 OF_FENCES = (
     # ---- fences
@@ -58,7 +58,7 @@ OF_FENCES = (
     ),
     Mutation(
         "what a fence refused is joined however old it is",
-        flights,
+        join_rule,
         "may_take",
         "or landing.began <= joined.at - core.max_staleness",
         "",
@@ -66,7 +66,7 @@ OF_FENCES = (
     ),
     Mutation(
         "what a fence refused becomes a part of another load",
-        flights,
+        join_rule,
         "may_take",
         "nested or landing.began <= joined.at - core.max_staleness",
         "landing.began <= joined.at - core.max_staleness",
@@ -163,7 +163,7 @@ OF_BARRIERS = (
         "pass",
         also=Mutation(
             "... nor does the lapse count",
-            flights,
+            join_rule,
             "may_take",
             "and (landing.stand.epoch, landing.stand.generation) == (joined.epoch, joined.generation)",
             "",

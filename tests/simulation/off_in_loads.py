@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.simulation.mutations import Mutation
-from tiercache._core import flights, loads, reads
+from tiercache._core import elsewhere, flights, join_rule, loads
 
 OF_LOADS = (
     # ---- loads
@@ -37,8 +37,8 @@ OF_LOADS = (
     ),
     Mutation(
         "any number of loads elsewhere that bring nothing is waited for",
-        reads,
-        "_fetch_past_l1",
+        elsewhere,
+        "fetch_past_l1",
         "or loads > MAX_JOINS",
         "",
         theme="fences",
@@ -46,14 +46,14 @@ OF_LOADS = (
     # ---- joins
     Mutation(
         "whoever waits takes what comes",
-        flights,
+        join_rule,
         "may_take",
         "    deps = landing.deps\n",
         "    deps = landing.deps\n    return True\n",
     ),
     Mutation(
         "a join does not look at the epoch",
-        flights,
+        join_rule,
         "may_take",
         "if not same or joined.epoch not in (0, core.epoch) or",
         "if",
@@ -61,14 +61,14 @@ OF_LOADS = (
     ),
     Mutation(
         "a join does not look at what waits to be invalidated",
-        flights,
+        join_rule,
         "may_take",
         "or core.withheld(deps)",
         "",
     ),
     Mutation(
         "a join needs no lease",
-        flights,
+        join_rule,
         "may_take",
         "if core.lease <= joined.at:",
         "if False:",
@@ -76,7 +76,7 @@ OF_LOADS = (
     ),
     Mutation(
         "a join under a lapsed lease asks for no more than what was met",
-        flights,
+        join_rule,
         "may_take",
         "must_reflect = max(must_reflect, core.proved)",
         "pass",
@@ -84,7 +84,7 @@ OF_LOADS = (
     ),
     Mutation(
         "a join forgets an own invalidation that was pending",
-        flights,
+        join_rule,
         "may_take",
         "if joined.own > landing.stand.own and not core.reflects(deps, vouched):",
         "if False:",
@@ -92,7 +92,7 @@ OF_LOADS = (
     ),
     Mutation(
         "a join trusts a proof without looking at the records",
-        flights,
+        join_rule,
         "may_take",
         "core.proved >= must_reflect and core.reflects(deps, landing.token)",
         "core.proved >= must_reflect",
@@ -100,7 +100,7 @@ OF_LOADS = (
     ),
     Mutation(
         "a join looks at the records without a proof",
-        flights,
+        join_rule,
         "may_take",
         "core.proved >= must_reflect and core.reflects(deps, landing.token)",
         "core.reflects(deps, landing.token)",
@@ -108,14 +108,14 @@ OF_LOADS = (
     ),
     Mutation(
         "without Redis an own invalidation does not part joins",
-        flights,
+        join_rule,
         "may_take",
         "and landing.stand.own >= joined.own",
         "",
     ),
     Mutation(
         "without Redis a load is joined however old it is",
-        flights,
+        join_rule,
         "may_take",
         "and landing.began > joined.at - core.max_staleness",
         "",
@@ -123,7 +123,7 @@ OF_LOADS = (
     ),
     Mutation(
         "without Redis what was met meanwhile does not part joins",
-        flights,
+        join_rule,
         "may_take",
         "and landing.stand.seen >= joined.seen",
         "",
@@ -131,7 +131,7 @@ OF_LOADS = (
     ),
     Mutation(
         "without Redis a load is joined after the lease that it began under",
-        flights,
+        join_rule,
         "may_take",
         "and _has_no_older_part(core, joined, landing.stand)",
         "",
@@ -139,7 +139,7 @@ OF_LOADS = (
     ),
     Mutation(
         "a join inside a block takes what was loaded before its commit",
-        flights,
+        join_rule,
         "may_follow",
         "written.isdisjoint(landing.deps) and",
         "",
@@ -149,7 +149,7 @@ OF_LOADS = (
         "every caller leads",
         flights,
         "Board.claim",
-        "flight is None or afresh",
-        "True or afresh",
+        "if flight is None or is_own",
+        "if True or is_own",
     ),
 )

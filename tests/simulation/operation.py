@@ -35,6 +35,7 @@ class Operation:
         "displaces",
         "due",
         "found",
+        "given_up",
         "hand",
         "inside",
         "is_away",
@@ -93,6 +94,7 @@ class Operation:
         self.is_probe = False  # the listener's own sync
         self.is_prober = False  # sent by the listener, also where the circuit is open
         self.is_renewal = False
+        self.given_up = 0  # of those, by their leaders
         self.joins = 0  # flights of others it waited for
         self.waited: set[bytes] = set()  # and loads of other processes, by name
         self.inside: Operation | None = None  # whose loader it is part of

@@ -27,9 +27,9 @@ from tiercache._core.commands import (
     Wait,
 )
 from tiercache._core.fences import Fence
+from tiercache._core.flights import MAX_JOINS
 from tiercache._core.looks import Look, Looked
 from tiercache._core.plan import Ask
-from tiercache._core.reads import MAX_JOINS
 from tiercache._errors import L2Refused, L2Unavailable
 
 if TYPE_CHECKING:

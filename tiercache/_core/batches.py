@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import inf
 from typing import Any, NamedTuple
@@ -24,43 +24,13 @@ from tiercache._core.loads import (
     take_fill,
     unfilled,
 )
+from tiercache._core.many import Absent, LoadMany, checked, nothing, one_of, one_of_async
 from tiercache._core.plan import Ask, Call, Plan, Tell
 from tiercache._core.reads import find_in_l1, is_bypassed, read
 from tiercache._core.sources import Found, is_writing
 from tiercache._core.tiers import Tiers, Want
 from tiercache._core.writes import deps_named, in_slices, of_key
 from tiercache._errors import L2Unavailable, Unstorable
-
-LoadMany = Callable[[list[str]], Mapping[str, Any] | Awaitable[Mapping[str, Any]]]
-
-
-class Absent(BaseException):
-    """The loader has nothing for a key. No error of anybody's: the flight is given up, the key left out."""
-
-
-def one_of(loader: LoadMany, key: str) -> Any:
-    """What *loader* has for *key* alone; Absent where it has nothing."""
-    return _pick(loader([key]), key)  # type: ignore[arg-type]  # a coroutine is refused by name in _pick
-
-
-async def one_of_async(loader: LoadMany, key: str) -> Any:
-    found = loader([key])
-    return _pick(await found if isinstance(found, Awaitable) else found, key)
-
-
-def _pick(found: Mapping[str, Any], key: str) -> Any:
-    checked(found)
-    if key not in found:
-        raise Absent
-    return found[key]
-
-
-def checked(found: object) -> Mapping[str, Any]:
-    if not isinstance(found, Mapping):
-        raise TypeError(
-            f"the loader of many keys must return a mapping of key to value, not {type(found).__name__}"
-        )
-    return found
 
 
 def get_many(tiers: Tiers, wants: Sequence[Want], *, blocking: bool) -> Plan[dict[str, Any]]:
@@ -144,7 +114,7 @@ def get_or_load_many(
     for want in (*later, *others):
         one = Call(one_of if blocking else one_of_async, (loader, spelled[want.key]))
         try:
-            out[want.key] = yield from read(tiers, replace(want, call=one), blocking=blocking)
+            out[want.key] = yield from read(tiers, replace(want, call=one, in_batch=True), blocking=blocking)
         except Absent:
             continue
     return {want.key: out[want.key] for want in wants if want.key in out}
@@ -185,7 +155,7 @@ def _lead_many(
     try:
         learns = len(left) == len(wants)
         answers = yield from _find(tiers, owned, told, blocking=blocking, learns=learns)
-        later, to_load = _sort(led, answers)
+        later, to_load = _sort(tiers, led, answers)
         if to_load:
             proved = yield from catch_up(tiers, max(leave.head for leave in to_load), blocking=blocking)
             brought = yield from _call_many(tiers, to_load, loader, spelled)
@@ -211,14 +181,17 @@ def _find(
     return [(want, owner, *leave, "lead") for want, owner in owned]
 
 
-def _sort(led: dict[str, tuple[Want, Flight]], answers: list[Without]) -> tuple[list[Want], list[Leave]]:
-    """What others are loading, and what is to be loaded here."""
+def _sort(
+    tiers: Tiers, led: dict[str, tuple[Want, Flight]], answers: list[Without]
+) -> tuple[list[Want], list[Leave]]:
+    """What others are loading, for whoever asks here to wait for, and what is to be loaded here."""
     later: list[Want] = []
     to_load: list[Leave] = []
     for want, owner, stand, head, answer in answers:
         if answer in ("lead", "miss"):
             to_load.append(Leave(want, led[want.key][1], owner, stand, head))
         else:
+            tiers.board.abandon(led[want.key][1])
             later.append(want)
     return later, to_load
 
@@ -302,6 +275,8 @@ def _store_many(
     fills: list[tuple[Want, Flight, Landing, Fill]] = []
     for want, flight, owner, stand, head in to_load:
         if want.key not in values:
+            if not flight.future.done():  # with the error of a value that cannot be stored
+                tiers.board.land(flight, _landing_of_nothing(want, stand, head, found))
             continue
         value, payload = values[want.key]
         out[want.key] = value
@@ -325,6 +300,15 @@ def _store_many(
             tiers.board.land(flight, landing)
     for some in in_slices(fills, lambda each: len(each[3].payload)):
         yield from _fill_slice(tiers, some)
+
+
+def _landing_of_nothing(want: Want, stand: Stand, head: int, found: Found) -> Landing:
+    deps = deps_named(tagged(want, found).tags, (want.key,))
+    is_private = not found.is_committed or (head == AWAY and found.limit < inf)
+    token = found.capped(None if head == AWAY else head)
+    return Landing(
+        nothing(want.key), deps, stand, stand.at, token, None, is_private=is_private, is_absent=True
+    )
 
 
 def _fill_slice(tiers: Tiers, fills: Sequence[tuple[Want, Flight, Landing, Fill]]) -> Plan[None]:

@@ -2,7 +2,7 @@
 
 Threads and tasks wait for a flight's future; who gives up cannot take it down. A leader ends
 its flight with `land`, `fail` or `abandon`, whatever happens; until then the board holds it.
-Who may take what a flight brought is the join rule of `may_take`.
+Who may take what a flight brought is the rule of `join_rule`.
 
 Nobody waits for a flight that cannot end while it waits: each running load knows the load
 it is nested in and the flights it waits for, so a wait that would close a circle (a
@@ -21,7 +21,7 @@ from typing import Final, Literal, NamedTuple, Protocol
 
 from tiercache._core.coherence import Coherence, Stand
 from tiercache._core.l1 import Entry
-from tiercache._core.sources import ANY_EPOCH, Found, uncommitted
+from tiercache._core.sources import ANY_EPOCH, Found
 from tiercache._turnstiles import Turnstile
 
 
@@ -32,6 +32,8 @@ class _Abandoned:
 
 ABANDONED: Final = _Abandoned()
 Role = Literal["lead", "follow"]
+
+MAX_JOINS = 2  # flights, or loads of other processes, a caller waits for in turn; then it loads on its own
 
 
 class Landing(NamedTuple):
@@ -45,6 +47,7 @@ class Landing(NamedTuple):
     head: int | None  # head of the hit or of the accepted fill; None: neither
     payload: bytes = b""  # of what was loaded
     is_private: bool = False  # its source says that it is for nobody but its loader's caller
+    is_absent: bool = False  # the loader of a batch has nothing for the key: to take it raises Absent
 
 
 class Loop(Protocol):
@@ -58,6 +61,7 @@ class Flight:
         self.key = key
         self.born = born
         self.loop = loop
+        self.is_patient = False  # led by one who had waited for others, which were given up
         self.thread = threading.get_ident()
         self.owner = ""  # the name of its lock in Redis
         self.followers = 0  # under `_lock`
@@ -156,6 +160,7 @@ class Board:
         blocking: bool,
         instead_of: Flight | None = None,
         afresh: bool = False,
+        is_patient: bool = False,
     ) -> tuple[Flight, Role]:
         """The flight that loads *key*, and whether the caller leads it or follows.
 
@@ -163,14 +168,18 @@ class Board:
         caller leads a flight of its own beside another's when waiting for that one would never end.
         A flight older than `patience`, the one it is *instead_of*, or any if the caller wants one *afresh*,
         is replaced on the board; those who wait for it go on waiting for it. A stranded one is abandoned.
+        Who *is_patient* has waited for several that were given up, as callers who never wait for the end of
+        a load give up one after the other: it replaces what is not led by another such.
         """
         role: Role = "lead"
         stranded: Flight | None = None
         with _lock:
             flight = self._flights.get(key)
-            if flight is None or afresh or flight is instead_of or not self._is_open(flight, now):
+            is_own = afresh or flight is instead_of or (flight and is_patient and not flight.is_patient)
+            if flight is None or is_own or not self._is_open(flight, now):
                 stranded = flight if flight is not None and flight.is_stranded() else None
                 flight = self._flights[key] = self._begun(key, now, blocking)
+                flight.is_patient = is_patient
             elif (blocking or load is not None) and _never_ends(flight, load, blocking):
                 flight = self._begun(key, now, blocking)
             else:
@@ -271,71 +280,3 @@ def _never_ends(flight: Flight, load: Load | None, blocking: bool) -> bool:
             return True
         ahead += other.waits
     return False
-
-
-def _has_no_older_part(core: Coherence, joined: Stand, began: Stand) -> bool:
-    """Whether L1 can have given no part to a load without Redis that is too old for who joined it.
-
-    A loader may read the cache in a thread where nobody can tell that it is part of a load, and is then
-    served as anybody is: 1. W's record.  2. P, cut off before it, loads, just before its lease ends; a part
-    comes from L1.  3. The lease ends, somebody joins.  4. It lands: a part older than D at the join. What L1
-    gives under a lease is no older, at any instant of that lease, than D; how old it is under one that was
-    got after the load began, and may have been asked for before, nobody can tell.
-    """
-    if began.at < began.lease:
-        return joined.at <= began.lease
-    return core.lease <= began.at
-
-
-def may_follow(
-    core: Coherence, joined: Stand, written: frozenset[str], landing: Landing, *, nested: bool
-) -> bool:
-    """Whether who joined at *joined*, while writes under *written* were under way, may take the landing."""
-    return written.isdisjoint(landing.deps) and may_take(core, joined, landing, nested=nested)
-
-
-def may_take(core: Coherence, joined: Stand, landing: Landing, *, nested: bool) -> bool:
-    """The join rule: whether a caller that joined at *joined* may take what its flight landed with.
-
-    1. A's load reads v1.  2. B commits v2, invalidates.  3. B reads and joins A's flight: v1 (R5).
-    The value must reflect every record B could have met before it joined. So it needs a head or token
-    at or above B's; or no record on its dependencies up to a proof that covers B. B's own lease may have
-    lapsed at the join: then the lease at landing must cover that instant, and B's head is what it proved.
-    A value that nobody vouches for may have been loaded under a fence, before a commit whose writer then
-    died and left no record: it must have begun within the bound (G7), and is no part of another, whose
-    followers would count from that one's beginning. (model: MayTake)
-    """
-    deps = landing.deps
-    if landing.is_private or core.bypassed(deps) or uncommitted(deps):
-        return False
-    if landing.token is None and landing.head is None:
-        # Loaded without Redis: younger than the last invalidation of this node, and than D.
-        return (
-            not nested
-            and landing.stand.own >= joined.own
-            and (landing.stand.epoch, landing.stand.generation) == (joined.epoch, joined.generation)
-            and landing.stand.seen >= joined.seen
-            and landing.began > joined.at - core.max_staleness
-            and _has_no_older_part(core, joined, landing.stand)
-        )
-    with core.lock:
-        same = (core.epoch, core.generation) == (landing.stand.epoch, joined.generation)
-        if not same or joined.epoch not in (0, core.epoch) or core.withheld(deps):
-            return False
-        must_reflect = joined.seen
-        if joined.lease <= joined.at:
-            if core.lease <= joined.at:
-                return False
-            must_reflect = max(must_reflect, core.proved)
-        vouched = max(landing.head or 0, landing.token or 0)
-        if joined.own > landing.stand.own and not core.reflects(deps, vouched):
-            return False  # an own invalidation that was pending at the join had no number then
-        if landing.head is not None and landing.head >= must_reflect:
-            return True
-        if landing.token is None or (
-            landing.head is None and (nested or landing.began <= joined.at - core.max_staleness)
-        ):
-            return False
-        if landing.token >= must_reflect:
-            return True
-        return core.proved >= must_reflect and core.reflects(deps, landing.token)

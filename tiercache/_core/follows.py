@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from tiercache._core.flights import ABANDONED, Flight, Landing, current_load, may_follow
+from tiercache._core.flights import ABANDONED, Flight, Landing, current_load
+from tiercache._core.join_rule import may_follow
 from tiercache._core.loads import too_long
 from tiercache._core.plan import TIMED_OUT, Plan
 from tiercache._core.reads import MISS, fly

@@ -8,35 +8,33 @@ which holds its look into L2 as well as its load.
 
 from __future__ import annotations
 
-from concurrent.futures import Future
 from math import inf
 from typing import Any, Final
 
-from tiercache._core.commands import Hit, KeyAsk, Mode, Touch, Wait
+from tiercache._core.commands import Hit, KeyAsk, Touch
+from tiercache._core.elsewhere import fetch_past_l1
 from tiercache._core.flights import (
     ABANDONED,
+    MAX_JOINS,
     Flight,
     Landing,
     Load,
     ahead_of,
     audit_around,
-    may_follow,
     running_load,
 )
+from tiercache._core.join_rule import may_follow
 from tiercache._core.l1 import Entry, deps_of
-from tiercache._core.l2_hits import file_alias, keep, landed, look_in_l2, take
+from tiercache._core.l2_hits import file_alias, keep, look_in_l2, take
 from tiercache._core.large import Large
 from tiercache._core.loads import (
     ask_l2,
     leave_abandoned,
-    load_and_fill,
-    load_away,
     load_for_l1,
     too_long,
     unlock,
 )
 from tiercache._core.plan import TIMED_OUT, Join, Plan, ask
-from tiercache._core.records import key_dep
 from tiercache._core.sources import is_writing, uncommitted
 from tiercache._core.stand import Stand
 from tiercache._core.tiers import NOT_FOUND, Tiers, Want
@@ -51,10 +49,6 @@ class _Miss:
 
 
 MISS: Final = _Miss()
-
-MAX_JOINS = 2  # flights, or loads of other processes, a caller waits for in turn; then it loads on its own
-TRUE_RINGS = 3  # wake-ups in a row that left a waiter waiting, and are no reason for doubt
-FIRST_LOOK = 0.02  # seconds; how soon a waiter looks again where no wake-up can reach it
 
 
 def read(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Any]:
@@ -107,7 +101,7 @@ def fly(
     core = tiers.core
     joined = core.stand(tiers.clock()) if joined is None else joined
     begun = joined.at
-    joins = 0 if refused is None else 1
+    joins, given_up = (0 if refused is None else 1), 0
     while True:
         now = tiers.clock()
         if joined.lease <= joined.at:
@@ -120,6 +114,7 @@ def fly(
             instead_of=refused,
             # A refresh promises a load of its own; a part of a load without Redis must be as young as that.
             afresh=want.renew or joins == MAX_JOINS or ahead_of(core, load) == inf,
+            is_patient=given_up >= MAX_JOINS,
         )
         try:
             if role == "lead":
@@ -137,8 +132,9 @@ def fly(
         if landing is TIMED_OUT:
             raise too_long(tiers, want.key)
         if landing is ABANDONED:
+            given_up += 1
             continue
-        if may_follow(core, joined, written, landing, nested=load is not None):
+        if may_follow(core, joined, written, landing, nested=load is not None, in_batch=want.in_batch):
             want.counts.joins += 1
             return landing.entry.take()
         joins += 1
@@ -254,74 +250,7 @@ def _fetch(
         return found
     if not want.l2:
         return (yield from load_for_l1(tiers, want, flight, blocking=blocking))
-    return (yield from _fetch_past_l1(tiers, want, flight, owner, blocking=blocking))
-
-
-def _fetch_past_l1(
-    tiers: Tiers, want: Want, flight: Flight, owner: str, *, blocking: bool
-) -> Plan[tuple[Landing, Any]]:
-    """What L2 has, this process's load or another's.
-
-    After one that brings nothing the same process may be the first to ask, always: nobody waits for many.
-    """
-    dep = key_dep(want.key)
-    bell: Future[None] | None = None
-    rung = tiers.bells.rung
-    mode: Mode = "renew" if want.renew else "lead"
-    looks, rings, give_up = 0, 0, tiers.clock() + tiers.load_timeout
-    loading, loads = b"", 0  # by the name of the last, and their number
-    try:
-        while True:
-            asked = yield from ask_l2(tiers, (KeyAsk(want.key, mode, owner),), blocking=blocking)
-            if asked is None:
-                return (yield from load_away(tiers, want, flight))
-            stand, head, (answer,) = asked
-            mode = "renew" if want.renew else "lead"
-            if isinstance(answer, Wait) and answer.owner != loading:
-                loading, loads = answer.owner, loads + 1
-            if answer == "lead" or loads > MAX_JOINS:
-                if not want.renew:
-                    want.counts.learn(NOT_FOUND)
-                return (yield from load_and_fill(tiers, want, flight, owner, stand, head, blocking=blocking))
-            if isinstance(answer, Hit | Large):
-                taken = yield from take(tiers, want, answer, stand, head)
-                if taken is not None:
-                    return landed(tiers, want, taken)
-                mode = "renew"
-            elif isinstance(answer, Wait):
-                if bell is None:
-                    bell = tiers.bells.hang(dep)
-                    if tiers.bells.rung != rung:
-                        continue  # somebody's wake-up came before there was a bell
-                if (left := give_up - tiers.clock()) <= 0:
-                    raise too_long(tiers, want.key)
-                rings += yield from _wait(bell, min(patience_for(tiers, answer.left, looks), left), rings)
-                looks += 1
-                if bell.done():
-                    # It hangs before the read that finds the lock still there: no wake-up is missed.
-                    bell = tiers.bells.hang(dep)
-    finally:
-        if bell is not None:
-            tiers.bells.take_down(dep, bell)
-
-
-def patience_for(tiers: Tiers, left: float, looks: int) -> float:
-    """How long to wait for a wake-up before looking again, *left* seconds before the lock ends."""
-    if not tiers.wakes_arrive():
-        return min(left + 0.001, FIRST_LOOK * (1 << min(looks, 6)))
-    return left / 4 if looks == 0 else left / 2 if looks == 1 else left + 0.001
-
-
-def _wait(bell: Future[None], patience: float, rings: int) -> Plan[bool]:
-    """Wait for *bell*, having been woken *rings* times for nothing; whether it rang.
-
-    A load that brings nothing wakes all, and one of them leads the next. More than some, and somebody makes
-    them up: each would be a round trip, so this waiter is deaf for a while.
-    """
-    if rings > TRUE_RINGS:
-        yield Join(Future(), min(patience, FIRST_LOOK * (1 << min(rings - TRUE_RINGS, 6))))
-    yield Join(bell, patience)
-    return bell.done()
+    return (yield from fetch_past_l1(tiers, want, flight, owner, blocking=blocking))
 
 
 def touch(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[bool]:

@@ -200,6 +200,7 @@ class Want:
     share: bool = False  # hand out the one object to everybody
     audit: Callable[[Want, Entry, str], None] | None = None  # told what a hit gave, and of which tier
     renew: bool = False  # load, whatever is stored
+    in_batch: bool = False  # of `get_or_load_many`, which leaves out what is absent
     early: Early | None = None
     table: dict[Any, Entry] | None = (
         None  # of `caller` at the call, if it may file it; it may have got another since
