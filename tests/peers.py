@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import pickle
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
 from multiprocessing.connection import Connection, Pipe
@@ -169,6 +171,15 @@ def set_wall_clock(seconds: float) -> None:
     time.time_ns = lambda: _right_ns() + int(_off * 1e9)
 
 
+def _portable(error: BaseException) -> BaseException:
+    """*error*, or its traceback where it would not arrive: whoever waits for it must hear of it."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError("".join(traceback.format_exception(error)))
+    return error
+
+
 def _serve(pipe: Connection, loop: asyncio.AbstractEventLoop) -> None:
     turning = threading.Thread(target=loop.run_forever, daemon=True)  # not longer than its parent
     turning.start()
@@ -181,7 +192,7 @@ def _serve(pipe: Connection, loop: asyncio.AbstractEventLoop) -> None:
             if asyncio.iscoroutine(result):
                 result = asyncio.run_coroutine_threadsafe(result, loop).result()
         except BaseException as raised:
-            error = raised
+            error = _portable(raised)
         with sending:
             pipe.send((number, result, error))
 
