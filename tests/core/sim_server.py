@@ -246,11 +246,11 @@ class SimServer:
         sent = 0
         for ask in command.asks:
             raw = self.domain.entries.get(ask.key) if ask.mode != "renew" else None
-            if raw is not None and self._is_valid(raw, state):
+            if raw is not None and sent and len(raw) < self.large and sent + len(raw) > 262_144:
+                found.append("again")
+            elif raw is not None and self._is_valid(raw, state):
                 if len(raw) >= self.large:
                     found.append(Large(tags_in(raw), len(raw)))
-                elif sent and sent + len(raw) > 262_144:
-                    found.append("again")
                 else:
                     sent += len(raw)
                     end = self.domain.ends.get(ask.key, inf)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -335,6 +336,21 @@ def test_an_old_load_is_not_waited_for_by_who_asks_after_an_invalidation(world: 
         assert (await before.result(), await after.result()) == ({"a": 1}, {"a": 2})
 
     world.run(body())
+
+
+@pytest.mark.anyio
+@pytest.mark.on_each_loop
+@pytest.mark.parametrize("verb", ["get", "exists", "touch"])
+async def test_tasks_that_together_ask_for_more_than_one_answer_holds_all_have_theirs(
+    redis_server: RedisServer, new_node: Callable[..., TierCache], verb: str
+) -> None:
+    writer, reader = (new_node(redis_server.url(), max_staleness=60) for _ in range(2))
+    keys = [f"k{number}" for number in range(20)]
+    await writer.set_many({key: key * 10_000 for key in keys}, ttl=60)
+
+    found = await asyncio.gather(*(getattr(reader, verb)(key) for key in keys))
+
+    assert found == ([key * 10_000 for key in keys] if verb == "get" else [True] * len(keys))
 
 
 def test_tags_that_can_be_read_but_once_are_those_of_every_key(world: World, cache: Any) -> None:

@@ -142,6 +142,17 @@ def test_a_hundred_keys_are_answered_in_their_order(domain: Domain) -> None:
             assert parse_entry(answer.raw, key) is not None
 
 
+def test_what_is_to_be_asked_again_is_not_read_in_vain(real: Domain) -> None:
+    real.sync()
+    keys = [str(number) for number in range(20)]
+    for key in keys:
+        real.fill(key, real.lead(key), payload=b"x" * 100_000)
+    real.client.config_resetstat()
+
+    assert real.read(*keys).found.count("again") == 18
+    assert real.client.info("commandstats")["cmdstat_get"]["calls"] == 2
+
+
 def test_what_exceeds_256_kilobytes_is_to_be_asked_again(domain: Domain) -> None:
     for key in "abc":
         domain.fill(key, domain.lead(key), payload=b"x" * 100_000)

@@ -13,7 +13,7 @@ from tiercache._core.commands import Hit, KeyAsk, Mode, Wait
 from tiercache._core.flights import MAX_JOINS, Flight, Landing
 from tiercache._core.l2_hits import landed, take
 from tiercache._core.large import Large
-from tiercache._core.loads import ask_l2, load_and_fill, load_away, too_long
+from tiercache._core.loads import ask_for_one, load_and_fill, load_away, too_long
 from tiercache._core.plan import Join, Plan
 from tiercache._core.records import key_dep
 from tiercache._core.tiers import NOT_FOUND, Tiers, Want
@@ -37,10 +37,10 @@ def fetch_past_l1(
     loading, loads = b"", 0  # by the name of the last, and their number
     try:
         while True:
-            asked = yield from ask_l2(tiers, (KeyAsk(want.key, mode, owner),), blocking=blocking)
+            asked = yield from ask_for_one(tiers, KeyAsk(want.key, mode, owner), blocking=blocking)
             if asked is None:
                 return (yield from load_away(tiers, want, flight))
-            stand, head, (answer,) = asked
+            stand, head, answer = asked
             mode = "renew" if want.renew else "lead"
             if isinstance(answer, Wait) and answer.owner != loading:
                 loading, loads = answer.owner, loads + 1

@@ -67,6 +67,17 @@ def ask_l2(tiers: Tiers, asks: tuple[KeyAsk, ...], *, blocking: bool) -> Plan[As
     return None
 
 
+def ask_for_one(tiers: Tiers, ask: KeyAsk, *, blocking: bool) -> Plan[tuple[Stand, int, Answer] | None]:
+    """As `ask_l2`; again, as often as the answers to reads that went along left no room for this one."""
+    while True:
+        asked = yield from ask_l2(tiers, (ask,), blocking=blocking)
+        if asked is None:
+            return None
+        stand, head, (answer,) = asked
+        if answer != "again":
+            return stand, head, answer
+
+
 def of_all(replies: Sequence[Answers]) -> Answers:
     """What several reads were answered one after the other, as of the first of them."""
     if len(replies) == 1:

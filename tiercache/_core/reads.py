@@ -28,7 +28,7 @@ from tiercache._core.l1 import Entry, deps_of
 from tiercache._core.l2_hits import file_alias, keep, look_in_l2, take
 from tiercache._core.large import Large
 from tiercache._core.loads import (
-    ask_l2,
+    ask_for_one,
     leave_abandoned,
     load_for_l1,
     too_long,
@@ -165,11 +165,10 @@ def is_bypassed(tiers: Tiers, want: Want) -> bool:
 
 def peek(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Any]:
     """The value under a key as L2 has it, or MISS; loads nothing and waits for nobody."""
-    asked = (
-        yield from ask_l2(tiers, (KeyAsk(want.key, "get", ""),), blocking=blocking) if want.l2 else _nothing()
-    )
+    get = KeyAsk(want.key, "get", "")
+    asked = (yield from ask_for_one(tiers, get, blocking=blocking)) if want.l2 else None
     if asked is not None:
-        stand, head, (answer,) = asked
+        stand, head, answer = asked
         taken = None
         if isinstance(answer, Hit | Large):
             taken = yield from take(tiers, want, answer, stand, head)
@@ -182,11 +181,6 @@ def peek(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Any]:
             want.counts.learn(NOT_FOUND)
     want.counts.misses += 1
     return MISS
-
-
-def _nothing() -> Plan[None]:
-    return None
-    yield
 
 
 def _past_the_tiers(want: Want, audit: Load | None) -> Plan[Any]:
@@ -267,8 +261,8 @@ def touch(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[bool]:
             if entry is not None:
                 entry.deadline = now + min(inf if t is None else t for t in (want.ttl, want.l1_ttl))
         return entry is not None
-    asked = yield from ask_l2(tiers, (KeyAsk(want.key, "get", ""),), blocking=blocking)
-    if asked is None or not isinstance(asked[2][0], Hit | Large):
+    asked = yield from ask_for_one(tiers, KeyAsk(want.key, "get", ""), blocking=blocking)
+    if asked is None or not isinstance(asked[2], Hit | Large):
         return False
     amend(core, core.l1.drop, want.key)
     try:

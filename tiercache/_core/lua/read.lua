@@ -47,18 +47,18 @@ for i = 2, #KEYS, 2 do
   local mode, me, raw = ARGV[i + 2], ARGV[i + 3], false
   local size = mode ~= 'renew' and attempt('STRLEN', KEYS[i])
   local large = type(size) == 'number' and size >= 262144
-  if mode ~= 'renew' then raw = large and attempt('GETRANGE', KEYS[i], 0, 66400) or attempt('GET', KEYS[i]) end
+  -- Not read in vain, or many large values asked for together would be read as often as there are answers.
+  local is_over = sent > 0 and type(size) == 'number' and not large and sent + size > 262144
+  if mode ~= 'renew' and not is_over then raw = large and attempt('GETRANGE', KEYS[i], 0, 66400) or attempt('GET', KEYS[i]) end
   local is_valid, tags
   if type(raw) == 'string' then is_valid, tags = valid(raw) end
-  if is_valid and large then
+  if is_over then
+    reply[#reply + 1] = {'again'}
+  elseif is_valid and large then
     reply[#reply + 1] = {'large', tags, size}                   -- to be asked for by plain commands
   elseif is_valid then
-    if sent > 0 and sent + #raw > 262144 then
-      reply[#reply + 1] = {'again'}
-    else
-      sent = sent + #raw
-      reply[#reply + 1] = {'hit', raw, call('PTTL', KEYS[i])}
-    end
+    sent = sent + #raw
+    reply[#reply + 1] = {'hit', raw, call('PTTL', KEYS[i])}
   elseif mode == 'get' then
     reply[#reply + 1] = {'miss'}
   else
