@@ -192,7 +192,7 @@ def _serve(pipe: Connection, loop: asyncio.AbstractEventLoop) -> None:
             if asyncio.iscoroutine(result):
                 result = asyncio.run_coroutine_threadsafe(result, loop).result()
         except BaseException as raised:
-            error = _portable(raised)
+            result, error = None, _portable(raised)
         with sending:
             pipe.send((number, result, error))
 

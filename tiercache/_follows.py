@@ -43,7 +43,7 @@ async def followed(node: Node, counts: Counts, follower: Follower, want: Callabl
         landing = await node.joined(flight.future, tiers.load_timeout)
     except BaseException as error:
         if not isinstance(error, GeneratorExit):
-            await run_async(leave_abandoned(want(), flight), node.perform_async)
+            await run_async(leave_abandoned(tiers, want(), flight), node.perform_async)
         raise
     finally:
         tiers.board.leave(flight, None, "follow")

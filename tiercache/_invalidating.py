@@ -70,7 +70,7 @@ class _Block:
                 return
             tiers.core.release(self._deps)
             if not isinstance(error, GeneratorExit):
-                yield fences.unsure(list(self._deps), self._name)  # the body never runs
+                yield fences.unsure(tiers, list(self._deps), self._name)  # the body never runs
             raise
 
     # What follows is not driven by `Node.run`: a block that is open goes on over a `close`, as its write

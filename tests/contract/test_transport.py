@@ -18,7 +18,7 @@ from tests.contract.worlds import MemoryThreads, Tasks, Transport, ask
 from tests.loops import NewLoop
 from tests.servers import RedisServer, eventually
 from tiercache._core.coherence import MAX_RECENT, Coherence
-from tiercache._core.commands import Answers, Clear, Hit, KeyAsk, Read, Recorded, Unlock
+from tiercache._core.commands import Answers, Clear, Command, Hit, KeyAsk, Read, Recorded, Unlock
 from tiercache._core.fences import Fence
 from tiercache._core.flights import Flight, Load, current_load
 from tiercache._core.l1 import L1
@@ -227,17 +227,32 @@ def test_what_is_told_happens_and_nobody_waits_for_it(transport: Transport) -> N
     epoch = ask(transport, sync()).epoch
     assert ask(transport, read(epoch, "k", mode="lead")).found == ("lead",)
 
-    assert transport.perform(Tell((Unlock("k", NODE + ":0"),))) is None
+    untold: list[Any] = []
+    assert transport.perform(Tell((Unlock("k", NODE + ":0"),), untold.append)) is None
     other = Read(epoch, 0, (KeyAsk("k", "lead", "b" * 32 + ":0"),))
     assert eventually(lambda: ask(transport, other).found == ("lead",))
+    assert untold == []
 
 
-def test_what_is_told_to_nobody_is_not_heard_of(connect: Any, free_tcp_port: int) -> None:
-    assert connect(free_tcp_port).perform(Tell((Unlock("k", NODE),))) is None
+def test_of_what_is_told_to_nobody_untold_hears(connect: Any, free_tcp_port: int) -> None:
+    assert untold(connect(free_tcp_port), Unlock("k", NODE)) == (Unlock("k", NODE),)
 
 
-def test_what_is_told_and_refused_is_not_heard_of(real: Transport) -> None:
-    assert real.perform(Tell((REFUSED,))) is None
+def test_of_what_is_told_and_refused_untold_hears(real: Transport) -> None:
+    assert untold(real, REFUSED) == (REFUSED,)
+
+
+def untold(transport: Transport, command: Command[Any]) -> Any:
+    """What comes back of *command*, told."""
+    back: list[Any] = []
+    assert transport.perform(Tell((command,), back.append)) is None
+
+    def has_come() -> bool:
+        transport.perform(Call(int))  # a turn of the loop, where there is one
+        return bool(back)
+
+    assert eventually(has_come)
+    return back.pop()
 
 
 # ---- Call

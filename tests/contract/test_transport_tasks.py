@@ -296,7 +296,7 @@ async def test_the_unlock_of_a_read_that_was_cancelled_does_not_overtake_it(rela
         await until(lambda: relay.scripts > before)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        await performed(transport, Tell((Unlock("k", "n"),)))
+        await performed(transport, Tell((Unlock("k", "n"),), lambda _: None))
         for _ in range(5):
             await asyncio.sleep(0)
         under_way = len(transport._trips)
@@ -317,7 +317,7 @@ async def test_a_failure_that_nobody_waits_for_any_more_is_no_complaint(relay: R
         steps: dict[str, Step] = {
             "ask": Ask((sync(),)),
             "read": Ask((read(epoch, "k"),)),
-            "tell": Tell((sync(),)),
+            "tell": Tell((sync(),), lambda _: None),
         }
         task = asyncio.create_task(performed(transport, steps[command]))
         await until(lambda: relay.scripts > before)

@@ -112,7 +112,7 @@ class Hand:
         match self.step:
             case None:
                 return ()
-            case Ask(commands) | Tell(commands):
+            case Ask(commands) | Tell(commands, _):
                 return tuple(type(command).__name__ for command in commands)
             case step:
                 return (type(step).__name__,)

@@ -135,7 +135,9 @@ def test_a_write_that_redis_heard_all_of_suspends_nothing(a: Node) -> None:
     assert a.tiers.events["guarantee_suspended"] == 0
 
 
-def test_a_fence_that_cannot_be_lifted_is_counted_and_runs_out(a: Node, server: SimServer) -> None:
+def test_a_fence_that_cannot_be_lifted_is_counted_and_lifted_with_the_next_sync(
+    a: Node, server: SimServer
+) -> None:
     block = a.block("t").open()
     block.itself.discard()
     ending = block.end()
@@ -147,6 +149,42 @@ def test_a_fence_that_cannot_be_lifted_is_counted_and_runs_out(a: Node, server: 
     assert a.tiers.events["fences_left"] == 1
     assert live(server) == 1
     assert not a.core.bypassed(["t:t"])
+
+    a.synced()
+
+    assert live(server) == 0
+
+
+def test_the_fence_of_a_block_whose_end_got_lost_goes_after_its_invalidation(
+    a: Node, b: Node, server: SimServer
+) -> None:
+    block = a.block("t").open()
+    block.end().lose()
+    assert live(server) == 1
+
+    renewing = a.sync()
+    seen = []
+    while renewing.step is not None:
+        seen += renewing.at
+        renewing.answer()
+
+    assert seen == ["Invalidate", "Sync", "Unfence"]
+    assert live(server) == 0
+    b.load("k", "new", ["t"])
+    assert b.in_l1("k")
+
+
+def test_a_fence_is_not_lifted_while_its_invalidation_waits_again(a: Node, server: SimServer) -> None:
+    """1. A sync has sent what was pending, and is answered.  2. Meanwhile another block's end got lost."""
+    block = a.block("t").open()
+    renewing = a.sync().execute()
+    block.end().lose()
+
+    assert renewing.reply().at != ("Unfence",)
+    a.finish(renewing)
+    assert live(server) == 1
+    a.synced()
+    assert live(server) == 0
 
 
 @pytest.mark.parametrize("what", ["fences", "fenced"])

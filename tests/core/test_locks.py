@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from tests.core.hands import Clock, LoaderFailed, Node, nodes
+from tests.core.hands import Clock, D, LoaderFailed, Node, nodes
 from tests.core.sim_server import SimServer
 from tiercache._core.commands import LOCK_MS
 from tiercache._core.elsewhere import patience_for
 from tiercache._core.plan import Join
 from tiercache._core.records import key_dep
-from tiercache._errors import LoadTimeout
+from tiercache._errors import L2Refused, LoadTimeout
 
 
 def test_who_finds_another_process_loading_waits_and_takes_what_it_stored(a: Node, b: Node) -> None:
@@ -75,6 +75,40 @@ def test_a_failed_load_wakes_the_waiters_and_one_of_them_leads(a: Node, b: Node)
 
     assert a.server.wakes == [("b", "k:k")]
     assert waiting.wake().answer().at == ("Call",)
+
+
+@pytest.mark.parametrize("lost", ["leave", "leave with a sync", "fill", "unlock"])
+def test_a_lock_that_may_stand_for_nobody_is_let_go_of_with_the_next_sync(
+    a: Node, b: Node, lost: str
+) -> None:
+    """Redis stands still for longer than a caller waits, and then runs what it was sent."""
+    if lost == "leave with a sync":
+        a.synced()
+        a.clock.advance(2 * D)
+    loading = a.read("k").execute()
+    if lost.startswith("leave"):
+        loading.replies = None
+        assert loading.lose().at == ("Call",), "without Redis"
+        a.finish(loading, "v")
+    elif lost == "fill":
+        assert loading.reply().reply("v").lose().result == "v"
+    else:
+        loading.reply().throw(LoaderFailed())
+        loading.step.untold(loading.commands)
+        loading.reply()
+    assert b.read("k").answer().at == ("Join",)
+
+    a.synced()
+
+    assert b.read("k").answer().at == ("Call",)
+
+
+def test_the_lock_of_a_load_whose_storing_is_refused_is_let_go_of_at_once(a: Node, b: Node) -> None:
+    storing = a.read("k").answer().reply("v")
+
+    assert storing.throw(L2Refused("NOPERM")).at == ("Unlock",)
+    assert a.finish(storing) == "v"
+    assert b.read("k").answer().at == ("Call",)
 
 
 def test_who_waits_looks_again_at_a_quarter_and_a_half_of_what_is_left(

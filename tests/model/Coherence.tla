@@ -171,7 +171,7 @@ Look(t) ==
   /\ LookAt(t, read[t])
   /\ UNCHANGED <<late, db, ages, server, node, sync, write, used>>
 
-\* loads.ask_l2 under a lapsed lease: a sync and a read in one round trip
+\* asks.ask_l2 under a lapsed lease: a sync and a read in one round trip
 SyncAndRead(t) ==
   LET p == NodeOf(t) q == node[p] s == Open(srv, ten, Len(issued) + 1) st == StandOf(q) g == read[t] since == Since(s, q)
       asking == [g EXCEPT !.lease = 0, !.age = 0, !.st = st, !.j = Join0]

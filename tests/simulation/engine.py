@@ -182,8 +182,8 @@ class Engine:
                 self._ended(op)
             case Ask(commands):
                 self.requests.ask(op, commands)
-            case Tell(commands):
-                self.requests.tell(op, commands)
+            case Tell():
+                self.requests.tell(op, step)
                 self.to(op, self.now, self.go_on, op, op.stamp)
             case Call(_, args):
                 self.loads.begin(op, args)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.simulation import process
 from tests.simulation.mutations import Mutation
-from tiercache._core import coherence, l2_hits, loads, syncs
+from tiercache._core import asks, coherence, l2_hits, loads, syncs
 
 OF_THE_CORE = (
     # ---- L1: what may be served
@@ -162,7 +162,7 @@ OF_THE_CORE = (
     # ---- asking L2
     Mutation(
         "no lease for answers of L2",
-        loads,
+        asks,
         "ask_l2",
         "or stand.lease <= stand.at",
         "",
@@ -170,7 +170,7 @@ OF_THE_CORE = (
     ),
     Mutation(
         "a read does not say which head was met",
-        loads,
+        asks,
         "ask_l2",
         "Read(stand.epoch, stand.seen, asks[at : at + MAX_READ])",
         "Read(stand.epoch, 0, asks[at : at + MAX_READ])",
@@ -178,7 +178,7 @@ OF_THE_CORE = (
     ),
     Mutation(
         "a read says what hints brought, not which head was met",
-        loads,
+        asks,
         "ask_l2",
         "Read(stand.epoch, stand.seen, asks[at : at + MAX_READ])",
         "Read(stand.epoch, stand.applied, asks[at : at + MAX_READ])",
@@ -186,7 +186,7 @@ OF_THE_CORE = (
     ),
     Mutation(
         "L2 is asked before what waits to be invalidated is sent",
-        loads,
+        asks,
         "ask_l2",
         "or core.pending or",
         "or",

@@ -29,13 +29,14 @@ from tiercache._core.commands import (
 from tiercache._core.fences import Fence
 from tiercache._core.flights import MAX_JOINS
 from tiercache._core.looks import Look, Looked
-from tiercache._core.plan import Ask
+from tiercache._core.plan import Ask, Tell
 from tiercache._errors import L2Refused, L2Unavailable
 
 if TYPE_CHECKING:
     from tests.simulation.engine import Engine
 
 WELL: Mishap = ("well",)
+CUT_OFF: Mishap = ("cut off",)
 ON_THE_WAY = ("lost", "late", "refused", "unanswered", "slow reply", "split")
 Reply = tuple[Any, Versions]  # and what the server held when it gave it
 
@@ -74,11 +75,14 @@ class Requests:
         world.to(op, world.now + patience, self._fail, op, stamp, "timed out")
         self._send(op, commands, fate, stamp)
 
-    def tell(self, op: Operation, commands: tuple[Asked, ...]) -> None:
+    def tell(self, op: Operation, step: Tell) -> None:
         """As `ask`, and nobody waits."""
-        if op.process.breaker.admits(op.process.clock(), prober=False):
-            self.world.say(op, f"tells {told(commands)}")
-            self._send(op, commands, self._fate(op), None)
+        fate = self._fate(op) if op.process.breaker.admits(op.process.clock(), prober=False) else CUT_OFF
+        if fate is not CUT_OFF:
+            self.world.say(op, f"tells {told(step.commands)}")
+            self._send(op, step.commands, fate, None)
+        if fate[0] in ("lost", "unanswered", "cut off"):
+            step.untold(step.commands)
 
     def _fate(self, op: Operation) -> Mishap:
         """What is to go wrong with this round trip of *op*."""

@@ -165,7 +165,7 @@ def _lead_many(
     except GeneratorExit:  # the plan itself is thrown away, with the loop it ran in
         raise
     except BaseException:
-        yield from _unlock(owned)
+        yield from _unlock(tiers, owned)
         raise
     return later, refusal
 
@@ -253,10 +253,10 @@ def _call_many(
             core.end_load(epoch, token)
 
 
-def _unlock(owned: Sequence[tuple[Want, str]]) -> Plan[None]:
+def _unlock(tiers: Tiers, owned: Sequence[tuple[Want, str]]) -> Plan[None]:
     unlocks = tuple(Unlock(want.key, owner) for want, owner in owned if want.l2)
     if unlocks:
-        yield Tell(unlocks)
+        yield Tell(unlocks, tiers.owe)
 
 
 def _store_many(
@@ -270,7 +270,7 @@ def _store_many(
     """Keep what was loaded, as far as the server still accepts it, and land each flight."""
     values, found, _ = brought
     kept = values if found.is_committed else {}
-    yield from _unlock([(want, owner) for want, _, owner, _, _ in to_load if want.key not in kept])
+    yield from _unlock(tiers, [(want, owner) for want, _, owner, _, _ in to_load if want.key not in kept])
     local: list[tuple[Want, Flight, Landing]] = []
     fills: list[tuple[Want, Flight, Landing, Fill]] = []
     for want, flight, owner, stand, head in to_load:
@@ -316,7 +316,7 @@ def _fill_slice(tiers: Tiers, fills: Sequence[tuple[Want, Flight, Landing, Fill]
     try:
         replies = yield Ask(tuple(fill for *_, fill in fills))
     except L2Unavailable as error:
-        unfilled(tiers, error, len(fills))
+        yield from unfilled(tiers, error, [fill for *_, fill in fills])
         for _, flight, landing, _ in fills:
             tiers.board.land(flight, landing)
         return

@@ -9,11 +9,12 @@ from __future__ import annotations
 from concurrent.futures import Future
 from typing import Any
 
+from tiercache._core.asks import ask_for_one
 from tiercache._core.commands import Hit, KeyAsk, Mode, Wait
 from tiercache._core.flights import MAX_JOINS, Flight, Landing
 from tiercache._core.l2_hits import landed, take
 from tiercache._core.large import Large
-from tiercache._core.loads import ask_for_one, load_and_fill, load_away, too_long
+from tiercache._core.loads import load_and_fill, load_away, too_long
 from tiercache._core.plan import Join, Plan
 from tiercache._core.records import key_dep
 from tiercache._core.tiers import NOT_FOUND, Tiers, Want

@@ -80,16 +80,23 @@ def put_up(tiers: Tiers, deps: list[str], name: str, ttl: float) -> Plan[int]:
 
 
 def take_down(tiers: Tiers, deps: list[str], name: str) -> Plan[None]:
-    """Lift the fence of that *name* without a record; where Redis is away it runs out instead."""
+    """Lift the fence of that *name* without a record; where Redis is away, when it is back."""
+    lifts = lifting(deps, name)
     try:
-        yield Ask(tuple(Unfence(name, tuple(part)) for part in slices(deps)))
+        yield Ask(lifts)
     except L2Unavailable:
+        tiers.owe(lifts)
         tiers.events["fences_left"] += 1
 
 
-def unsure(deps: list[str], name: str) -> Tell:
+def unsure(tiers: Tiers, deps: list[str], name: str) -> Tell:
     """To lift a fence of which nobody knows whether it is there; nobody waits for that either."""
-    return Tell(tuple(Unfence(name, tuple(part)) for part in slices(deps)))
+    return Tell(lifting(deps, name), tiers.owe)
+
+
+def lifting(deps: list[str], name: str) -> tuple[Unfence, ...]:
+    """What lifts the fence of that *name* on *deps*, or does nothing where it is gone."""
+    return tuple(Unfence(name, tuple(part)) for part in slices(deps))
 
 
 def slices(deps: list[str]) -> list[list[str]]:

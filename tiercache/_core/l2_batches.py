@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import inf
 from typing import NamedTuple
 
+from tiercache._core.asks import ask_l2
 from tiercache._core.coherence import Stand
 from tiercache._core.commands import MAX_SENT, Answer, Hit, KeyAsk, Mode
 from tiercache._core.flights import ahead_of, running_load
 from tiercache._core.l2_hits import Taken, take_hit, take_stored
 from tiercache._core.large import Large
-from tiercache._core.loads import ask_l2
 from tiercache._core.looks import Look, Looked
 from tiercache._core.plan import Ask, Plan
 from tiercache._core.records import MAX_DEPS

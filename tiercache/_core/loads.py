@@ -12,80 +12,19 @@ from math import inf
 from typing import Any
 
 from tiercache._core import early
+from tiercache._core.asks import ask_l2, lapsed
 from tiercache._core.coherence import Stand
-from tiercache._core.commands import MAX_READ, Answer, Answers, Fill, Hit, KeyAsk, Read, Unlock
-from tiercache._core.flights import Flight, Landing, Load, ahead_of, current_load, running_load
+from tiercache._core.commands import Fill, Hit, KeyAsk, Unlock
+from tiercache._core.flights import Flight, Landing, Load, current_load, running_load
 from tiercache._core.l1 import Entry
 from tiercache._core.l2_hits import file_alias, keep, take_hit
-from tiercache._core.plan import Ask, Plan, Tell, ask
+from tiercache._core.plan import Plan, Tell, ask
 from tiercache._core.records import check_of
 from tiercache._core.sources import Found, is_writing
 from tiercache._core.syncs import sync
 from tiercache._core.tiers import Tiers, Want
 from tiercache._core.writes import deps_named, made_entry, ttl_ms
 from tiercache._errors import L2Refused, L2Unavailable, LoadTimeout
-
-Asked = tuple[Stand, int, tuple[Answer, ...]]
-
-
-def ask_l2(tiers: Tiers, asks: tuple[KeyAsk, ...], *, blocking: bool) -> Plan[Asked | None]:
-    """Where the node stood, the head, and an answer a key, under a good lease; None: load without caching.
-
-    A lapsed lease costs no round trip more: the sync goes in front of the read. So it does while an
-    invalidation of this node's own is still to be sent, and that before it: an answer from before would be
-    taken for one that reflects it, if it were done by the time the answer is here.
-    """
-    core = tiers.core
-    must_sync = False
-    for _ in range(3):
-        if ahead_of(core, running_load()) == inf:
-            break
-        stand = core.stand(tiers.clock())
-        reads = tuple(
-            Read(stand.epoch, stand.seen, asks[at : at + MAX_READ]) for at in range(0, len(asks), MAX_READ)
-        )
-        answers: Answers | None
-        if must_sync or core.pending or stand.lease <= stand.at:
-            together = reads[0] if stand.epoch and len(reads) == 1 else None
-            good, answers = yield from sync(tiers, blocking=blocking, read=together)
-            if not good:
-                break
-            must_sync = False
-        else:
-            try:
-                answers = of_all((yield Ask(reads)))
-            except L2Unavailable:
-                break
-            must_sync = answers.head is None
-            if must_sync:
-                tiers.events["resyncs"] += 1
-        if answers is None or answers.head is None:
-            continue
-        if core.meet(stand, answers.newest or answers.head, (x.key for x in asks)):
-            return stand, answers.head, answers.found
-    lapsed(tiers)
-    return None
-
-
-def ask_for_one(tiers: Tiers, ask: KeyAsk, *, blocking: bool) -> Plan[tuple[Stand, int, Answer] | None]:
-    """As `ask_l2`; again, as often as the answers to reads that went along left no room for this one."""
-    while True:
-        asked = yield from ask_l2(tiers, (ask,), blocking=blocking)
-        if asked is None:
-            return None
-        stand, head, (answer,) = asked
-        if answer != "again":
-            return stand, head, answer
-
-
-def of_all(replies: Sequence[Answers]) -> Answers:
-    """What several reads were answered one after the other, as of the first of them."""
-    if len(replies) == 1:
-        return replies[0]
-    heads = [answers.head for answers in replies if answers.head is not None]
-    if len(heads) < len(replies):
-        return Answers(None)
-    return Answers(min(heads), tuple(found for answers in replies for found in answers.found), max(heads))
 
 
 def _call(
@@ -150,7 +89,7 @@ def load_and_fill(
     proved = yield from catch_up(tiers, token, blocking=blocking)
     value, payload, found, want = yield from _call(tiers, want, flight, stand, token)
     if not found.is_committed:
-        yield from unlock(want, owner)
+        yield from unlock(tiers, want, owner)
         return landing_in_private(tiers, want, value, stand), value
     landing = landing_of(tiers, want, value, payload, stand, found.capped(proved))
     sent = tiers.clock()
@@ -158,7 +97,7 @@ def load_and_fill(
     try:
         filled = yield from ask(fill)
     except L2Unavailable as error:
-        unfilled(tiers, error)
+        yield from unfilled(tiers, error, (fill,))
         return landing, value
     except BaseException:
         # The value is there, only its storing was cut short: those who waited may have it, unless somebody
@@ -188,21 +127,25 @@ def load_anew(tiers: Tiers, want: Want, seen: int, *, blocking: bool) -> Plan[No
         taken = take_hit(tiers, want, there, stand, head) if isinstance(there, Hit) else None
         if taken is not None and taken.stored.expiry_ms != seen:
             keep(tiers, want, taken)
-            yield from unlock(want, owner)
+            yield from unlock(tiers, want, owner)
             return
         yield from load_and_fill(tiers, want, flight, owner, stand, head, blocking=blocking)
     except GeneratorExit:  # the plan itself is thrown away, with the loop it ran in
         raise
     except BaseException:
-        yield from unlock(want, owner)
+        yield from unlock(tiers, want, owner)
         raise
 
 
-def unfilled(tiers: Tiers, error: L2Unavailable, entries: int = 1) -> None:
-    """Count *entries* that L2 did not take; a server that was there and refused is told of in `health`."""
-    tiers.events["unfilled"] += entries
+def unfilled(tiers: Tiers, error: L2Unavailable, fills: Sequence[Fill]) -> Plan[None]:
+    """L2 did not take *fills*, nor end their locks; `health` tells of a server that was there and refused."""
+    tiers.events["unfilled"] += len(fills)
+    unlocks = tuple(Unlock(fill.key, fill.owner) for fill in fills)
     if isinstance(error, L2Refused):
         tiers.unstored = str(error)
+        yield Tell(unlocks, tiers.owe)
+    else:
+        tiers.owe(unlocks)
 
 
 def fill_of(tiers: Tiers, want: Want, landing: Landing, owner: str) -> Fill:
@@ -262,13 +205,6 @@ def proven(tiers: Tiers, *, blocking: bool) -> Plan[Stand | None]:
     return None
 
 
-def lapsed(tiers: Tiers) -> None:
-    """Count a read that goes to the source, or refuse it, as `on_lapse` says."""
-    tiers.events["lapses"] += 1
-    if tiers.raise_on_lapse:
-        raise L2Unavailable("Redis cannot vouch for what is cached now, and on_lapse is 'raise'")
-
-
 def load_for_l1(tiers: Tiers, want: Want, flight: Flight, *, blocking: bool) -> Plan[tuple[Landing, Any]]:
     """Load for L1 alone: exact, and no round trip while the lease is good."""
     stand = yield from proven(tiers, blocking=blocking)
@@ -297,20 +233,20 @@ def landing_in_private(tiers: Tiers, want: Want, value: Any, stand: Stand) -> La
     return Landing(entry, deps_named(want.tags, (want.key,)), stand, stand.at, None, None, is_private=True)
 
 
-def unlock(want: Want, owner: str) -> Plan[None]:
+def unlock(tiers: Tiers, want: Want, owner: str) -> Plan[None]:
     """Let the next one lead, here or elsewhere."""
     if want.l2:
-        yield Tell((Unlock(want.key, owner),))
+        yield Tell((Unlock(want.key, owner),), tiers.owe)
 
 
-def leave_abandoned(want: Want, flight: Flight) -> Plan[None]:
+def leave_abandoned(tiers: Tiers, want: Want, flight: Flight) -> Plan[None]:
     """The end of a follower of *flight* by an error: nobody may be left who takes over.
 
     1. The leader is cancelled, sees a follower, and leaves it the lock.  2. So is the follower.
     """
     if flight.is_abandoned() and flight.owner:
         owner, flight.owner = flight.owner, ""  # one of those who leave tells it for all
-        yield from unlock(want, owner)
+        yield from unlock(tiers, want, owner)
 
 
 def too_long(tiers: Tiers, key: str) -> LoadTimeout:

@@ -4,7 +4,7 @@ A plan is a generator. It yields a step and is resumed with the step's reply, or
 error is thrown into it; what it returns is its result:
 
     Ask    one round trip to Redis         a list of replies, one a command; L2Unavailable. A look goes alone
-    Tell   commands nobody waits for       None at once; a failure is not heard of
+    Tell   commands nobody waits for       None at once; of a failure `untold` hears
     Call   the user's own function         what it returns, or raises
     Join   a future somebody else lands    its result, or TIMED_OUT
 
@@ -44,6 +44,7 @@ class Ask(NamedTuple):
 
 class Tell(NamedTuple):
     commands: tuple[Command[Any], ...]
+    untold: Callable[[tuple[Command[Any], ...]], object]  # called with them where nobody knows that they ran
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from math import inf
 from typing import Any, Final
 
+from tiercache._core.asks import ask_for_one
 from tiercache._core.commands import Hit, KeyAsk, Touch
 from tiercache._core.elsewhere import fetch_past_l1
 from tiercache._core.flights import (
@@ -28,7 +29,6 @@ from tiercache._core.l1 import Entry, deps_of
 from tiercache._core.l2_hits import file_alias, keep, look_in_l2, take
 from tiercache._core.large import Large
 from tiercache._core.loads import (
-    ask_for_one,
     leave_abandoned,
     load_for_l1,
     too_long,
@@ -125,7 +125,7 @@ def fly(
             landing = yield Join(flight.future, max(0.0, begun + tiers.load_timeout - now))
         except BaseException as error:
             if role == "follow" and not isinstance(error, GeneratorExit):
-                yield from leave_abandoned(want, flight)
+                yield from leave_abandoned(tiers, want, flight)
             raise
         finally:
             tiers.board.leave(flight, load, role)
@@ -201,7 +201,7 @@ def _lead(tiers: Tiers, want: Want, flight: Flight, *, blocking: bool) -> Plan[A
         landing, value = yield from _fetch(tiers, want, flight, owner, blocking=blocking)
     except Exception as error:
         tiers.board.fail(flight, error)
-        yield from unlock(want, owner)
+        yield from unlock(tiers, want, owner)
         raise
     except GeneratorExit:  # the plan itself is thrown away, with the loop it ran in
         tiers.board.abandon(flight)
@@ -209,7 +209,7 @@ def _lead(tiers: Tiers, want: Want, flight: Flight, *, blocking: bool) -> Plan[A
     except BaseException:
         # Cancelled: the lock stays with the node where a follower of it takes over.
         if not tiers.board.abandon(flight):
-            yield from unlock(want, owner)
+            yield from unlock(tiers, want, owner)
         raise
     tiers.board.land(flight, landing)
     return value

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import Any
 
 from tiercache._core.coherence import Stand
-from tiercache._core.commands import Answers, Clear, Invalidate, Read, Synced
+from tiercache._core.commands import MAX_SENT, Answers, Clear, Command, Invalidate, Read, Synced
 from tiercache._core.flights import ABANDONED, Flight, running_load
-from tiercache._core.plan import TIMED_OUT, Ask, Join, Plan, ask
+from tiercache._core.plan import TIMED_OUT, Ask, Join, Plan, Tell, ask
 from tiercache._core.records import EVERYTHING, MAX_DEPS
 from tiercache._core.tiers import Tiers
 from tiercache._errors import L2Refused, L2Unavailable
@@ -75,12 +76,26 @@ def _renew(tiers: Tiers, read: Read | None) -> Plan[tuple[bool, Answers | None]]
                 yield from send_pending(tiers)
                 return good, None
             break
+        if good and tiers.owed:
+            yield from _let_go(tiers)
     except L2Refused as error:
         _pause(tiers, str(error))
         return False, None
     except L2Unavailable:
         return False, None
     return good, replies[1] if read is not None else None
+
+
+def _let_go(tiers: Tiers) -> Plan[None]:
+    """Send what is owed; a fence goes after the invalidation of what it is on: not while any is pending."""
+    owed: list[Command[Any]] = []
+    with suppress(IndexError):
+        while len(owed) < MAX_SENT:
+            owed.append(tiers.owed.popleft())
+    if tiers.core.pending:  # whoever owes a fence has noted that before
+        tiers.owe(owed)
+    else:
+        yield Tell(tuple(owed), tiers.owe)
 
 
 def _take(tiers: Tiers, stand: Stand, synced: Synced) -> bool:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from tiercache._accelerator import Tally
 from tiercache._core.coherence import Coherence
@@ -16,6 +16,9 @@ from tiercache._core.compression import Format, compress
 from tiercache._core.flights import Board
 from tiercache._core.l1 import Entry
 from tiercache._core.plan import Call
+
+if TYPE_CHECKING:
+    from tiercache._core.commands import Command
 
 
 class ValueCodec(Protocol):
@@ -35,6 +38,8 @@ class ValueCodec(Protocol):
 FOUND, NOT_FOUND, IN_VAIN = 1, -3, -2
 MOST = 8  # that all of them count for
 REFUSED = -1_000  # by an ACL, say, that is seldom changed
+
+MAX_OWED = 10_000  # locks and fences that are still to be let go of; those of before end by themselves
 
 
 class Counts(Tally):
@@ -131,6 +136,8 @@ class Tiers:
     refusal: str | None = None  # why the last sync that was answered brought no lease
     unstored: str | None = None  # why the last value did not get into L2, though Redis answered
     refused_until: float = 0.0  # none is asked for before this instant
+    # Locks and fences of this node that may stand, though nobody needs them: let go of after the next sync.
+    owed: deque[Command[Any]] = field(default_factory=lambda: deque(maxlen=MAX_OWED))
     _owners: count[int] = field(default_factory=count)
 
     def __post_init__(self) -> None:
@@ -152,8 +159,17 @@ class Tiers:
             return payload
         return compress(payload, self.compression)
 
+    def owe(self, commands: Iterable[Command[Any]]) -> None:
+        """Remember *commands* that let go of something, and perhaps did not reach Redis.
+
+        1. Redis stands still, and a caller who asks for leave to load gives up.  2. It goes on, and gives the
+        lock to nobody: the others would wait for its whole life.
+        """
+        self.owed.extend(commands)
+
     def forget(self) -> None:
         """After a fork, in the child: whoever flew or waited is gone with the parent's threads."""
+        self.owed.clear()
         self.board.forget()
         self.syncs.forget()
         self.bells = Bells()

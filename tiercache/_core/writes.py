@@ -12,6 +12,7 @@ from tiercache._core.coherence import Stand
 from tiercache._core.collect import note
 from tiercache._core.commands import MAX_SENT, Clear, Invalidate, Recorded, Set
 from tiercache._core.copies import kept
+from tiercache._core.fences import lifting
 from tiercache._core.l1 import Entry
 from tiercache._core.plan import Ask, Plan
 from tiercache._core.records import EVERYTHING, MAX_DEPS, StoredEntry, check_of, key_dep, tag_dep
@@ -107,16 +108,17 @@ def _send(tiers: Tiers, deps: list[str], raise_if_away: bool, fence: str = "") -
             core.own_record(record, part, tiers.clock())
             token = note(core, Token(record.epoch, record.number))
             sent += len(part)
-    except L2Unavailable:
+    except BaseException as error:
+        # Whether it ran is not known: it is idempotent, so it is sent again, and its fence lifted after that.
         core.pend(deps[sent:], serial)
+        if fence:
+            tiers.owe(lifting(deps[sent:], fence))
+        if not isinstance(error, L2Unavailable):
+            raise
         tiers.events["pending"] += 1
         if raise_if_away:
             raise
         return Written(None, pending=True)
-    except BaseException:
-        # Whether it ran is not known: it is idempotent, so it is sent again.
-        core.pend(deps[sent:], serial)
-        raise
     return Written(token)
 
 

@@ -97,8 +97,8 @@ class Awaiting:
                 return call(step)
             case Join():
                 return join_async(step)
-            case Tell(commands):
-                return self._begin(self._tell(commands))
+            case Tell():
+                return self._begin(self._tell(step))
 
     async def close(self) -> None:
         """Let what is under way come to an end, one timeout at most, and close the connections.
@@ -153,7 +153,7 @@ class Awaiting:
         self._send(commands, _Trip(partial(land, waiter), leaves_marks))
         return waiter
 
-    async def _tell(self, commands: tuple[Command[Any], ...]) -> None:
+    async def _tell(self, step: Tell) -> None:
         # The unlock of a read that was cancelled must not overtake it on another connection; nor may the end
         # of a fence.
         await asyncio.sleep(0)
@@ -161,9 +161,9 @@ class Awaiting:
         if marking:
             await asyncio.wait(marking)
         try:
-            await self._ask(commands)
+            await self._ask(step.commands)
         except L2Unavailable:
-            return
+            step.untold(step.commands)
 
     def _send(self, commands: Sequence[Command[Any] | Look], trip: _Trip) -> None:
         self._trips.add(trip)

@@ -60,11 +60,11 @@ class Blocking:
                 return call(step)
             case Join():
                 return join(step)
-            case Tell(commands):
+            case Tell(commands, untold):
                 try:
                     self._ask(commands)
                 except L2Unavailable:
-                    return None
+                    untold(commands)
 
     def close(self) -> None:
         """Close the connections that are not in use; those that are close when they come back."""

@@ -34,7 +34,7 @@ class Memory:
 
     def perform(self, step: Step) -> Any:
         match step:
-            case Ask(commands) | Tell(commands):
+            case Ask(commands) | Tell(commands, _):
                 return [self._answer(command) for command in commands]
             case Call():
                 return call(step)
@@ -43,7 +43,7 @@ class Memory:
 
     async def perform_async(self, step: Step) -> Any:
         match step:
-            case Ask(commands) | Tell(commands):
+            case Ask(commands) | Tell(commands, _):
                 return [self._answer(command) for command in commands]
             case Call():
                 return await call_async(step)
