@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.core.hands import Cancelled, Node, bump, joined
+from tests.core.hands import Cancelled, LoaderFailed, Node, bump, joined
 from tests.core.sim_server import SimServer
 from tiercache._core import writes
 from tiercache._core.commands import Fill, Read
-from tiercache._core.plan import Call
+from tiercache._core.flights import MAX_JOINS
+from tiercache._core.plan import Call, Join
 from tiercache._core.reads import MISS
 from tiercache._core.records import check_of
 from tiercache._errors import Unstorable
@@ -78,6 +79,69 @@ def test_a_key_that_another_process_loads_is_waited_for_by_others_here_while_a_b
 
     assert a.finish(a.read("y")) == "of b"
     assert a.finish(loading, {"x": 1}) == {"x": 1, "y": "of b"}
+
+
+def test_keys_that_wait_to_be_invalidated_are_loaded_by_one_call_where_redis_is_away(a: Node) -> None:
+    a.invalidate("t").lose()
+    reading = a.read_many("x", "y", "z", tags=["t"])
+    assert reading.at == ("Invalidate",)
+
+    reading.lose()
+
+    assert isinstance(reading.step, Call)
+    assert reading.step.args == (["x", "y", "z"],)
+    assert a.finish(reading, {"x": 1, "y": 2, "z": 3}) == {"x": 1, "y": 2, "z": 3}
+    assert a.counts.loads == 3
+
+
+def test_keys_that_are_written_here_are_loaded_by_one_call(a: Node) -> None:
+    with_block = a.block("t").open()
+    reading = a.read_many("x", "y", tags=["t"])
+
+    assert isinstance(reading.step, Call)
+    assert reading.step.args == (["x", "y"],)
+    assert a.finish(reading, {"x": 1, "y": 2}) == {"x": 1, "y": 2}
+    with_block.close()
+
+
+def test_of_keys_that_another_process_loads_one_is_waited_for_and_the_others_are_loaded_together(
+    a: Node, b: Node
+) -> None:
+    elsewhere = b.read_many("x", "y", "z").answer()
+    reading = a.read_many("x", "y", "z").answer().answer()
+    assert reading.at == ("Join",)
+
+    elsewhere.throw(LoaderFailed()).execute()
+    a.tiers.bells.ring(*[dep for node, dep in a.server.wakes if node == "a"][:1])
+    reading.wake().answer()
+    assert isinstance(reading.step, Call)
+    reading.reply(1).answer().answer()
+
+    assert isinstance(reading.step, Call)
+    assert reading.step.args == (["y", "z"],)
+    assert a.finish(reading, {"y": 2, "z": 3}) == {"x": 1, "y": 2, "z": 3}
+
+
+def test_a_batch_does_not_wait_for_one_process_after_the_other(a: Node, b: Node) -> None:
+    keys = [f"k{number}" for number in range(9)]
+    server_locks = a.server.domain.locks
+    b.read_many(*keys).answer()
+    reading, calls = a.read_many(*keys), 0
+    while reading.step is not None:
+        if isinstance(reading.step, Call):
+            calls += 1
+            given = reading.step.args[0] if isinstance(reading.step.args[0], list) else None
+            reading.reply(dict.fromkeys(given, 1) if given else 1)
+        elif isinstance(reading.step, Join):
+            # The load ends with nothing, and b is sooner again.
+            for lock in list(server_locks.values()):
+                lock.owner = f"b:{calls}{lock.owner}"
+            reading.wake()
+        else:
+            reading.answer()
+
+    assert reading.result == dict.fromkeys(keys, 1)
+    assert calls == MAX_JOINS + 1
 
 
 def test_a_load_of_many_keys_counts_for_each_it_was_asked_for(a: Node) -> None:

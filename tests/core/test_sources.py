@@ -324,8 +324,8 @@ def test_a_transaction_that_wrote_nobody_knows_what_is_answered_by_no_tier(a: No
         mine.everything()
         assert a.load("k", "mine", ["t"]) == "mine"
         batch = a.read_many("k", tags=["t"])
-        assert batch.at == ("Call",)  # one_of("k")
-        assert a.finish(batch, "mine") == {"k": "mine"}
+        assert batch.at == ("Call",)
+        assert a.finish(batch, {"k": "mine"}) == {"k": "mine"}
 
     inside(transaction)
 
