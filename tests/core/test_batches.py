@@ -144,6 +144,17 @@ def test_a_batch_does_not_wait_for_one_process_after_the_other(a: Node, b: Node)
     assert calls == MAX_JOINS + 1
 
 
+def test_a_loader_of_many_keys_is_one_load_to_the_reads_inside(a: Node) -> None:
+    keys = [f"k{number}" for number in range(300)]
+    loading = a.read_many(*keys).answer()
+    assert isinstance(loading.step, Call)
+    assert loading.step.load is not None
+    assert len(list(loading.step.load.chain())) == 1
+
+    for key in (keys[0], keys[-1]):
+        assert a.read(key, inside=loading).at == ("Read",), "it would wait for itself"
+
+
 def test_a_load_of_many_keys_counts_for_each_it_was_asked_for(a: Node) -> None:
     a.finish(a.read_many("x", "y"), {"x": 1})
     with pytest.raises(ValueError, match="no"):

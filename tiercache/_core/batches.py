@@ -214,8 +214,9 @@ def _lead_many(
         out[want.key] = taken.value
         tiers.board.land(led[want.key][1], landing_of_hit(tiers, want, taken))
 
-    withheld = {key for key, (want, _) in led.items() if _is_withheld(tiers, want)}
-    wants = [want for want, _ in led.values() if want.key not in withheld]
+    withheld = [key for key, (want, _) in led.items() if _is_withheld(tiers, want)]
+    held = set(withheld)
+    wants = [want for want, _ in led.values() if want.key not in held]
     if all(want.l2 for want in wants):
         left = yield from look_for_all(tiers, wants, told, loads=True)
     else:

@@ -13,7 +13,7 @@ run the leader, is refused, and the caller loads on its own.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import InvalidStateError
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -87,6 +87,7 @@ class Load:
     token: float  # inf: of a load without Redis, whose parts must be as young as itself
     flight: Flight
     outer: Load | None
+    others: Sequence[Flight] = ()  # that it answers as well: one list of `waits` is that of all of them
     unsourced: bool = False  # of an audit: it read, by `get`, what has no loader
     found: Found = field(default_factory=Found)  # what its source said
     is_over: bool = False  # a task that the loader started, and did not wait for, may outlive it
@@ -268,7 +269,7 @@ def renew_lock() -> None:
 
 def _never_ends(flight: Flight, load: Load | None, blocking: bool) -> bool:
     """Whether *flight* cannot land before this caller, inside *load* or blocking, goes on."""
-    mine = {id(x.flight) for x in load.chain()} if load is not None else set()
+    mine = {id(y) for x in load.chain() for y in (x.flight, *x.others)} if load is not None else set()
     ahead, met = [flight], set()
     while ahead:
         other = ahead.pop()

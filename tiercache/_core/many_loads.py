@@ -54,12 +54,9 @@ def call_many(
     found = Found()
     found.is_committed = not is_writing()
     loads: list[Load] = []
-    tokens = set()  # in as many epochs as there were between the first slice and the last
-    for _, flight, _, stand, head in to_load:
-        token = inf if head == AWAY else head
-        loads.append(Load(core, stand.epoch, token, flight, loads[-1] if loads else outer, found=found))
-        tokens.add((stand.epoch, token))
-    for epoch, token in tokens:
+    for (epoch, token), (flight, *others) in _by_leave(to_load).items():
+        inside = loads[-1] if loads else outer
+        loads.append(Load(core, epoch, token, flight, inside, others=others, found=found))
         core.begin_load(epoch, token)
     try:
         keys = [spelled[leave.want.key] for leave in to_load]  # the loader's own from now on
@@ -81,8 +78,20 @@ def call_many(
     finally:
         for load in loads:
             load.is_over = True
-        for epoch, token in tokens:
-            core.end_load(epoch, token)
+            core.end_load(load.epoch, load.token)
+
+
+def _by_leave(to_load: Sequence[Leave]) -> dict[tuple[int, float], list[Flight]]:
+    """The flights of each epoch and token: as many as there were between the first slice and the last.
+
+    They wait for the same from now on, whatever their one loader waits for.
+    """
+    waits: list[Flight] = []
+    flights: dict[tuple[int, float], list[Flight]] = {}
+    for _, flight, _, stand, head in to_load:
+        flight.waits = waits
+        flights.setdefault((stand.epoch, inf if head == AWAY else head), []).append(flight)
+    return flights
 
 
 def unlock_all(tiers: Tiers, owned: Sequence[tuple[Want, str]]) -> Plan[None]:
