@@ -178,6 +178,24 @@ def test_who_waits_for_other_processes_gives_up_after_load_timeout(a: Node, b: N
     assert leading.at == ("Call",)
 
 
+def test_who_has_waited_for_two_loads_for_load_timeout_in_all_loads_beside_the_second(
+    a: Node, b: Node
+) -> None:
+    """Neither took longer than that; LoadTimeout would say that one did."""
+    leading = a.read("k").answer()
+    waiting = b.read("k").answer()
+    a.clock.advance(0.6 * b.tiers.load_timeout)
+    leading.throw(LoaderFailed()).execute().reply()
+    a.read("k").answer()
+    waiting.wake().answer()
+    assert waiting.at == ("Join",)
+    a.clock.advance(0.6 * b.tiers.load_timeout)
+    for lock in a.server.domain.locks.values():
+        lock.ends += 60_000  # it lives longer than the load that was waited for
+
+    assert waiting.wake().answer().at == ("Call",)
+
+
 def test_of_those_who_miss_a_key_at_once_one_looks_for_it_and_the_others_share_a_flight(a: Node) -> None:
     a.finish(a.read("other"), loaded="x")
     a.counts.prospect = 1  # as after a hit that plain commands found

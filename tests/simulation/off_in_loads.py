@@ -39,7 +39,7 @@ OF_LOADS = (
         "any number of loads elsewhere that bring nothing is waited for",
         elsewhere,
         "fetch_past_l1",
-        "or loads > MAX_JOINS",
+        "loads > MAX_JOINS or",
         "",
         theme="fences",
     ),

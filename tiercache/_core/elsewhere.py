@@ -45,7 +45,8 @@ def fetch_past_l1(
             mode = "renew" if want.renew else "lead"
             if isinstance(answer, Wait) and answer.owner != loading:
                 loading, loads = answer.owner, loads + 1
-            if answer == "lead" or loads > MAX_JOINS:
+            has_waited = loads > MAX_JOINS or (loads > 1 and tiers.clock() >= give_up)
+            if answer == "lead" or has_waited:
                 if not want.renew:
                     want.counts.learn(NOT_FOUND)
                 return (yield from load_and_fill(tiers, want, flight, owner, stand, head, blocking=blocking))
