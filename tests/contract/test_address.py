@@ -16,6 +16,7 @@ import fakeredis
 import pytest
 import redis
 import redis.asyncio as redis_async
+import redis.sentinel
 import trustme
 
 from tests.contract.commands import sync
@@ -253,6 +254,31 @@ def test_an_option_that_one_world_lacks_is_refused_and_named() -> None:
     """Left out in silence, the other world would go without the check it asks for."""
     with pytest.raises(SettingError, match="ssl_validate_ocsp"):
         of_client(redis.Redis("cache", ssl=True, ssl_validate_ocsp=True))
+
+
+@pytest.mark.parametrize("package", [redis, redis_async], ids=["blocking", "awaiting"])
+def test_a_function_for_connections_of_one_world_is_refused(package: Any) -> None:
+    """The connections of the other world would go without its AUTH and SELECT, to database 0."""
+    made = package.Redis(db=5, redis_connect_func=lambda connection: connection.on_connect())
+
+    with pytest.raises(SettingError, match=r"client= has redis_connect_func=.* credential_provider="):
+        of_client(made)
+
+
+def test_a_sentinel_s_client_with_a_function_for_connections_is_refused() -> None:
+    made = redis.sentinel.Sentinel([("a", 1)], redis_connect_func=print).master_for("shop")
+
+    with pytest.raises(SettingError, match="redis_connect_func"):
+        of_client(made)
+
+
+def test_a_credential_provider_is_asked_in_both_worlds(redis_server: RedisServer) -> None:
+    redis_server.cli("ACL", "SETUSER", "odd", "on", f">{SECRET}", "~*", "&*", "+@all")
+    try:
+        provider = redis.UsernamePasswordCredentialProvider("odd", SECRET)
+        assert answers(of_client(redis.Redis(port=redis_server.port, credential_provider=provider)))
+    finally:
+        redis_server.cli("ACL", "DELUSER", "odd")
 
 
 @pytest.mark.parametrize(

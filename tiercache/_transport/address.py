@@ -60,6 +60,8 @@ _SAID_IN_A_URL = """
     ssl_exclude_verify_flags ssl_include_verify_flags ssl_keyfile ssl_min_version ssl_password
 """
 _IN_A_URL = {*_SAID_IN_A_URL.split(), *_OURS} - {"connection_class"}
+# Each is asked in the same way by both worlds, or has a method for each.
+_CALLED_ALIKE = ("credential_provider", "ssl_password")
 
 
 class Identity(NamedTuple):
@@ -88,6 +90,7 @@ class Address:
             self._blocking = own if own in _TWINS else twins[own]
             self._awaiting = _TWINS[self._blocking]
         self.kwargs = {name: value for name, value in kwargs.items() if name not in _OURS}
+        _refuse_callables(self.kwargs)
         self._options = {world: _taken(world, self.kwargs) for world in (self._blocking, self._awaiting)}
         self.timeout = timeout
 
@@ -261,6 +264,19 @@ def redacted(url: str) -> str:
     shown = f"{user}:***" if colon else user
     # An option that is misspelt is shown in an error, too.
     return re.sub("(pass?wo?r?d=)[^&]*", r"\1***", f"{scheme}{mark}{shown}{at}{where}")
+
+
+def _refuse_callables(kwargs: Mapping[str, Any]) -> None:
+    """Raise SettingError for a function among *kwargs*: one of the other world would be called in vain.
+
+    A blocking `redis_connect_func` awaits nothing, so an awaited connection would have no AUTH and no SELECT.
+    """
+    for name, value in kwargs.items():
+        if callable(value) and not isinstance(value, type) and name not in _CALLED_ALIKE:
+            raise SettingError(
+                f"client= has {name}=, a function for connections of one world of redis-py, and a cache has "
+                "both; say who connects by credential_provider=, or by username= and password="
+            )
 
 
 def _taken(connection_class: type, kwargs: Mapping[str, Any]) -> dict[str, Any]:
