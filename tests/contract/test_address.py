@@ -256,6 +256,34 @@ def test_an_option_that_one_world_lacks_is_refused_and_named() -> None:
         of_client(redis.Redis("cache", ssl=True, ssl_validate_ocsp=True))
 
 
+class Pinned(redis.Connection):
+    """As one that goes through a tunnel, or looks at the certificate once more."""
+
+
+class PinnedAwaiting(redis_async.SSLConnection):
+    pass
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [redis.ConnectionPool(Pinned), redis_async.ConnectionPool(PinnedAwaiting)],
+    ids=["blocking", "awaiting"],
+)
+def test_a_connection_of_the_caller_s_own_is_refused_instead_of_left_out(pool: Any) -> None:
+    with pytest.raises(SettingError, match=r"Pinned.*, which is not redis-py's own.* or a URL"):
+        of_client(pool)
+
+
+def test_a_sentinel_s_connection_of_the_caller_s_own_is_refused_instead_of_left_out() -> None:
+    class Watched(redis.sentinel.SentinelManagedConnection):
+        pass
+
+    made = redis.sentinel.Sentinel([("a", 1)]).master_for("shop", connection_class=Watched)
+
+    with pytest.raises(SettingError, match="Watched, which is not redis-py's own"):
+        of_client(made)
+
+
 @pytest.mark.parametrize("package", [redis, redis_async], ids=["blocking", "awaiting"])
 def test_a_function_for_connections_of_one_world_is_refused(package: Any) -> None:
     """The connections of the other world would go without its AUTH and SELECT, to database 0."""

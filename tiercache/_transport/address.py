@@ -28,6 +28,15 @@ _TWINS: dict[type, type] = {
     blocking.SSLConnection: awaiting.SSLConnection,
     blocking.UnixDomainSocketConnection: awaiting.UnixDomainSocketConnection,
 }
+# What each class of redis-py's own is in the blocking world; what another one adds would be lost in silence.
+_KNOWN: dict[type, type] = {
+    **{own: own for own in _TWINS},
+    **{twin: own for own, twin in _TWINS.items()},
+    redis.sentinel.SentinelManagedConnection: blocking.Connection,
+    redis.sentinel.SentinelManagedSSLConnection: blocking.SSLConnection,
+    redis.asyncio.sentinel.SentinelManagedConnection: blocking.Connection,
+    redis.asyncio.sentinel.SentinelManagedSSLConnection: blocking.SSLConnection,
+}
 _SENTINEL_POOLS = (redis.sentinel.SentinelConnectionPool, redis.asyncio.sentinel.SentinelConnectionPool)
 NOWHERE: Mapping[str, Any] = {}
 # What a cache decides for itself: redis-py's own retries cost 3.5 to 7 s where nobody answers.
@@ -77,18 +86,14 @@ class Address:
     """How to open a connection in either world, with this cache's own timeouts and no retries."""
 
     def __init__(self, connection_class: type, kwargs: Mapping[str, Any], timeout: float) -> None:
-        if connection_class in _TWINS:
-            self._blocking, self._awaiting = connection_class, _TWINS[connection_class]
-        else:
-            twins = {twin: own for own, twin in _TWINS.items()}
-            own = next((c for c in connection_class.__mro__ if c in _TWINS or c in twins), None)
-            if own is None:
-                raise SettingError(
-                    f"client= has connections of {connection_class.__name__}, which is not known here; "
-                    "pass the URL instead"
-                )
-            self._blocking = own if own in _TWINS else twins[own]
-            self._awaiting = _TWINS[self._blocking]
+        known = _KNOWN.get(connection_class)
+        if known is None:
+            raise SettingError(
+                f"client= has connections of {connection_class.__module__}.{connection_class.__qualname__}, "
+                "which is not redis-py's own, and what it adds would be left out here; pass a client of "
+                "redis-py's own connections, or a URL, and for a tunnel or proxy the address of its near end"
+            )
+        self._blocking, self._awaiting = known, _TWINS[known]
         self.kwargs = {name: value for name, value in kwargs.items() if name not in _OURS}
         _refuse_callables(self.kwargs)
         self._options = {world: _taken(world, self.kwargs) for world in (self._blocking, self._awaiting)}
