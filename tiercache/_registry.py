@@ -2,7 +2,8 @@
 
 Handles with the same server, database, user and namespace share one: what one of them
 invalidates no other serves. They must agree on the node's settings; one that is not given
-is taken over from the node as it stands.
+is taken over from the node as it stands. They must agree on how to connect, too: on TLS and on
+the password.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ def acquire(
             node = Node(address, settings, clock)
         else:
             _agree(node.settings, settings, given)
+            _reach_alike(node.address, address)
             settings = Settings.of(given, base=_of_node(node.settings, settings))
         _shared[name] = node, handles + 1
     return node, settings
@@ -99,6 +101,19 @@ def _agree(settled: Settings, asked: Settings, given: Mapping[str, object]) -> N
                 f"{name}={getattr(settled, name)!r}, this one asks for {getattr(asked, name)!r}; handles "
                 "share one L1, so give all of them the same, or another namespace"
             )
+
+
+def _reach_alike(settled: Address | None, asked: Address | None) -> None:
+    """Raise SettingError where a handle would use connections that were opened in another manner."""
+    before, now = (address.manner if address else {} for address in (settled, asked))
+    # No values: some are secrets.
+    differing = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+    if differing:
+        raise SettingError(
+            f"another TierCache of this process on the same server and namespace connects with another "
+            f"{', '.join(differing)}; handles share connections, so give all of them the same, or another "
+            "namespace, or close the others first"
+        )
 
 
 def _of_node(settled: Settings, asked: Settings) -> Settings:

@@ -323,6 +323,54 @@ def test_what_is_no_client_is_refused(what: object) -> None:
         of_client(what)
 
 
+# ---- handles of one node
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "named"),
+    [
+        ("redis://cache", "rediss://cache", "scheme, ssl_"),
+        ("rediss://cache?ssl_cert_reqs=none", "rediss://cache", "ssl_cert_reqs"),
+        ("rediss://cache", "rediss://cache?ssl_check_hostname=false", "ssl_check_hostname"),
+        ("rediss://cache", "rediss://cache?ssl_ca_certs=s3cret.pem", "ssl_ca_certs"),
+        ("redis://shop:s3cret@cache", "redis://shop:s3cret2@cache", "password"),
+        ("redis://cache", "redis://:s3cret@cache", "password"),
+        ("unix:///run/s?password=s3cret", "unix:///run/s", "password"),
+        ("redis+sentinel://a/shop", "rediss+sentinel://a/shop", "scheme"),
+        ("redis+sentinel://:s3cret@a/shop", "redis+sentinel://a/shop", "password"),
+        ("redis+sentinel://a/shop?sentinel_password=s3cret", "redis+sentinel://a/shop", "sentinels ask for"),
+    ],
+)
+def test_a_handle_that_would_get_another_s_connections_is_refused(one: str, other: str, named: str) -> None:
+    """Whoever asked for a check, or for a user's rights, would go without them, and not hear of it."""
+    with TierCache(one, listen=False).sync, pytest.raises(SettingError, match=named) as caught:
+        TierCache(other, listen=False)
+
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("package", [redis, redis_async], ids=["blocking", "awaiting"])
+def test_a_url_and_a_client_that_ask_for_the_same_are_one_node(package: Any) -> None:
+    first = TierCache("rediss://shop:s3cret@cache?ssl_ca_certs=ca.pem", listen=False)
+    made = package.Redis(
+        host="cache", username="shop", password=SECRET, ssl=True, ssl_ca_certs="ca.pem", ssl_cert_reqs=2
+    )
+
+    with first.sync, TierCache(client=made, listen=False).sync as second:
+        assert second._cache._node is first._node
+
+
+def test_a_new_password_is_taken_when_the_last_handle_with_the_old_one_is_closed() -> None:
+    old = TierCache("redis://shop:old@cache", listen=False)
+    with pytest.raises(SettingError, match="or close the others first"):
+        TierCache("redis://shop:new@cache", listen=False)
+    old.sync.close()
+
+    with TierCache("redis://shop:new@cache", listen=False).sync as new:
+        assert new._cache._node.address is not None
+        assert new._cache._node.address.kwargs["password"] == "new"
+
+
 # ---- TLS
 
 

@@ -143,7 +143,6 @@ def test_tls_is_for_the_sentinels_and_the_servers_alike() -> None:
     [
         ("redis+sentinel://b:2,a/shop/1", True),
         ("redis+sentinel://a:26379,b:2/shop?db=1", True),
-        ("redis+sentinel://:s3cret@a,b:2/shop/1", True),
         ("redis+sentinel://user@a,b:2/shop/1", False),
         ("redis+sentinel://a,b:2/shop/2", False),
         ("redis+sentinel://a,b:2/other/1", False),

@@ -71,6 +71,13 @@ _SAID_IN_A_URL = """
 _IN_A_URL = {*_SAID_IN_A_URL.split(), *_OURS} - {"connection_class"}
 # Each is asked in the same way by both worlds, or has a method for each.
 _CALLED_ALIKE = ("credential_provider", "ssl_password")
+_MANNER = ("credential_provider", "password", "ssl_", "username")
+_REQUIRED = {
+    None: ssl.CERT_NONE,
+    "none": ssl.CERT_NONE,
+    "optional": ssl.CERT_OPTIONAL,
+    "required": ssl.CERT_REQUIRED,
+}
 
 
 class Identity(NamedTuple):
@@ -182,6 +189,15 @@ class Address:
         return Identity(str(host), port, self.database, str(self.kwargs.get("username") or ""))
 
     @property
+    def manner(self) -> dict[str, Any]:
+        """Who connects, and how far the server is trusted; all who share a connection agree. Has secrets."""
+        options = {**_defaults(self._blocking), **self.kwargs}
+        said = {name: value or None for name, value in options.items() if name.startswith(_MANNER)}
+        if "ssl_cert_reqs" in said:
+            said["ssl_cert_reqs"] = _REQUIRED.get(options["ssl_cert_reqs"], options["ssl_cert_reqs"])
+        return {"scheme": str(self).partition(":")[0], **said}
+
+    @property
     def primary(self) -> str | None:
         """The server that Sentinel named and that is in use; None where nobody asked it."""
         return None
@@ -289,11 +305,16 @@ def _taken(connection_class: type, kwargs: Mapping[str, Any]) -> dict[str, Any]:
 
     A client has every option of its own world, most of them at a value that asks for nothing.
     """
-    inits = [vars(cls)["__init__"] for cls in connection_class.__mro__ if "__init__" in vars(cls)]
-    known = {name for init in inits for name in inspect.signature(init).parameters}
+    known = _defaults(connection_class)
     refused = sorted(name for name, value in kwargs.items() if value and name not in known)
     if refused:
         raise TypeError(
             f"{connection_class.__module__}.{connection_class.__name__} takes no {', '.join(refused)}"
         )
     return {name: value for name, value in kwargs.items() if name in known}
+
+
+def _defaults(connection_class: type) -> dict[str, Any]:
+    """Every option that the class takes, and what it is where nobody says."""
+    inits = [vars(cls)["__init__"] for cls in connection_class.__mro__ if "__init__" in vars(cls)]
+    return {name: each.default for init in inits for name, each in inspect.signature(init).parameters.items()}

@@ -119,6 +119,11 @@ class SentinelAddress(Address):
         return Identity(f"{self._service}@{hosts}", 0, self.database, str(self.kwargs.get("username") or ""))
 
     @property
+    def manner(self) -> dict[str, Any]:
+        theirs = {shown(sentinel): sentinel.manner for sentinel in self._sentinels}
+        return {**super().manner, "what the sentinels ask for": theirs}
+
+    @property
     def primary(self) -> str | None:
         last = self._known.last
         return None if last is None else str(last.where)
