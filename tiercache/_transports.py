@@ -50,11 +50,15 @@ def finish_loading() -> None:
 def address_of(url: str, timeout: float) -> Address | None:
     """Where *url* points; None is memory://."""
     if not isinstance(url, str):
-        raise SettingError(f"url must be text such as 'redis://127.0.0.1:6379/0', not {url!r}")
+        # Not the value: a URL in bytes, or as an object of pydantic's, may have a password in it.
+        raise SettingError(
+            f"url must be text such as 'redis://127.0.0.1:6379/0', not {type(url).__name__}; "
+            "pass str() of a URL that is an object, and a client or pool of redis-py as client="
+        )
     if url == "memory://":
         return None
     if url.partition(":")[0] == "memory":
-        raise SettingError(f"write 'memory://' without more, not {url!r}; a namespace= keeps stores apart")
+        raise SettingError("write 'memory://' without more; a namespace= keeps stores apart")
     from tiercache._transport.address import Address
 
     return Address.of_url(url, timeout)

@@ -86,8 +86,8 @@ def test_a_url_says_where_the_server_is(url: str, shown: str) -> None:
         ("cache:6379", "scheme must be one of"),
         ("", "scheme must be one of"),
         ("redis:cache", "redis://"),
-        ("redis://cache:port", "Port"),
-        ("redis://cache:70000", "Port out of range"),
+        ("redis://cache:port", "its port must be a number"),
+        ("redis://cache:70000", "its port must be a number from 1 to 65535"),
         ("redis://[::1", "IPv6"),
         ("redis://cache/zero", "must be a number, as in redis://host:6379/0"),
         ("redis://cache/-1", "must be a number"),
@@ -136,6 +136,22 @@ def test_a_typo_anywhere_in_a_url_is_an_error_now_that_names_it(url: str, said: 
         "unix://user:s3cret@",
         "unix:///run/redis.sock?password=s3cret&nosuch=1",
         "redis://cache?nosuch=1&password=s3cret",
+        *(
+            f"redis://cache?{name}=s3cret"
+            for name in ("Password", "PASSWORD", "pass", "pwd", "auth", "token", "pass%77ord=a&nosuch")
+        ),
+        "redis://cache?password=s3cret@x",
+        "redis://cache?password=x@s3cret",
+        "rediss://cache?ssl_passphrase=s3cret",
+        "redis://user:s3cret/0",
+        "redis://:s3cret",
+        "redis://cache/0;password=s3cret",
+        "redis://cache/0#s3cret",
+        "redis://:2024#s3cret@cache:6379/0",
+        "redis://:2024?s3cret@cache:6379/0",
+        "redis://user:2024?s3cret@cache:6379/0",
+        "cache:6379,password=s3cret,ssl=True",
+        "cache:6379:s3cret",
     ],
 )
 def test_no_error_tells_a_password(url: str) -> None:
@@ -146,6 +162,32 @@ def test_no_error_tells_a_password(url: str) -> None:
     while error is not None:
         assert SECRET not in str(error)
         error = error.__cause__
+
+
+class Url:
+    """As pydantic's RedisDsn: it shows its password to whoever asks."""
+
+    def __repr__(self) -> str:
+        return f"Url('redis://:{SECRET}@cache')"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"redis://:{SECRET}@cache".encode(),
+        Url(),
+        redis.Redis("cache", password=SECRET),
+        redis.ConnectionPool(host="cache", password=SECRET),
+        f"memory://:{SECRET}@cache",
+    ],
+    ids=lambda url: type(url).__name__,
+)
+def test_what_is_no_url_is_not_shown(url: Any) -> None:
+    with pytest.raises(SettingError) as caught:
+        TierCache(url)
+
+    assert SECRET not in str(caught.value)
+    assert isinstance(url, str) or f"not {type(url).__name__}" in str(caught.value)
 
 
 @pytest.mark.parametrize("url", ["redis://user:s3cret@cache", "unix:///run/redis.sock?password=s3cret"])

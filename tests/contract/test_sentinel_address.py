@@ -51,7 +51,7 @@ def test_a_url_says_which_sentinels_which_service_and_which_database(url: str, s
         ("redis+sentinel://a,/shop", "'' is not the host"),
         ("redis+sentinel://a, b/shop", "' b' is not the host"),
         ("redis+sentinel://a;b/shop", "'a;b' is not the host"),
-        ("redis+sentinel://a:port/shop", "'a:port' is not the host"),
+        ("redis+sentinel://a:port/shop", r"'a:\*\*\*' is not the host"),
         ("redis+sentinel://a:0/shop", "'a:0' is not the host"),
         ("redis+sentinel://a:70000/shop", "'a:70000' is not the host"),
         ("redis+sentinel://::1/shop", "'::1' is not the host"),
@@ -94,6 +94,11 @@ def test_a_typo_anywhere_in_a_url_is_an_error_now_that_names_it(url: str, said: 
         "redis+sentinel://a/shop?password=s3cret&nosuch=1",
         "redis+sentinel://a/shop?sentinel_password=s3cret&nosuch=1",
         "redis+sentinel://a/shop?sentinel_pasword=s3cret",
+        "redis+sentinel://a/shop?sentinel_pwd=s3cret",
+        "redis+sentinel://:s3cret/shop/0",
+        "redis+sentinel://user:s3cret/shop/0",
+        "redis+sentinel://a,user:s3cret/shop/0",
+        "redis+sentinel://user:a@a/shop?password=x@s3cret",
     ],
 )
 def test_no_error_tells_a_password(url: str) -> None:

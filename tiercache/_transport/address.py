@@ -5,11 +5,9 @@ from __future__ import annotations
 # The first connection imports it, and a child forked amid an import waits for a thread it does not have.
 import encodings.idna  # noqa: F401
 import inspect
-import re
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
-from urllib.parse import parse_qs, urlsplit
 
 import redis
 import redis.asyncio.connection as awaiting
@@ -19,10 +17,8 @@ import redis.sentinel
 from redis.backoff import NoBackoff
 
 from tiercache._errors import SettingError
-from tiercache._nearest import nearest
+from tiercache._transport.urls import OURS, THROUGH_SENTINEL, read, redacted
 
-THROUGH_SENTINEL = ("redis+sentinel", "rediss+sentinel")
-SCHEMES = ("redis", "rediss", "unix", "memory", *THROUGH_SENTINEL)
 _TWINS: dict[type, type] = {
     blocking.Connection: awaiting.Connection,
     blocking.SSLConnection: awaiting.SSLConnection,
@@ -39,36 +35,6 @@ _KNOWN: dict[type, type] = {
 }
 _SENTINEL_POOLS = (redis.sentinel.SentinelConnectionPool, redis.asyncio.sentinel.SentinelConnectionPool)
 NOWHERE: Mapping[str, Any] = {}
-# What a cache decides for itself: redis-py's own retries cost 3.5 to 7 s where nobody answers.
-_OURS = (
-    "connection_class",
-    "decode_responses",
-    "health_check_interval",
-    "himport_registry",
-    "maint_notifications_config",
-    "maint_notifications_pool_handler",
-    "max_connections",
-    "orig_host_address",
-    "orig_socket_connect_timeout",
-    "orig_socket_timeout",
-    "oss_cluster_maint_notifications_handler",
-    "parser_class",
-    "protocol",
-    "event_dispatcher",
-    "retry",
-    "retry_on_error",
-    "retry_on_timeout",
-    "socket_connect_timeout",
-    "socket_timeout",
-    "timeout",
-)
-# What a text can say of a connection. The other options are objects: as text they would fail at each call.
-_SAID_IN_A_URL = """
-    client_name db password path socket_keepalive socket_read_size username
-    ssl_ca_certs ssl_ca_data ssl_ca_path ssl_cert_reqs ssl_certfile ssl_check_hostname ssl_ciphers
-    ssl_exclude_verify_flags ssl_include_verify_flags ssl_keyfile ssl_min_version ssl_password
-"""
-_IN_A_URL = {*_SAID_IN_A_URL.split(), *_OURS} - {"connection_class"}
 # Each is asked in the same way by both worlds, or has a method for each.
 _CALLED_ALIKE = ("credential_provider", "ssl_password")
 _MANNER = ("credential_provider", "password", "ssl_", "username")
@@ -101,7 +67,7 @@ class Address:
                 "redis-py's own connections, or a URL, and for a tunnel or proxy the address of its near end"
             )
         self._blocking, self._awaiting = known, _TWINS[known]
-        self.kwargs = {name: value for name, value in kwargs.items() if name not in _OURS}
+        self.kwargs = {name: value for name, value in kwargs.items() if name not in OURS}
         _refuse_callables(self.kwargs)
         self._options = {world: _taken(world, self.kwargs) for world in (self._blocking, self._awaiting)}
         self.timeout = timeout
@@ -109,44 +75,19 @@ class Address:
     @classmethod
     def of_url(cls, url: str, timeout: float) -> Address:
         """From a URL of `SCHEMES` but memory://; a typo anywhere in it is a SettingError now, not later."""
-        scheme = url.partition(":")[0]
-        if scheme in THROUGH_SENTINEL:
+        if url.partition(":")[0] in THROUGH_SENTINEL:
             from tiercache._transport.sentinel import SentinelAddress
 
             return SentinelAddress.of_url(url, timeout)
-        if scheme not in SCHEMES:
-            raise SettingError(
-                f"{redacted(url)!r} is not the URL of a cache: its scheme must be one of "
-                f"{', '.join(SCHEMES)}{nearest(scheme.lower(), SCHEMES)}; write it as in redis://localhost:6379/0"
-            )
         try:
-            parts = urlsplit(url)
-            _ = parts.port
-            options = parse_qs(parts.query)
-            kwargs = dict(blocking.parse_url(url))
-        except ValueError as error:
-            raise _unreadable(url, url, f"cannot read the URL {redacted(url)!r}: {error}") from None
-        path, beyond = parts.path.strip("/"), f"{parts.path}{parts.query}{parts.fragment}"
-        if scheme == "unix" and not path:
-            raise SettingError(
-                f"{redacted(url)!r} names no socket; write it as in unix:///run/redis.sock?db=0"
-            )
-        if any(c.isspace() for c in parts.netloc):
-            raise SettingError(f"the URL {redacted(url)!r} has white space in it")
-        if scheme != "unix" and path and not path.isdecimal():
-            raise _unreadable(
-                url,
-                beyond,
-                f"{redacted(url)!r} names the database {path!r}; it must be a number, as in redis://host:6379/0",
-            )
-        try:
-            check_options(options)
+            kwargs = read(url)
             address = cls(kwargs.pop("connection_class", blocking.Connection), kwargs, timeout)
             address.connection()
+        except SettingError:
+            raise
         except (TypeError, ValueError, AttributeError, OSError, redis.RedisError) as error:
-            raise _unreadable(
-                url, beyond, f"the URL {redacted(url)!r} has an option redis-py refuses: {error}"
-            ) from None
+            # Not `from error`: it may quote a part of the URL that is a password's.
+            raise SettingError(f"cannot read the URL {redacted(url)!r}: {error}") from None
         return address
 
     @classmethod
@@ -252,39 +193,6 @@ class Address:
             return f"unix://{host}?db={database}"
         scheme = "rediss" if issubclass(self._blocking, blocking.SSLConnection) else "redis"
         return f"{scheme}://{host}:{port}/{database}"
-
-
-def check_options(options: Mapping[str, Sequence[str]]) -> None:
-    """Raise an error for those *options* of a URL that would be one no sooner than with each connection."""
-    if unknown := options.keys() - _IN_A_URL:
-        raise TypeError(f"a URL takes no {', '.join(sorted(unknown))}")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    for version in options.get("ssl_min_version", ()):
-        context.minimum_version = ssl.TLSVersion(int(version))
-    for ciphers in options.get("ssl_ciphers", ()):
-        context.set_ciphers(ciphers)
-    for data in options.get("ssl_ca_data", ()):
-        context.load_verify_locations(cadata=data)
-
-
-def _unreadable(url: str, quoted: str, why: str) -> SettingError:
-    """An error that says *why*, unless *quoted*, which it may quote, may hold a part of a password."""
-    if "@" in quoted:
-        return SettingError(
-            f"cannot read the URL {redacted(url)!r}: in a user's name or password '/', '?', '#', '[' and ']' "
-            "are written %2F, %3F, %23, %5B and %5D, and a port is a number"
-        )
-    return SettingError(why)
-
-
-def redacted(url: str) -> str:
-    """*url* without what is, or may be, a password: for messages."""
-    scheme, mark, rest = url.partition("://") if "://" in url else ("", "", url)
-    credentials, at, where = rest.rpartition("@")
-    user, colon, _ = credentials.partition(":")
-    shown = f"{user}:***" if colon else user
-    # An option that is misspelt is shown in an error, too.
-    return re.sub("(pass?wo?r?d=)[^&]*", r"\1***", f"{scheme}{mark}{shown}{at}{where}")
 
 
 def _refuse_callables(kwargs: Mapping[str, Any]) -> None:

@@ -22,7 +22,7 @@ import reprlib
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import parse_qs, parse_qsl, quote, unquote
+from urllib.parse import parse_qsl, quote, unquote
 
 import redis.asyncio.connection as awaiting
 import redis.connection as blocking
@@ -31,9 +31,10 @@ from redis.exceptions import InvalidResponse, RedisError
 from tiercache._core.plan import run, run_async
 from tiercache._errors import SettingError
 from tiercache._nearest import nearest
-from tiercache._transport.address import Address, Identity, check_options, redacted
+from tiercache._transport.address import Address, Identity
 from tiercache._transport.primary import Inquire, Known, Leave, Named, Reach, Step, Where, search, shown
 from tiercache._transport.replies import packed
+from tiercache._transport.urls import check_marks, check_options, redacted, redacted_host
 
 FORM = "redis+sentinel://host1:26379,host2:26379/service/0"
 PORT = 26379
@@ -65,16 +66,13 @@ class SentinelAddress(Address):
         scheme, _, rest = url.partition("+sentinel://")
         where, _, query = rest.partition("?")
         authority, *path = where.split("/")
-        credentials, at, hosts = authority.rpartition("@")
+        credentials, _, hosts = authority.rpartition("@")
         try:
-            if "#" in rest or "@" in "".join(path) or (not at and "@" in rest):
-                raise ValueError(
-                    "a '/', '?', '#' or '@' in a name or password is written %2F, %3F, %23 or %40"
-                )
+            check_marks(rest)
             places = [_place(host) for host in hosts.split(",")]
             service, database = _service(path)
             own, options = _own_options(query)
-            check_options(parse_qs(options))
+            check_options(options)
             kwargs = {**blocking.parse_url(f"{scheme}://primary/{database}?{options}"), **_user(credentials)}
             del kwargs["host"]
             connection_class = kwargs.pop("connection_class", blocking.Connection)
@@ -214,7 +212,7 @@ def _place(text: str) -> Where:
     """The host and port of one sentinel as the URL has them."""
     match = _HOST.fullmatch(text)
     if match is None or not 0 < int(match[2] or PORT) < 65536:
-        raise ValueError(f"{text!r} is not the host, or host:port, of a sentinel")
+        raise ValueError(f"{redacted_host(text)!r} is not the host, or host:port, of a sentinel")
     host = match[1]
     if host.startswith("["):
         host = str(ipaddress.IPv6Address(host[1:-1]))
