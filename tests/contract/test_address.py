@@ -6,6 +6,7 @@ import asyncio
 import socket
 import ssl
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -21,7 +22,7 @@ import trustme
 
 from tests.contract.commands import sync
 from tests.contract.worlds import NAMES
-from tests.servers import RedisServer, newest
+from tests.servers import RedisServer, eventually, newest, oldest_supported
 from tiercache import L2Unavailable, SettingError, TierCache
 from tiercache._core.plan import Ask
 from tiercache._core.scripts import Names
@@ -211,6 +212,52 @@ def test_a_refused_password_is_said_to_be_and_not_told(redis_server: RedisServer
         answers(of_url(f"redis://user:{SECRET}@127.0.0.1:{redis_server.port}/0"))
 
     assert SECRET not in str(caught.value)
+
+
+def sole_reply(entrance: socket.socket, reply: bytes, heard: list[bytes]) -> None:
+    """Give each connection one reply, and the end."""
+    while True:
+        try:
+            client, _ = entrance.accept()
+        except OSError:
+            return
+        with client:
+            heard.append(client.recv(1 << 16))
+            client.sendall(reply)
+
+
+@pytest.mark.parametrize("binary", [newest(), oldest_supported()], ids=["newest", "oldest"])
+def test_a_server_that_knows_no_auth_quotes_the_password_and_nobody_hears_it(
+    binary: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with closing(RedisServer(binary, extra=("--rename-command", "AUTH", ""))) as server:
+        with TierCache(f"redis://shop:{SECRET}@127.0.0.1:{server.port}", private=True).sync as cache:
+            with pytest.raises(L2Unavailable) as caught:
+                cache.token()
+            assert eventually(lambda: "does not hear" in caplog.text)
+            told = f"{cache.health()} {caplog.text}"
+        with pytest.raises(L2Unavailable):
+            answers(of_url(f"redis://shop:{SECRET}@127.0.0.1:{server.port}"))
+
+    assert SECRET not in told + "".join(traceback.format_exception(caught.value))
+    assert "unknown command" in told
+
+
+@pytest.mark.parametrize("awaited", [False, True], ids=["blocking", "awaiting"])
+def test_the_password_is_struck_out_of_whatever_a_proxy_says(awaited: bool) -> None:
+    heard: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as entrance:
+        said = f"-ERR no user '{SECRET}' of shop's here\r\n".encode()
+        proxy = threading.Thread(target=sole_reply, args=(entrance, said, heard))
+        proxy.start()
+        address = of_url(f"redis://shop:{SECRET}@127.0.0.1:{entrance.getsockname()[1]}")
+        with pytest.raises(redis.RedisError) as caught:
+            asyncio.run(address.open_async()) if awaited else address.open()
+        entrance.shutdown(socket.SHUT_RDWR)
+        proxy.join()
+
+    assert "no user '***' of shop's here" in str(caught.value)
+    assert SECRET.encode() in heard[0]
 
 
 @pytest.mark.parametrize("password", ["s/3?c#r@e:t%", "é 鍵"])

@@ -17,7 +17,7 @@ import redis.sentinel
 from redis.backoff import NoBackoff
 
 from tiercache._errors import SettingError
-from tiercache._transport.urls import OURS, THROUGH_SENTINEL, read, redacted
+from tiercache._transport.urls import OURS, THROUGH_SENTINEL, read, redacted, without_secrets
 
 _TWINS: dict[type, type] = {
     blocking.Connection: awaiting.Connection,
@@ -146,14 +146,16 @@ class Address:
     def open(self) -> blocking.Connection:
         """A connection for one thread at a time, open."""
         connection = self.connection()
-        connection.connect()
+        with without_secrets(self.kwargs):
+            connection.connect()
         return connection
 
     async def open_async(self) -> awaiting.Connection:
         """A connection for one task at a time, open."""
         connection = self.async_connection()
         try:
-            await connection.connect()
+            with without_secrets(self.kwargs):
+                await connection.connect()
         except BaseException:
             await connection.disconnect(nowait=True)
             raise

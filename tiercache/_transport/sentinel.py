@@ -34,7 +34,13 @@ from tiercache._nearest import nearest
 from tiercache._transport.address import Address, Identity
 from tiercache._transport.primary import Inquire, Known, Leave, Named, Reach, Step, Where, search, shown
 from tiercache._transport.replies import packed
-from tiercache._transport.urls import check_marks, check_options, redacted, redacted_host
+from tiercache._transport.urls import (
+    check_marks,
+    check_options,
+    redacted,
+    redacted_host,
+    without_secrets,
+)
 
 FORM = "redis+sentinel://host1:26379,host2:26379/service/0"
 PORT = 26379
@@ -165,7 +171,8 @@ class SentinelAddress(Address):
             case Reach(where):
                 connection = self.connection(where._asdict())
                 try:
-                    connection.connect()
+                    with without_secrets(self.kwargs):
+                        connection.connect()
                     connection.send_command("INFO", "replication")
                     is_primary = _says_primary(connection.read_response())
                 except BaseException:
@@ -190,7 +197,8 @@ class SentinelAddress(Address):
             case Reach(where):
                 connection = self.async_connection(where._asdict())
                 try:
-                    await connection.connect()
+                    with without_secrets(self.kwargs):
+                        await connection.connect()
                     await connection.send_command("INFO", "replication")
                     is_primary = _says_primary(await connection.read_response())
                 except BaseException:

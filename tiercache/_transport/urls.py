@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qs, unquote_plus, urlsplit
 
+import redis
 import redis.connection as blocking
 
 from tiercache._errors import SettingError
@@ -48,6 +50,7 @@ _IN_A_URL = {*_SAID_IN_A_URL.split(), *OURS} - {"connection_class"}
 # Of any other name it is not known what its value is: it may be a password's, misspelt.
 _SHOWN = (_IN_A_URL | {"sentinel_username"}) - {"password", "ssl_password"}
 _USER = re.compile("([^:/?#=]*)[:/?#=]")  # and what may be a password
+_QUOTED = re.compile("(with args beginning with:).*", re.DOTALL)  # Redis' words
 _VALUE = re.compile("=.*", re.DOTALL)
 _HOST = re.compile(r"[^:=]*(:\d*)?|\[[^\]=]*\](:\d*)?|[0-9a-fA-F:.]+")
 WRITTEN = (
@@ -124,6 +127,30 @@ def redacted(url: str) -> str:
     options = "&".join(map(_redacted_option, query.split("&")))
     rest = f"{hosts}{slash}{_VALUE.sub('=***', path)}{question}{options}{cut and '#***'}"
     return f"{scheme}{mark}{shown}{at}{rest}"
+
+
+@contextmanager
+def without_secrets(kwargs: Mapping[str, Any]) -> Iterator[None]:
+    """What is raised amid a connection's first commands does not quote the password that *kwargs* has.
+
+    A server that knows no AUTH quotes its arguments, the first 128 bytes of them, also where they are of
+    a credential provider.
+    """
+    try:
+        yield
+    except redis.RedisError as error:
+        met: BaseException | None = error
+        while met is not None:
+            met.args = tuple(_unquoted(part, kwargs.get("password")) for part in met.args)
+            met = met.__cause__ or met.__context__
+        raise
+
+
+def _unquoted(part: Any, password: Any) -> Any:
+    if not isinstance(part, str):
+        return part
+    part = _QUOTED.sub(r"\1 ***", part)
+    return re.sub(rf"(?<!\w){re.escape(str(password))}(?!\w)", "***", part) if password else part
 
 
 def redacted_host(host: str) -> str:
