@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import ssl
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
@@ -124,6 +126,52 @@ def test_a_value_of_many_records_comes_whole_through_tls(
         assert await other.get("k") == value
 
     world.run(body())
+
+
+def test_no_event_loop_makes_a_context_and_connections_of_all_loops_share_one(
+    serve: Serve, authority: Authority
+) -> None:
+    """To read the system's authorities takes 65 ms, in which no task goes on; a burst opens 16 at once."""
+    end = serve(authority.issue("localhost"))
+    address = Address.of_url(url_of(end, ssl_ca_certs=authority.root), 10)
+    called: set[str] = set()
+
+    async def contexts() -> list[Any]:
+        each = [address.open_async(), address.open_async(), address.with_timeout(5).open_async()]
+        connections = await asyncio.gather(*each)
+        for connection in connections:
+            await connection.disconnect()
+        return [connection.ssl_context.get() for connection in connections]
+
+    sys.setprofile(lambda frame, event, arg: called.add(frame.f_code.co_name))
+    try:
+        made = asyncio.run(contexts()) + asyncio.run(contexts())
+    finally:
+        sys.setprofile(None)
+
+    assert len(set(map(id, made))) == 1
+    assert "lend" in called
+    assert "create_default_context" not in called
+
+
+def test_a_certificate_that_is_renewed_in_its_place_is_shown_by_the_next_connection(
+    serve: Serve, authority: Authority
+) -> None:
+    end = serve(authority.issue("localhost"), ask_clients=True)
+    old, new = authority.issue("shop"), authority.issue("shop")
+    options = {"ssl_ca_certs": authority.root, "ssl_certfile": old.certificate, "ssl_keyfile": old.key}
+    address = Address.of_url(url_of(end, **options), 10)
+
+    async def context() -> Any:
+        connection = await address.open_async()
+        await connection.disconnect()
+        return connection.ssl_context.get()
+
+    before = asyncio.run(context())
+    new.certificate.replace(old.certificate)
+    new.key.replace(old.key)
+
+    assert asyncio.run(context()) is not before
 
 
 def test_a_subscription_that_has_no_time_to_wait_hears_nothing_and_is_kept(

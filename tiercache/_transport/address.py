@@ -17,6 +17,7 @@ import redis.sentinel
 from redis.backoff import NoBackoff
 
 from tiercache._errors import SettingError
+from tiercache._transport import tls
 from tiercache._transport.urls import OURS, THROUGH_SENTINEL, read, redacted, without_secrets
 
 _TWINS: dict[type, type] = {
@@ -71,6 +72,7 @@ class Address:
         _refuse_callables(self.kwargs)
         self._options = {world: _taken(world, self.kwargs) for world in (self._blocking, self._awaiting)}
         self.timeout = timeout
+        self._context = tls.Shared()
 
     @classmethod
     def of_url(cls, url: str, timeout: float) -> Address:
@@ -116,7 +118,9 @@ class Address:
 
     def with_timeout(self, timeout: float) -> Address:
         """The same server, asked with less patience."""
-        return Address(self._blocking, self.kwargs, timeout)
+        address = Address(self._blocking, self.kwargs, timeout)
+        address._context = self._context
+        return address
 
     @property
     def database(self) -> int:
@@ -146,20 +150,27 @@ class Address:
     def open(self) -> blocking.Connection:
         """A connection for one thread at a time, open."""
         connection = self.connection()
-        with without_secrets(self.kwargs):
-            connection.connect()
+        self._connect(connection)
         return connection
 
     async def open_async(self) -> awaiting.Connection:
         """A connection for one task at a time, open."""
         connection = self.async_connection()
         try:
-            with without_secrets(self.kwargs):
-                await connection.connect()
+            await self._connect_async(connection)
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
         return connection
+
+    def _connect(self, connection: blocking.Connection) -> None:
+        with without_secrets(self.kwargs):
+            connection.connect()
+
+    async def _connect_async(self, connection: awaiting.Connection) -> None:
+        with without_secrets(self.kwargs):
+            await self._context.lend(connection)
+            await connection.connect()
 
     def leads_to(self, connection: blocking.Connection | awaiting.Connection) -> bool:
         """Whether a connection that is open may be used: no other server has taken the place of its own."""

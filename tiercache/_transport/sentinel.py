@@ -34,13 +34,7 @@ from tiercache._nearest import nearest
 from tiercache._transport.address import Address, Identity
 from tiercache._transport.primary import Inquire, Known, Leave, Named, Reach, Step, Where, search, shown
 from tiercache._transport.replies import packed
-from tiercache._transport.urls import (
-    check_marks,
-    check_options,
-    redacted,
-    redacted_host,
-    without_secrets,
-)
+from tiercache._transport.urls import check_marks, check_options, redacted, redacted_host
 
 FORM = "redis+sentinel://host1:26379,host2:26379/service/0"
 PORT = 26379
@@ -113,7 +107,7 @@ class SentinelAddress(Address):
     def with_timeout(self, timeout: float) -> SentinelAddress:
         """The same, asked with less patience; what one of the two finds, both know."""
         address = SentinelAddress(self._service, self._sentinels, self._blocking, self.kwargs, timeout)
-        address._known = self._known
+        address._known, address._context = self._known, self._context
         return address
 
     @property
@@ -171,8 +165,7 @@ class SentinelAddress(Address):
             case Reach(where):
                 connection = self.connection(where._asdict())
                 try:
-                    with without_secrets(self.kwargs):
-                        connection.connect()
+                    self._connect(connection)
                     connection.send_command("INFO", "replication")
                     is_primary = _says_primary(connection.read_response())
                 except BaseException:
@@ -197,8 +190,7 @@ class SentinelAddress(Address):
             case Reach(where):
                 connection = self.async_connection(where._asdict())
                 try:
-                    with without_secrets(self.kwargs):
-                        await connection.connect()
+                    await self._connect_async(connection)
                     await connection.send_command("INFO", "replication")
                     is_primary = _says_primary(await connection.read_response())
                 except BaseException:

@@ -1,0 +1,76 @@
+"""One TLS context for all awaited connections of an address, made outside of their event loops.
+
+redis-py makes one for each awaited connection, within the loop. To read the authorities of the system
+takes 65 ms, in which no task of the loop goes on: 16 connections at once were a second, and the replies
+that came meanwhile were late enough to open the circuit. Blocking connections have one each, as
+redis-py makes them: only the thread that wants one waits for it.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import threading
+from typing import Any
+
+import anyio
+import anyio.to_thread
+from redis.asyncio.connection import Connection, RedisSSLContext, SSLConnection
+
+_FILES = ("ca_certs", "ca_path", "certfile", "keyfile")
+Stamp = tuple[Any, ...]
+
+_lock = threading.Lock()  # held while one is made, by threads that are there for nothing else
+
+
+def _renew_lock() -> None:
+    """In a forked child: a thread of the parent may have held the lock."""
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
+
+
+class Shared:
+    """The context of one address, in every loop and at every timeout."""
+
+    def __init__(self) -> None:
+        self._made: tuple[Stamp, ssl.SSLContext] | None = None  # replaced under `_lock`
+
+    async def lend(self, connection: Connection) -> None:
+        """Have *connection*, which is not open yet, use it; made anew where one of its files has changed.
+
+        A certificate that is renewed in its place is so shown by the next connection. Raises what
+        redis-py raises where a file is missing or is none.
+        """
+        if not isinstance(connection, SSLConnection):
+            return
+        own, stamp = connection.ssl_context, _stamp(connection.ssl_context)
+        made = self._made
+        if made is None or made[0] != stamp:
+            # Not the limit that all share: its threads may be waiting for what this connection is to bring.
+            limiter = anyio.CapacityLimiter(1)
+            own.context = await anyio.to_thread.run_sync(self._make, own, stamp, limiter=limiter)
+        else:
+            own.context = made[1]
+
+    def _make(self, own: RedisSSLContext, stamp: Stamp) -> ssl.SSLContext:
+        with _lock:
+            if self._made is None or self._made[0] != stamp:
+                self._made = stamp, own.get()
+            return self._made[1]
+
+
+def _stamp(own: RedisSSLContext) -> Stamp:
+    """What is another one as soon as a file that a context is made of is."""
+    files = [getattr(own, name, None) for name in _FILES]  # redis-py 7.0 has no ca_path
+    return tuple(map(_of_file, (ssl.get_default_verify_paths().cafile, *files)))
+
+
+def _of_file(path: str | None) -> tuple[int, int, int] | None:
+    try:
+        found = os.stat(path) if path else None
+    except OSError:
+        return None
+    return found and (found.st_mtime_ns, found.st_ino, found.st_size)
