@@ -71,12 +71,15 @@ def answers(address: Address, names: Names = NAMES) -> bool:
         ("redis://cache?db=3", "redis://cache:6379/3"),
         ("redis://user:s3cret@cache:1/2", "redis://cache:1/2"),
         ("rediss://cache", "rediss://cache:6379/0"),
+        ("redis://[::1]:1/2", "redis://[::1]:1/2"),
+        ("rediss://[2001:db8::1]", "rediss://[2001:db8::1]:6379/0"),
         ("unix:///run/redis.sock", "unix:///run/redis.sock?db=0"),
         ("unix:///run/redis.sock?db=2", "unix:///run/redis.sock?db=2"),
     ],
 )
 def test_a_url_says_where_the_server_is(url: str, shown: str) -> None:
     assert str(of_url(url)) == shown
+    assert str(of_url(shown)) == shown
 
 
 @pytest.mark.parametrize(
@@ -89,11 +92,22 @@ def test_a_url_says_where_the_server_is(url: str, shown: str) -> None:
         ("redis:cache", "redis://"),
         ("redis://cache:port", "its port must be a number"),
         ("redis://cache:70000", "its port must be a number from 1 to 65535"),
+        ("redis://cache:0", "its port must be a number from 1 to 65535"),
         ("redis://[::1", "IPv6"),
+        ("unix://run/redis.sock", "third slash; write it as in unix:///run/redis.sock"),
+        ("unix://user:word@run/redis.sock", "third slash"),
+        ("redis://cache?db=-1", "db must be the number"),
+        ("redis://cache?db=", "db must be the number"),
+        ("unix:///run/redis.sock?db=-1", "db must be the number"),
+        ("redis://cache/٣", "must be a number"),
+        ("redis://cache?password=a&password=b", "password is given twice"),
+        ("redis://cache?nosuch", "a URL takes no nosuch"),
+        ("redis://cache?socket_keepalive=maybe", "socket_keepalive must be one of 1, t, true, y, yes, 0, f"),
+        ("rediss://cache?ssl_check_hostname=off", "ssl_check_hostname must be one of"),
         ("redis://cache/zero", "must be a number, as in redis://host:6379/0"),
         ("redis://cache/-1", "must be a number"),
         ("redis://cache/0/1", "must be a number"),
-        ("redis://cache?db=zero", "db"),
+        ("redis://cache?db=zero", "db must be the number"),
         ("redis://cache?nosuch=1", "nosuch"),
         ("redis://cache?ssl_ca_certs=ca.pem", "ssl_ca_certs"),
         ("rediss://cache?ssl_cert_reqs=perhaps", "perhaps"),

@@ -204,6 +204,7 @@ class Address:
         host = self.kwargs.get("path") or self.kwargs.get("host") or "localhost"
         if not port:
             return f"unix://{host}?db={database}"
+        host = f"[{host}]" if ":" in host else host
         scheme = "rediss" if issubclass(self._blocking, blocking.SSLConnection) else "redis"
         return f"{scheme}://{host}:{port}/{database}"
 

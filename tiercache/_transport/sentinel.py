@@ -22,7 +22,7 @@ import reprlib
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import parse_qsl, quote, unquote
+from urllib.parse import parse_qs, parse_qsl, quote, unquote
 
 import redis.asyncio.connection as awaiting
 import redis.connection as blocking
@@ -34,7 +34,14 @@ from tiercache._nearest import nearest
 from tiercache._transport.address import Address, Identity
 from tiercache._transport.primary import Inquire, Known, Leave, Named, Reach, Step, Where, search, shown
 from tiercache._transport.replies import packed
-from tiercache._transport.urls import check_marks, check_options, redacted, redacted_host
+from tiercache._transport.urls import (
+    check_marks,
+    check_once,
+    check_options,
+    is_database,
+    redacted,
+    redacted_host,
+)
 
 FORM = "redis+sentinel://host1:26379,host2:26379/service/0"
 PORT = 26379
@@ -71,6 +78,7 @@ class SentinelAddress(Address):
             check_marks(rest)
             places = [_place(host) for host in hosts.split(",")]
             service, database = _service(path)
+            check_once(parse_qs(query))
             own, options = _own_options(query)
             check_options(options)
             kwargs = {**blocking.parse_url(f"{scheme}://primary/{database}?{options}"), **_user(credentials)}
@@ -224,7 +232,7 @@ def _service(path: Sequence[str]) -> tuple[str, str]:
     service, database, *more = *path, *("", "")[: max(0, 2 - len(path))]
     if not service:
         raise ValueError("it names no service, under which the sentinels watch over the primary")
-    if database and not database.isdecimal():
+    if database and not is_database(database):
         raise ValueError(f"the database must be a number, not {database!r}")
     if any(more):
         raise ValueError("no more than the service and the database may follow the hosts")

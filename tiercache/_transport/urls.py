@@ -51,6 +51,10 @@ _IN_A_URL = {*_SAID_IN_A_URL.split(), *OURS} - {"connection_class"}
 _SHOWN = (_IN_A_URL | {"sentinel_username"}) - {"password", "ssl_password"}
 _USER = re.compile("([^:/?#=]*)[:/?#=]")  # and what may be a password
 _QUOTED = re.compile("(with args beginning with:).*", re.DOTALL)  # Redis' words
+# redis-py takes any other word for true, "off" included; on our own options a word is not looked at.
+_TRUE, _FALSE = ("1", "t", "true", "y", "yes"), ("0", "f", "false", "n", "no")
+_FLAGS = {"socket_keepalive", "ssl_check_hostname"}
+_SOCKET = "write it as in unix:///run/redis.sock?db=0"
 _VALUE = re.compile("=.*", re.DOTALL)
 _HOST = re.compile(r"[^:=]*(:\d*)?|\[[^\]=]*\](:\d*)?|[0-9a-fA-F:.]+")
 WRITTEN = (
@@ -74,15 +78,19 @@ def read(url: str) -> dict[str, Any]:
     except ValueError:  # which may quote all of it
         raise ValueError(f"it names no host; an IPv6 address stands in brackets; {WRITTEN}") from None
     try:
-        _ = parts.port
+        is_place = parts.port != 0
     except ValueError:
-        raise ValueError("its port must be a number from 1 to 65535") from None
+        is_place = False
+    if not is_place:
+        raise ValueError("its port must be a number from 1 to 65535")
     if any(c.isspace() for c in parts.netloc):
         raise ValueError("it has white space in it")
     path = parts.path.strip("/")
     if scheme == "unix" and not path:
-        raise ValueError("it names no socket; write it as in unix:///run/redis.sock?db=0")
-    if scheme != "unix" and path and not path.isdecimal():
+        raise ValueError(f"it names no socket; {_SOCKET}")
+    if scheme == "unix" and parts.netloc.rpartition("@")[2]:
+        raise ValueError(f"a socket has no host, and its path begins with a third slash; {_SOCKET}")
+    if scheme != "unix" and path and not is_database(path):
         raise ValueError("the database must be a number, as in redis://host:6379/0")
     check_options(parts.query)
     return dict(blocking.parse_url(url))
@@ -99,10 +107,16 @@ def check_marks(rest: str) -> None:
 
 
 def check_options(query: str) -> None:
-    """Raise an error for those options of a URL that would be one no sooner than with each connection."""
+    """Raise an error for options that cannot be meant, and that would be one only with each connection."""
     options: Mapping[str, Sequence[str]] = parse_qs(query, keep_blank_values=True)
+    check_once(options)
     if unknown := options.keys() - _IN_A_URL:
         raise TypeError(f"a URL takes no {', '.join(sorted(unknown))}")
+    for name in options.keys() & _FLAGS:
+        if options[name][0].lower() not in _TRUE + _FALSE:
+            raise ValueError(f"{name} must be one of {', '.join(_TRUE + _FALSE)}")
+    if "db" in options and not is_database(options["db"][0]):
+        raise ValueError("db must be the number of a database, as in ?db=0")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     for version in filter(None, options.get("ssl_min_version", ())):
         context.minimum_version = ssl.TLSVersion(int(version))
@@ -110,6 +124,16 @@ def check_options(query: str) -> None:
         context.set_ciphers(ciphers)
     for data in filter(None, options.get("ssl_ca_data", ())):
         context.load_verify_locations(cadata=data)
+
+
+def check_once(options: Mapping[str, Sequence[str]]) -> None:
+    """Raise ValueError for an option that is given twice: redis-py takes the first, without a word."""
+    if twice := sorted(name for name, values in options.items() if len(values) > 1):
+        raise ValueError(f"{', '.join(twice)} is given twice")
+
+
+def is_database(text: str) -> bool:
+    return text.isascii() and text.isdecimal()
 
 
 def redacted(url: str) -> str:
