@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 
-from tiercache import SettingError, TierCache, cached, configure
+from tiercache import SettingError, TierCache, cached, configure, default_cache
 
 Case = tuple[dict[str, Any], str]
 
@@ -76,7 +76,7 @@ def test_a_setting_that_cannot_be_is_refused_before_anything_is_connected(
             "TIERCACHE_MAXSTALENESS is not.*did you mean 'TIERCACHE_MAX_STALENESS'",
         ),
         ({"TIERCACHE_UR": "redis://"}, "did you mean 'TIERCACHE_URL'"),
-        ({"TIERCACHE_TTL": "soon"}, "ttl must be seconds"),
+        ({"TIERCACHE_TTL": "soon"}, "TIERCACHE_TTL must be seconds"),
         ({"TIERCACHE_L1_MAXSIZE": "many"}, "whole number.*'many'"),
         ({"TIERCACHE_URL": "redi://localhost"}, "did you mean 'redis'"),
     ],
@@ -86,6 +86,64 @@ def test_a_wrong_variable_of_the_environment_is_refused_by_name(
 ) -> None:
     with pytest.raises(SettingError, match=message):
         TierCache.from_env(environment)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("MAX_STALENESS", "0.1"),
+        ("POOL_SIZE", "1e2"),
+        ("LISTEN", "on"),
+        ("NAMESPACE", "a shop"),
+        ("AUDIT", "7"),
+        ("URL", "redid://cache"),
+        ("URL", "memory://shop"),
+    ],
+)
+def test_an_error_of_a_variable_names_it(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    environment = {"TIERCACHE_URL": "memory://", f"TIERCACHE_{variable}": value}
+    with pytest.raises(SettingError, match=f"^TIERCACHE_{variable}\\b"):
+        TierCache.from_env(environment)
+    for name, text in environment.items():
+        monkeypatch.setenv(name, text)
+    configure("memory://").sync.close()  # in the place of one that an earlier test left
+    with pytest.raises(SettingError, match=f"^TIERCACHE_{variable}\\b"):
+        default_cache()
+
+
+OF_A_SERVICE = {
+    "SERVICE_HOST": "10.0.0.7",
+    "SERVICE_PORT": "6379",
+    "SERVICE_PORT_REDIS_TLS": "6379",
+    "PORT": "tcp://10.0.0.7:6379",
+    "PORT_6379_TCP": "tcp://10.0.0.7:6379",
+    "PORT_6379_TCP_PROTO": "tcp",
+    "PORT_6379_TCP_PORT": "6379",
+    "PORT_6379_TCP_ADDR": "10.0.0.7",
+}
+
+
+@pytest.mark.parametrize("service", ["TIERCACHE", "TIERCACHE_REDIS"])
+def test_the_variables_of_a_service_in_kubernetes_are_not_taken_for_settings(service: str) -> None:
+    environment = {f"{service}_{name}": value for name, value in OF_A_SERVICE.items()}
+
+    with TierCache.from_env({"TIERCACHE_URL": "memory://", **environment}).sync as cache:
+        assert cache.health().problem is None
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("PORT", "6379"),
+        ("PORT_6379", "6379"),
+        ("HOST", "10.0.0.7"),
+        ("SERVICE_PORT", "tcp"),
+        ("SERVICE", "a"),
+    ],
+)
+def test_what_only_resembles_a_variable_of_kubernetes_is_an_error(variable: str, value: str) -> None:
+    with pytest.raises(SettingError, match=f"TIERCACHE_{variable} is not a setting"):
+        TierCache.from_env({"TIERCACHE_URL": "memory://", f"TIERCACHE_{variable}": value})
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,8 @@ class TierCache:
             from tiercache import _default
 
             _default.warn_of_memory()
+        else:
+            _transports.address_in_the_environment(url, 1.0)
         cache = cls(url or "memory://", **given)  # type: ignore[arg-type]  # checked by name
         cache._node.fallback = cache._node.fallback or url is None
         return cache

@@ -72,7 +72,7 @@ def _place() -> tuple[Address | None, dict[str, object], bool]:
         return node.address, {name: getattr(settings, name) for name in Settings.OF_HANDLE}, node.fallback
     url, given = Settings.from_environment(os.environ)
     if url is not None:
-        return _transports.address_of(url, Settings.of(given).timeout), given, False
+        return _transports.address_in_the_environment(url, Settings.of(given).timeout), given, False
     nodes = _registry.live()
     if len(nodes) == 1:
         return nodes[0].address, {"namespace": nodes[0].settings.namespace}, nodes[0].fallback

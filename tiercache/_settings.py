@@ -43,6 +43,12 @@ class SettingArguments(TypedDict, total=False):
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw])")
+# What Kubernetes sets for a Service named tiercache, or tiercache-redis, in each pod beside it.
+_OF_A_SERVICE = re.compile(
+    r"TIERCACHE_([A-Z0-9_]+_)?"
+    r"(SERVICE_HOST=.*|SERVICE_PORT(_[A-Z0-9_]+)?=\d+|PORT(_\d+_(TCP|UDP|SCTP))?=\w+://.*"
+    r"|PORT_\d+_(TCP|UDP|SCTP)_(PROTO|PORT|ADDR)=.*)"
+)
 MIN_STALENESS = 0.2  # seconds; below it a lease is shorter than Redis' own hiccups
 LONGEST = 10 * 365 * 86400.0  # seconds
 
@@ -233,17 +239,20 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> tuple[str | None, dict[str, object]]:
-        """The URL and the settings named TIERCACHE_*; an unknown one is an error, too."""
+        """The URL and the settings named TIERCACHE_*, checked; an unknown one is an error, too."""
         known = {f"TIERCACHE_{field.name.upper()}": field.name for field in fields(cls)}
         given: dict[str, object] = {}
         for variable, value in environment.items():
             if not variable.startswith("TIERCACHE_") or variable in ("TIERCACHE_URL", "TIERCACHE_PURE"):
                 continue
+            if _OF_A_SERVICE.fullmatch(f"{variable}={value}"):
+                continue
             if variable not in known:
                 raise SettingError(
                     f"{variable} is not a setting of tiercache{nearest(variable, [*known, 'TIERCACHE_URL'])}"
                 )
-            given[known[variable]] = _from_text(known[variable], value)
+            name = known[variable]
+            given[name] = _CHECKS[name](_from_text(name, value), variable)
         return environment.get("TIERCACHE_URL") or None, given
 
 

@@ -64,6 +64,15 @@ def address_of(url: str, timeout: float) -> Address | None:
     return Address.of_url(url, timeout)
 
 
+def address_in_the_environment(url: str, timeout: float) -> Address | None:
+    """Where TIERCACHE_URL, which is *url*, points; a SettingError names it."""
+    load()
+    try:
+        return address_of(url, timeout)
+    except SettingError as error:
+        raise SettingError(f"TIERCACHE_URL: {error}") from None
+
+
 def address_of_client(client: Any, timeout: float) -> Address | None:
     from tiercache._transport.address import Address
 
