@@ -6,12 +6,16 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
+from pathlib import Path
 from typing import cast
 
 import pytest
 
+from tests.scripts import output_of
 from tests.servers import RedisServer
 
+PACKAGE = Path(__file__).parent.parent / "tiercache"
 HEAVY = {"redis", "asyncio", "anyio", "ssl", "socket", "sqlalchemy", "multiprocessing", "http"}
 
 
@@ -26,6 +30,35 @@ def loaded(program: str, *args: str) -> set[str]:
 
 def test_importing_it_loads_neither_redis_nor_a_loop() -> None:
     assert loaded("import tiercache") & HEAVY == set()
+
+
+@pytest.mark.parametrize("with_folders", [True, False], ids=["as zipapp makes it", "files alone"])
+def test_it_is_imported_and_called_out_of_a_zip(
+    redis_server: RedisServer, tmp_path: Path, with_folders: bool
+) -> None:
+    archive = tmp_path / "all.zip"
+    with zipfile.ZipFile(archive, "w") as made:
+        for path in sorted(PACKAGE.rglob("*")):
+            if (path.is_dir() and with_folders) or path.suffix in (".py", ".lua"):
+                made.write(path, path.relative_to(PACKAGE.parent))
+    program = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import tiercache
+assert tiercache.__file__.startswith(sys.argv[1])
+with tiercache.TierCache(sys.argv[2], private=True).sync as cache:
+    print(cache.get_or_load("k", lambda: 7), cache.invalidate_tags("t").pending)
+"""
+    redis_server.cli("SCRIPT", "FLUSH")  # so that each is sent as it stands in the archive
+
+    assert output_of(program, str(archive), redis_server.url()) == "7 False\n"
+
+
+def test_every_folder_of_modules_is_a_package() -> None:
+    """One that is not is found in a folder, and in some archives, and not in others."""
+    folders = {path.parent for path in PACKAGE.rglob("*.py")}
+
+    assert [folder for folder in folders if not (folder / "__init__.py").exists()] == []
 
 
 def test_decorating_functions_loads_no_more() -> None:

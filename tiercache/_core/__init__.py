@@ -1,0 +1,1 @@
+"""The cache without I/O: what is stored, read and agreed on, and the plans of it; others perform them."""
