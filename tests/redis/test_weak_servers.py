@@ -7,7 +7,7 @@ import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import pytest
 
@@ -56,6 +56,54 @@ def test_where_a_user_may_not_do_what_the_cache_needs_functions_are_called_and_h
     with caplog.at_level(logging.WARNING):
         world.run(body())
     assert [record for record in caplog.records if re.search(problem, record.message, re.IGNORECASE)]
+
+
+def is_told_what_to_do(world: World, cache: TierCache, problem: str) -> None:
+    view = world.view(cache)
+
+    async def load() -> int:
+        return 7
+
+    async def body() -> None:
+        assert await view.get_or_load("k", load) == 7
+        assert re.search(problem, str((await view.health()).problem))
+
+    world.run(body())
+
+
+def test_whoever_names_a_replica_is_told_to_name_the_primary(
+    world: World, server: RedisServer, redis_server: RedisServer, new_node: Callable[..., TierCache]
+) -> None:
+    server.cli("REPLICAOF", "127.0.0.1", redis_server.port)
+
+    cache = new_node(server.url(), listen=False)
+    is_told_what_to_do(world, cache, "replica, and a cache writes: name its primary .*redis.sentinel://")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[tuple[RedisServer, RedisServer]]:
+    """Two servers, of which the second has all slots."""
+    with ExitStack() as started:
+        made = []
+        for _ in range(2):
+            with socket.create_server(("127.0.0.1", 0)) as free:
+                bus = free.getsockname()[1]
+            extra = ("--cluster-enabled", "yes", "--cluster-port", str(bus))
+            made.append((started.enter_context(closing(RedisServer(servers.newest(), extra=extra))), bus))
+        (first, _), (second, bus) = made
+        second.cli("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        first.cli("CLUSTER", "MEET", "127.0.0.1", second.port, bus)
+        assert servers.eventually(lambda: "cluster_state:ok" in str(first.cli("CLUSTER", "INFO")))
+        yield first, second
+
+
+def test_whoever_names_the_wrong_node_of_a_cluster_is_told_the_right_one(
+    world: World, cluster: tuple[RedisServer, RedisServer], new_node: Callable[..., TierCache]
+) -> None:
+    first, second = cluster
+
+    told = f"127.0.0.1:{second.port}; this is one node of a cluster, .* put that one into the URL"
+    is_told_what_to_do(world, new_node(first.url(), listen=False), told)
 
 
 def test_where_info_may_not_be_read_both_tiers_serve_at_the_users_own_risk(

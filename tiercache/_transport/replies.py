@@ -9,8 +9,15 @@ from typing import Any
 
 import hiredis
 from redis.connection import DefaultParser
+from redis.exceptions import (
+    AskError,
+    InvalidResponse,
+    MasterDownError,
+    NoScriptError,
+    ReadOnlyError,
+    ResponseError,
+)
 from redis.exceptions import ConnectionError as BrokenConnection
-from redis.exceptions import InvalidResponse, MasterDownError, NoScriptError, ReadOnlyError, ResponseError
 
 from tiercache._accelerator import compiled
 from tiercache._core.commands import Command
@@ -112,7 +119,7 @@ class Request:
             if _is_turned_away(reply):
                 self.keeps = False
             act = type(command).__name__.lower()
-            return _refused(f"Redis refused a {act}: {reply}{_advice(str(reply))}", reply)
+            return _refused(f"Redis refused a {act}: {reply}{_advice(reply)}", reply)
         try:
             return command.parse(reply)
         except (ValueError, TypeError, AttributeError, OverflowError) as error:
@@ -180,8 +187,19 @@ def _is_turned_away(error: ResponseError) -> bool:
     )
 
 
-def _advice(error: str) -> str:
+def _advice(reply: ResponseError) -> str:
     """What to do about an error that a user can do something about."""
+    error = str(reply)
+    if isinstance(reply, AskError):  # MOVED is one, too: redis-py leaves the slot and the server
+        return (
+            "; this is one node of a cluster, and the slot of the namespace is on the one named here: "
+            "put that one into the URL, or a server that is no cluster (docs/explanation/limits.md)"
+        )
+    if isinstance(reply, ReadOnlyError) or "READONLY" in error:
+        return (
+            "; this is a replica, and a cache writes: name its primary in the URL, or the sentinels that "
+            "know it, as in redis+sentinel://"
+        )
     if "nknown Redis command" in error or "unknown command" in error:
         return "; it must be Redis 6.2 or later, with EVAL and EVALSHA"
     if any(word in error for word in ("NOPERM", "permission", "can't run this command")):
