@@ -106,15 +106,11 @@ def fly(
         now = tiers.clock()
         if joined.lease <= joined.at:
             joined = core.stand(now)
-        flight, role = tiers.board.claim(
-            want.key,
-            now,
-            load,
-            blocking=blocking,
-            instead_of=refused,
-            # A refresh promises a load of its own; a part of a load without Redis must be as young as that.
-            afresh=want.renew or joins == MAX_JOINS or ahead_of(core, load) == inf,
-            is_patient=given_up >= MAX_JOINS,
+        # A refresh promises a load of its own; a part of a load without Redis must be as young as that.
+        afresh = want.renew or joins == MAX_JOINS or ahead_of(core, load) == inf
+        is_patient, board = given_up >= MAX_JOINS, tiers.board
+        flight, role = board.claim(
+            want.key, now, load, blocking=blocking, instead_of=refused, afresh=afresh, is_patient=is_patient
         )
         try:
             if role == "lead":
