@@ -13,6 +13,7 @@ from tests.loops import LOOPS
 from tests.peers import Flag
 from tests.scripts import USING_A_CACHE, Ended, run_script
 from tests.servers import RedisServer
+from tiercache import TierCache
 
 SOON = 6.0  # seconds in which a program ends that does not hang, from its last statement
 
@@ -110,3 +111,55 @@ def test_an_interpreter_ends_when_redis_is_away(
     running.join()
 
     assert_ended_well(ended[0])
+
+
+@pytest.mark.parametrize("pending", [False, True])
+def test_an_interpreter_with_many_namespaces_ends_as_soon_as_one_with_one(
+    own_redis: RedisServer, pending: bool
+) -> None:
+    program = (QUIET + USING_A_CACHE) + (
+        "import signal\n"
+        "caches = [TierCache(sys.argv[1], namespace=f'n{i}').sync for i in range(12)]\n"
+        "for each in caches: each.set('k', 1)\n"
+        "os.kill(int(sys.argv[2]), signal.SIGSTOP)\n"
+        f"for each in caches: {'each.invalidate_tags(str(1))' if pending else 'pass'}\n"
+    )
+
+    assert_ended_well(run(program, own_redis.url(), str(own_redis.pid)))
+
+
+def test_an_interpreter_does_not_wait_for_a_reply_that_its_listener_waits_for(own_redis: RedisServer) -> None:
+    program = (QUIET + USING_A_CACHE) + (
+        "import signal\n"
+        "slow = TierCache(sys.argv[1], namespace='slow', timeout=20, max_staleness=60)\n"
+        "slow.sync.set('k', 1)\n"
+        "while not slow.sync.health().listening: pass\n"
+        "os.kill(int(sys.argv[2]), signal.SIGSTOP)\n"
+        "slow._node.tiers.core.pend(['t:1'], 1)\n"  # its listener sends it
+        "sending = slow._node._prober._wires\n"
+        "while sending._free: pass\n"
+    )
+
+    assert_ended_well(run(program, own_redis.url(), str(own_redis.pid)))
+
+
+def test_what_is_pending_for_a_server_that_answers_is_sent_whatever_others_do(
+    own_redis: RedisServer, redis_server: RedisServer
+) -> None:
+    program = (QUIET + USING_A_CACHE) + (
+        "import signal\n"
+        "silent = [TierCache(sys.argv[2], namespace=f'n{i}').sync for i in range(6)]\n"
+        "last = TierCache(sys.argv[1], namespace='last', listen=False)\n"
+        "for each in [*silent, last.sync]: each.set('k', 1, tags='t')\n"
+        "os.kill(int(sys.argv[3]), signal.SIGSTOP)\n"
+        "for each in silent: each.invalidate_tags('t')\n"
+        "last._node.tiers.core.pend(['t:t'], 1)\n"
+    )
+    ended = run(program, redis_server.url(), own_redis.url(), str(own_redis.pid))
+
+    assert_ended_well(ended)
+    cache = TierCache(redis_server.url(), namespace="last", private=True)
+    try:
+        assert cache.sync.get_or_load("k", lambda: 2, tags="t") == 2
+    finally:
+        cache.sync.close()

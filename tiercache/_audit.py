@@ -51,7 +51,6 @@ log = logging.getLogger("tiercache")
 
 MAX_AUDITS = 16  # under way at once; each holds the arguments and the value of its hit
 TURN = 0.05  # seconds a wait takes at most, and so a stop
-STOPPING_PATIENCE = 1.0  # seconds `stop` waits for the thread
 
 Observer = Callable[[Want, Entry, str], None]
 
@@ -97,7 +96,7 @@ class Auditor:
         self._due: list[tuple[float, int, _Audit]] = []  # under `_changed`: a heap
         self._keys: set[str] = set()  # under `_changed`: of the audits under way
         self._serial = count()
-        self._thread: threading.Thread | None = None  # under `_changed`
+        self.thread: threading.Thread | None = None  # under `_changed`
         self._stopping = False
         self._asleep: Future[None] = Future()
         self._loading: Future[Any] | None = None
@@ -126,13 +125,10 @@ class Auditor:
             return {name: Counter(endings) for name, endings in self.counts.items()}
 
     def stop(self) -> None:
-        """Begin nothing any more; what is under way ends without a verdict, counted nowhere."""
+        """Begin nothing any more; what is under way ends soon, without a verdict, counted nowhere."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
-            thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(STOPPING_PATIENCE)
 
     def _take(
         self,
@@ -168,10 +164,10 @@ class Auditor:
                 self._count(new.name, "dropped")
                 return
             new.plan = audit(self._tiers, new.served, self._wait, self._asleep)
-            if self._thread is None:
+            if self.thread is None:
                 thread = threading.Thread(target=self._run, name="tiercache-audit", daemon=True)
                 thread.start()
-                self._thread = thread
+                self.thread = thread
             self._keys.add(key)
             heapq.heappush(self._due, (-inf, next(self._serial), new))
             self._changed.notify_all()

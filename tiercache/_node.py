@@ -15,7 +15,7 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -37,6 +37,7 @@ from tiercache._errors import L2Unavailable, TierCacheError
 from tiercache._refreshes import Refreshes
 from tiercache._settings import Settings
 from tiercache._transport.breaker import Breaker
+from tiercache._winding_up import wind_up
 
 if TYPE_CHECKING:
     from tiercache._transport.address import Address
@@ -48,8 +49,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("tiercache")
 T = TypeVar("T")
 Clock = Callable[[], float]
-
-CLOSING_PATIENCE = 2.0  # seconds `close` goes on trying to send what is pending
 
 
 class Node:
@@ -153,40 +152,68 @@ class Node:
         return self._listener is not None and self._listener.subscribed
 
     def close(self) -> None:
-        """Serve no more: `wind_up`, and forget what is held."""
+        """Serve no more: wind up, and forget what is held."""
         with self._lock:
             if self.closed:
                 return
             self.closed = True
-        self.wind_up()
+        wind_up([self])
         core = self.tiers.core
         core.disown()
         while core.l1.condemned:
             amend(core, core.l1.sweep)  # by slices: whoever reads now still has to be told no
 
-    def wind_up(self) -> None:
-        """Stop the listener, send what is pending for 2 s at most, and close what this thread may close.
-
-        Reads go on: at interpreter exit a daemon thread may be in the middle of one, or begin another.
-        """
+    def begin_to_end(self) -> bool:
+        """Stop the threads of this node, and wait for none; False if that was done before."""
         with self._lock:
             if self._wound_up:
-                return
+                return False
             self._wound_up = True
-            listener, self._listener = self._listener, None
-        if self.auditor is not None:
-            self.auditor.stop()
+        for part in (self.auditor, self._listener):
+            if part is not None:
+                part.stop()
+        return True
+
+    def threads(self) -> Iterator[threading.Thread]:
+        """Those that the calling one may wait for."""
+        for part in (self.auditor, self._listener):
+            if part is not None and part.thread is not None and part.thread is not threading.current_thread():
+                yield part.thread
+
+    def interrupt(self) -> None:
+        """Let no thread of this node's own wait for a reply any more."""
+        if self._prober is not None:
+            self._prober.interrupt()
+
+    def take_leave(self, patience: float) -> bool:
+        """Tell Redis what is pending, and that no barrier need wait for this node; whether it has all of it.
+
+        The lease ends with it. A round trip takes *patience* seconds at most.
+        """
+        core, prober = self.tiers.core, self._prober
+        core.lapse(for_good=True)
+        if prober is None:
+            return True
         try:
-            if listener is not None:
-                listener.stop()
-            self._send_what_is_pending()
-            self._leave()
-        finally:
-            for io in (self._blocking, self._prober):
-                if io is not None:
-                    io.close()
-            if self.on_close is not None:
-                self.on_close()
+            prober.hurry(patience)
+            if core.pending:
+                run(send_pending(self.tiers), prober.perform)
+            if core.epoch:
+                run(ask(Forget(((member_of(core.node, core.lease_ms), ""),))), prober.perform)
+        except L2Unavailable:
+            pass  # the next barrier waits for this node once
+        return not core.pending
+
+    def end(self) -> None:
+        """Close what this thread may close, and log what Redis was not told."""
+        for io in (self._blocking, self._prober):
+            if io is not None:
+                io.close()
+        if self.on_close is not None:
+            self.on_close()
+        if self.address is not None and (pending := sorted(self.tiers.core.pending)):
+            lost = ", ".join(pending[:20])
+            log.error("tiercache closes while Redis is away; not invalidated for other processes: %s", lost)
 
     async def close_loop(self) -> None:
         """Close the connections of the running loop, which no other thread may."""
@@ -232,32 +259,6 @@ class Node:
         assert self.address is not None
         shared = self.address, self.names, self.breaker, self.clock
         return Awaiting(*shared, pool_size=self.settings.pool_size, keeps=not self.closed)
-
-    def _send_what_is_pending(self) -> None:
-        core = self.tiers.core
-        if self._prober is None or not core.pending:
-            return
-        give_up = time.monotonic() + CLOSING_PATIENCE
-        pause = threading.Event()
-        while core.pending and time.monotonic() < give_up:
-            try:
-                run(send_pending(self.tiers), self._prober.perform)
-            except L2Unavailable:
-                pause.wait(0.1)
-        if core.pending:
-            lost = ", ".join(sorted(core.pending)[:20])
-            log.error("tiercache closes while Redis is away; not invalidated for other processes: %s", lost)
-
-    def _leave(self) -> None:
-        """End the lease, and tell Redis that no barrier need wait for this node."""
-        core = self.tiers.core
-        core.lapse(for_good=True)
-        if self._prober is None or not core.epoch:
-            return
-        try:
-            run(ask(Forget(((member_of(core.node, core.lease_ms), ""),))), self._prober.perform)
-        except L2Unavailable:
-            pass  # the next barrier waits for it once
 
     def after_fork_in_child(self) -> None:
         """Forget what belongs to the parent: its threads, its sockets, its lease, its name."""
@@ -341,8 +342,7 @@ def _after_fork_in_child() -> None:
 @atexit.register
 def wind_up_all() -> None:
     """At interpreter exit."""
-    for node in _alive():
-        node.wind_up()
+    wind_up(_alive())
 
 
 os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent)

@@ -101,7 +101,7 @@ class Cost:
         self._before = self._now()
 
     def _now(self) -> dict[str, float]:
-        thread = self._cache._node._listener._thread
+        thread = self._cache._node._listener.thread
         return {
             "seconds": time.monotonic(),
             "listener": time.clock_gettime(time.pthread_getcpuclockid(thread.ident)),

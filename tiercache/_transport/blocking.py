@@ -45,7 +45,8 @@ class Blocking:
         prober: bool = False,
     ) -> None:
         self._address, self._names, self._breaker, self._clock = address, names, breaker, clock
-        self._prober = prober
+        self._prober, self._timeout = prober, address.timeout
+        self._is_interrupted = False  # what is under way is to end, and not to be sent once more
         self._wires = Wires(pool_size, address.timeout)
         self._lanes = Lanes(self._look)
         self.look = self._lanes.ask  # as `perform` of one
@@ -69,6 +70,18 @@ class Blocking:
     def close(self) -> None:
         """Close the connections that are not in use; those that are close when they come back."""
         self._wires.close()
+
+    def interrupt(self) -> None:
+        """Let the round trips under way fail, and send nothing of them once more; until `hurry`."""
+        self._is_interrupted = True
+        self._wires.interrupt()
+
+    def hurry(self, patience: float) -> None:
+        """Let those to come take *patience* seconds at most, if that is less than before."""
+        timeout = min(patience, self._timeout)
+        self._address = self._address.with_timeout(timeout)
+        self._wires.hurry(timeout)
+        self._is_interrupted = False
 
     def forget(self, breaker: Breaker) -> None:
         """After a fork, in the child: the sockets are the parent's, and are closed without a word."""
@@ -105,7 +118,7 @@ class Blocking:
             except RedisTimeout:
                 raise
             except (BrokenConnection, OSError):
-                if not request.repeatable:
+                if not request.repeatable or self._is_interrupted:
                     raise
         wire.open(self._address)
         return self._exchange(wire, request)

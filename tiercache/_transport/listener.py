@@ -37,7 +37,7 @@ from tiercache._transport.subscription import Subscription
 
 log = logging.getLogger("tiercache")
 
-TURN = 0.1  # seconds a wait on the socket takes at most, and so a stop
+TURN = 0.1  # seconds a wait on the socket takes at most
 RECONNECT_EVERY = 0.25  # seconds between two attempts to subscribe
 MAX_QUESTIONS = 32  # barriers that wait for this node at once; the rest find its next sync
 LOOK_EVERY = 1.0  # seconds between two looks at whether another server is the primary now
@@ -87,14 +87,15 @@ class Listener:
         self._trust = TRUSTED  # in the next one
         self._flood = Flood()
         self.subscribed = False
-        self._thread = threading.Thread(target=self._run, name="tiercache-listener", daemon=True)
-        self._thread.start()
+        self.thread = threading.Thread(target=self._run, name="tiercache-listener", daemon=True)
+        self.thread.start()
 
     def stop(self) -> None:
-        """End the thread; returns when it is gone, after `TURN`, or the timeouts of what it was doing."""
+        """Let the thread end, at once or after the timeouts of what it is doing; waits for nothing."""
         self._stopping.set()
-        if threading.current_thread() is not self._thread:
-            self._thread.join(3 * self._address.timeout + 2 * TURN)
+        subscription = self._subscription
+        if subscription is not None:
+            subscription.interrupt()
 
     def forget(self) -> None:
         """After a fork, in the child: the thread is not here, the socket is the parent's."""
@@ -253,7 +254,7 @@ class Listener:
             self._subscription.ping()
 
     def _lost(self, error: BaseException | None) -> None:
-        if error is not None and str(error) != self._complaint:
+        if error is not None and str(error) != self._complaint and not self._stopping.is_set():
             self._complaint = str(error)
             log.warning("tiercache does not hear other processes (syncs go on): %s", error)
         if self.subscribed and not self._stopping.is_set():

@@ -51,6 +51,15 @@ class PatientSocket:
         self._socket.sendall(data)
         self._socket.settimeout(None)
 
+    def shut_down(self) -> None:
+        """Let whoever reads or writes meet the end of the connection; by any thread, closed or not."""
+        try:
+            socket.socket.shutdown(
+                self._socket, socket.SHUT_RDWR
+            )  # that of TLS takes its state from the reader
+        except OSError:
+            pass  # it has ended by itself
+
 
 def _timeval(seconds: float) -> bytes:
     micros = max(1, ceil(seconds * 1_000_000))  # none at all would be without end

@@ -65,5 +65,9 @@ class Subscription:
             raise message
         return message
 
+    def interrupt(self) -> None:
+        """Let the thread that hears, or is about to, meet the end of the connection; by any other thread."""
+        self._socket.shut_down()
+
     def close(self) -> None:
         self._connection.disconnect()

@@ -46,16 +46,28 @@ class Wire:
 
     def open(self, address: Address) -> None:
         self.close()
-        self._connection = connection = address.open()
+        connection = address.open()
         assert connection._sock is not None
         self._timeout = address.timeout
         self._socket = PatientSocket(connection._sock, self._timeout)
         self._reader, self._buffer = new_reader(), bytearray(RECEIVE_BYTES)
+        self._connection = connection  # last: who interrupts finds all of it
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.disconnect()  # which does not shut down a socket of another process
+
+    def hurry(self, timeout: float) -> None:
+        """Let an exchange take *timeout* seconds at most from now on."""
+        if self._connection is not None:
+            self._timeout = timeout
+            self._socket.wait(timeout)
+
+    def interrupt(self) -> None:
+        """Let the exchange under way fail; by any thread."""
+        if self._connection is not None:
+            self._socket.shut_down()
 
     def exchange(self, data: bytes, count: int) -> list[Any]:
         """The *count* replies to *data*, the server's refusals among them.
@@ -142,6 +154,20 @@ class Wires:
         for wire in found:
             wire.close()
             self.give(wire)
+
+    def hurry(self, timeout: float) -> None:
+        """Let nobody wait for longer than *timeout* seconds, for a place or on one that is free now."""
+        self._timeout = timeout
+        for wire in list(self._free):
+            wire.hurry(timeout)
+
+    def interrupt(self) -> None:
+        """Let the exchanges under way fail."""
+        free = list(self._free)
+        for place in list(self._places):
+            wire = place()
+            if wire is not None and wire not in free:
+                wire.interrupt()
 
     def forget(self) -> None:
         """Have none open, and nobody that waits."""
