@@ -134,6 +134,58 @@ def test_a_process_forks_while_its_threads_make_caches_and_close_them() -> None:
     assert output_of(program) == "well\n"
 
 
+def test_a_fork_keeps_no_lock_while_it_waits_for_one() -> None:
+    # As where the garbage collector ends a load of one cache amid a change of another.
+    program = (
+        "import sys; sys.argv.append('memory://')\n"
+        + USING_A_CACHE
+        + "others = [TierCache('memory://', private=True) for _ in range(20)]\n"
+        "locks = [each._node.tiers.core.lock for each in others]\n"
+        "forking, changing, got = threading.Event(), threading.Event(), []\n"
+        "def change():\n"
+        "    with cache._node.tiers.core.lock:\n"
+        "        changing.set()\n"
+        "        forking.wait()\n"
+        "        for lock in locks:\n"
+        "            got.append(lock.acquire(timeout=10))\n"
+        "            if got[-1]: lock.release()\n"
+        "changer = threading.Thread(target=change)\n"
+        "changer.start()\n"
+        "changing.wait()\n"
+        "os.register_at_fork(before=forking.set)\n"  # runs before all that were registered sooner
+        "assert in_child(lambda: None)\n"
+        "changer.join()\n"
+        "print(all(got))\n"
+    )
+    assert output_of(program) == "True\n"
+
+
+def test_a_fork_amid_a_change_that_does_not_end_goes_on_and_the_child_believes_nothing_of_it() -> None:
+    program = (
+        "import sys; sys.argv.append('memory://')\n"
+        + USING_A_CACHE
+        + "forked, changing = threading.Event(), threading.Event()\n"
+        "def change():\n"
+        "    with cache._node.tiers.core.lock:\n"
+        "        changing.set()\n"
+        "        forked.wait()\n"
+        "def act():\n"
+        "    assert cache.sync.get('k') is None\n"
+        "    cache.sync.set('k', 2)\n"
+        "    assert cache.sync.get('k') == 2\n"
+        "cache.sync.set('k', 1)\n"
+        "changer = threading.Thread(target=change, daemon=True)\n"
+        "changer.start()\n"
+        "changing.wait()\n"
+        "warnings.simplefilter('ignore')\n"
+        "child = fork(act)\n"
+        "forked.set()\n"
+        "assert ended_well(child)\n"
+        "print(cache.sync.get('k'))\n"
+    )
+    assert output_of(program) == "1\n"
+
+
 def test_a_cache_made_amid_a_fork_is_not_the_childs(redis_server: RedisServer) -> None:
     # Under one name, a barrier would not wait for both of them.
     program = (

@@ -9,23 +9,19 @@ from __future__ import annotations
 
 import atexit
 import logging
-import os
 import secrets
 import threading
 import time
 import warnings
-import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tiercache import _transports, shapes
+from tiercache import _forks, shapes
 from tiercache._audit import Auditor
-from tiercache._core import flights
 from tiercache._core.barriers import Forget
 from tiercache._core.coherence import Coherence
 from tiercache._core.commands import member_of
-from tiercache._core.flights import current_load
 from tiercache._core.l1 import L1
 from tiercache._core.plan import Plan, Step, ask, run, run_async
 from tiercache._core.scripts import Names
@@ -90,8 +86,7 @@ class Node:
         self._open()
         self.auditor = Auditor.of(settings, self.tiers, self._perform)
         self.refreshes = Refreshes(self)
-        with _fork_lock:  # 1. A fork lists the nodes.  2. This one is used.  3. The child would use it on.
-            _nodes.add(weakref.ref(self, _nodes.discard))
+        _forks.add(self)
 
     def _open(self) -> None:
         """Get ready to perform steps; nothing is connected."""
@@ -260,10 +255,11 @@ class Node:
         shared = self.address, self.names, self.breaker, self.clock
         return Awaiting(*shared, pool_size=self.settings.pool_size, keeps=not self.closed)
 
-    def after_fork_in_child(self) -> None:
+    def after_fork_in_child(self, *, amid_a_change: bool) -> None:
         """Forget what belongs to the parent: its threads, its sockets, its lease, its name."""
         core = self.tiers.core
         core.lock = threading.RLock()
+        core.is_torn = core.is_torn or amid_a_change
         self._lock = threading.Lock()
         core.node = _new_id()
         core.disown()
@@ -291,59 +287,15 @@ class Node:
             self._forked = True
 
 
-def cores() -> list[Coherence]:
-    """Those of all nodes of this process."""
-    return [node.tiers.core for node in _alive()]
-
-
-def _alive() -> list[Node]:
-    return [node for reference in list(_nodes) if (node := reference()) is not None]
-
-
 def _new_id() -> str:
     """128 random bits: process ids are all 1 in containers."""
     return secrets.token_hex(16)
 
 
-# No WeakSet: that is iterated step by step, and a node which another thread makes meanwhile is an error.
-_nodes: set[weakref.ref[Node]] = set()  # added to under `_fork_lock`
-_fork_lock = threading.RLock()  # by a handler of a signal, too, which may fork anywhere
-_forking: list[Node] = []  # under `_fork_lock`, from before the fork until after it
 _never_closed: list[Any] = []
-
-
-def _before_fork() -> None:
-    _transports.finish_loading()
-    _fork_lock.acquire()
-    _forking[:] = _alive()
-    for node in _forking:
-        node.tiers.core.lock.acquire()
-    flights.hold_lock()
-
-
-def _after_fork_in_parent() -> None:
-    flights.release_lock()
-    for node in _forking:
-        node.tiers.core.lock.release()
-    _forking.clear()
-    _fork_lock.release()
-
-
-def _after_fork_in_child() -> None:
-    global _fork_lock
-    _fork_lock = threading.RLock()
-    flights.renew_lock()
-    current_load.set(None)
-    for node in _forking:
-        node.after_fork_in_child()
-    _forking.clear()
 
 
 @atexit.register
 def wind_up_all() -> None:
     """At interpreter exit."""
-    wind_up(_alive())
-
-
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent)
-os.register_at_fork(after_in_child=_after_fork_in_child)
+    wind_up(_forks.alive())

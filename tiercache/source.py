@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from tiercache import _node
+from tiercache import _forks
 from tiercache._core import sources
 from tiercache._core.flights import running_load
 from tiercache._core.key_text import ValueText
@@ -50,7 +50,7 @@ def uncommitted() -> None:
 
 def moment() -> Moment:
     """Where every cache of this process stands now: to be taken when a snapshot of the source begins."""
-    return Moment(_node.cores())
+    return Moment(_forks.cores())
 
 
 def answered_by(cache: TierCache) -> Moment:
@@ -105,4 +105,4 @@ class Writing(sources.Writing):
     """
 
     def __init__(self) -> None:
-        super().__init__(_node.cores)
+        super().__init__(_forks.cores)

@@ -347,7 +347,7 @@ def test_after_a_fork_nobody_waits_for_a_leader_of_the_parent(board: Board) -> N
 
 def test_a_lock_held_over_a_fork_is_free_in_the_child(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flights, "_lock", threading.Lock())  # the suite's own stays as it is
-    flights.hold_lock()
+    flights._lock.acquire()
     flights.renew_lock()
 
     assert claim(board, "a")[1] == "lead"

@@ -251,16 +251,6 @@ class Board:
                 del self._flights[flight.key]
 
 
-def hold_lock() -> None:
-    """Before a fork: no thread is half-way through a change of a board."""
-    _lock.acquire()
-
-
-def release_lock() -> None:
-    """After a fork, in the parent."""
-    _lock.release()
-
-
 def renew_lock() -> None:
     """After a fork, in the child: a thread of the parent may have held the lock."""
     global _lock
