@@ -14,13 +14,14 @@ async def close_node(node: Node) -> None:
     Its handle is given back by now, so nobody would try again. A scope of anyio that is cancelled does not
     cut it short; the cancellation of its task ends the wait that it meets, and nothing else.
     """
-    from anyio import CancelScope, to_thread
+    from anyio import CancelScope, CapacityLimiter, to_thread
 
     with CancelScope(shield=True):
         try:
             await node.close_loop()
         finally:
             try:
-                await to_thread.run_sync(node.close)
+                # Of its own: those that anyio has for all may be busy with the application's work for long.
+                await to_thread.run_sync(node.close, limiter=CapacityLimiter(1))
             finally:
                 node.close()  # nothing to do, but where the cancellation came before the thread began

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from anyio import CancelScope
+from anyio import CancelScope, create_task_group, lowlevel, to_thread
 
 from tests.loops import NewLoop
 from tests.scripts import run_script
@@ -119,6 +119,26 @@ async def test_a_close_in_a_scope_that_is_cancelled_closes(
 
     assert cache._node.closed
     assert connections(redis_server) == before
+
+
+@pytest.mark.anyio
+async def test_a_close_does_not_wait_for_the_threads_of_the_application(
+    redis_server: RedisServer, new_node: NewNode
+) -> None:
+    cache, over = new_node(redis_server.url()), threading.Event()
+    await cache.get("k")
+    threads = int(to_thread.current_default_thread_limiter().total_tokens)
+    timely: list[bool] = []
+
+    async with create_task_group() as work:
+        for _ in range(threads):
+            work.start_soon(to_thread.run_sync, lambda: timely.append(over.wait(10)))
+        while to_thread.current_default_thread_limiter().available_tokens:
+            await lowlevel.checkpoint()
+        await cache.close()
+        over.set()
+
+    assert timely == [True] * threads
 
 
 @pytest.mark.anyio
