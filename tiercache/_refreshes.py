@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tiercache")
 
+ENDING_PATIENCE = 2.0  # seconds; a loader may take no notice that it is cancelled
 MAX_AT_ONCE = 8  # a node; what finds no place is loaded when its time is over
 
 
@@ -59,14 +60,15 @@ class Refreshes:
         return True
 
     async def end(self) -> None:
-        """Cancel those of the running loop, and wait until they are gone."""
-        from asyncio import gather, get_running_loop
+        """Cancel those of the running loop, and wait until they are gone, `ENDING_PATIENCE` at most."""
+        from asyncio import get_running_loop, wait
 
         loop = get_running_loop()
         mine = [task for task in list(self._tasks) if task.get_loop() is loop]
         for task in mine:
             task.cancel()
-        await gather(*mine, return_exceptions=True)
+        if mine:
+            await wait(mine, timeout=ENDING_PATIENCE)
 
     def _on_thread(self, want: Want, seen: int) -> None:
         try:

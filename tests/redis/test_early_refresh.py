@@ -173,6 +173,38 @@ def test_those_of_a_loop_that_ends_are_cancelled_and_leave_no_lock(
     assert keys() == 1
 
 
+def test_a_close_does_not_wait_for_one_that_takes_no_notice_of_its_cancellation(
+    redis_server: RedisServer, new_node: Callable[..., TierCache]
+) -> None:
+    node = new_node(redis_server.url(), max_staleness=60)
+    loads, loading, over = [], asyncio.Event(), asyncio.Event()
+
+    @node.cached(ttl=TTL, early_refresh=ALWAYS)
+    async def number() -> int:
+        loads.append(1)
+        if len(loads) > 1:
+            loading.set()
+            while not over.is_set():
+                try:
+                    await over.wait()
+                except asyncio.CancelledError:
+                    pass
+        return len(loads)
+
+    async def body() -> bool:
+        while not loading.is_set():
+            await number()
+            await asyncio.sleep(0)
+        closing = asyncio.create_task(node.close())
+        await asyncio.wait([closing], timeout=20)
+        is_closed = closing.done()
+        over.set()
+        await closing
+        return is_closed
+
+    assert asyncio.run(body())
+
+
 def test_a_session_of_the_caller_s_is_not_for_a_load_that_outlives_him() -> None:
     cache = TierCache("memory://", namespace="sessions")
 
