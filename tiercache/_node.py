@@ -144,7 +144,8 @@ class Node:
 
     def is_listening(self) -> bool:
         """Whether the channel is heard: hints come, and the wake-ups of waiters."""
-        return self._listener is not None and self._listener.subscribed
+        listener = self._listener
+        return listener is not None and listener.subscribed and listener.thread.is_alive()
 
     def close(self) -> None:
         """Serve no more: wind up, and forget what is held."""

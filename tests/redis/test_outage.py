@@ -342,3 +342,25 @@ def test_close_gives_up_after_two_seconds_and_logs_what_was_not_sent(
     with caplog.at_level(logging.ERROR):
         world.run(body())
     assert "t:orders, t:users" in caplog.text
+
+
+def test_a_logging_filter_that_raises_does_not_end_the_listener(
+    own_redis: RedisServer, new_node: Callable[..., TierCache], capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache = new_node(own_redis.url(), timeout=TIMEOUT).sync
+    cache.set("k", 1)
+    assert eventually(lambda: cache.health().listening)
+
+    def wants_a_request(record: logging.LogRecord) -> bool:
+        raise KeyError("request_id")
+
+    logger = logging.getLogger("tiercache")
+    logger.addFilter(wants_a_request)
+    try:
+        own_redis.stop()
+        assert eventually(lambda: not cache.health().listening)
+    finally:
+        own_redis.start()
+        assert eventually(lambda: cache.get_or_load("k", lambda: 2) and cache.health().listening)
+        logger.removeFilter(wants_a_request)
+    assert "does not hear other processes" in capsys.readouterr().err

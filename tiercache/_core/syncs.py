@@ -116,11 +116,11 @@ def _take(tiers: Tiers, stand: Stand, synced: Synced) -> bool:
 
 def _pause(tiers: Tiers, refusal: str) -> None:
     """Let a server that gave no lease be for a while: nothing is cached, and no caller pays for asking."""
-    if tiers.refusal != refusal:
-        log.warning("tiercache caches nothing: %s", refusal)
-    tiers.refusal = refusal
+    known, tiers.refusal = tiers.refusal, refusal
     tiers.refused_until = tiers.clock() + REFUSED_PAUSE
     tiers.events["refused"] += 1
+    if refusal != known:  # last: a filter or a handler of the application may raise
+        log.warning("tiercache caches nothing: %s", refusal)
 
 
 def send_pending(tiers: Tiers) -> Plan[bool]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import logging
 import random
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -110,8 +111,8 @@ class Listener:
                 self._lost(error)
             except Exception:
                 # A bug here must not end the thread: syncs go on in line, but nobody would know why.
-                log.exception("the listener failed; it goes on")
                 self._lost(None)
+                _tell(logging.ERROR, "the listener failed; it goes on", exc_info=True)
         self._lost(None)
 
     def _turn(self) -> None:
@@ -254,9 +255,6 @@ class Listener:
             self._subscription.ping()
 
     def _lost(self, error: BaseException | None) -> None:
-        if error is not None and str(error) != self._complaint and not self._stopping.is_set():
-            self._complaint = str(error)
-            log.warning("tiercache does not hear other processes (syncs go on): %s", error)
         if self.subscribed and not self._stopping.is_set():
             self._tiers.events["subscriptions_lost"] += 1
         self.subscribed = False
@@ -264,3 +262,14 @@ class Listener:
         subscription, self._subscription = self._subscription, None
         if subscription is not None:
             subscription.close()
+        if error is not None and str(error) != self._complaint and not self._stopping.is_set():
+            self._complaint = str(error)
+            _tell(logging.WARNING, "tiercache does not hear other processes (syncs go on): %s", error)
+
+
+def _tell(level: int, text: str, *args: object, exc_info: bool = False) -> None:
+    """Log it; what a filter or a handler of the application raises must not end the thread."""
+    try:
+        log.log(level, text, *args, exc_info=exc_info)
+    except Exception as error:
+        print(f"tiercache: what was to be logged was not, for {error!r}: {text}", file=sys.stderr)
