@@ -163,3 +163,51 @@ def test_what_is_pending_for_a_server_that_answers_is_sent_whatever_others_do(
         assert cache.sync.get_or_load("k", lambda: 2, tags="t") == 2
     finally:
         cache.sync.close()
+
+
+WORKERS = """
+import multiprocessing, sys
+from tiercache import TierCache
+
+def work(url):
+    cache = TierCache(url, namespace="workers")
+    cache.sync.get("k")
+    cache.sync.invalidate_tags("users")
+
+if __name__ == "__main__":
+    worker = multiprocessing.get_context(sys.argv[2]).Process(target=work, args=(sys.argv[1],))
+    worker.start()
+    worker.join()
+    print(worker.exitcode)
+"""
+started = pytest.mark.parametrize("how", ["fork", "forkserver", "spawn"])
+
+
+def run_worker(tmp_path: Path, url: str, how: str) -> Ended:
+    program = tmp_path / "program.py"
+    program.write_text(WORKERS)
+    text = f"import runpy; runpy.run_path({str(program)!r}, run_name='__main__')"
+    return run_script(text, url, how, warnings="ignore")
+
+
+@started
+def test_a_worker_of_multiprocessing_that_ended_is_not_on_the_register(
+    redis_server: RedisServer, tmp_path: Path, how: str
+) -> None:
+    ended = run_worker(tmp_path, redis_server.url(), how)
+
+    assert (ended.out, ended.err) == ("0\n", "")
+    state = redis_server.cli("ZRANGE", "{workers}1:v", 0, -1)
+    assert state
+    assert not [member for member in state if member.startswith(b"\1n")]
+
+
+@started
+def test_a_worker_of_multiprocessing_logs_what_it_could_not_invalidate(
+    own_redis: RedisServer, tmp_path: Path, how: str
+) -> None:
+    own_redis.kill()
+    ended = run_worker(tmp_path, own_redis.url(), how)
+
+    assert ended.out == "0\n"
+    assert "not invalidated for other processes: t:users" in ended.err

@@ -18,12 +18,12 @@ from tiercache._core.writes import Token, Written
 from tiercache._errors import SettingError
 from tiercache._follows import followed
 from tiercache._invalidating import FENCE_TTL, Invalidating, OnOutage
-from tiercache._node import wind_up_all
 from tiercache._settings import Duration, SettingArguments, Settings
 from tiercache._sync import SyncCache
 from tiercache._typing import AsyncCached, Decorator, SyncCached
 from tiercache._verbs import UNSET, OnError, Tags, TagsOfKey, Ttl, Unset, Verbs, by_stored
 from tiercache._warm import Progress, WarmCall, Warmed, warm
+from tiercache._winding_up import wind_up_all
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -7,7 +7,6 @@ name of its own; nothing of the parent is waited for or spoken to.
 
 from __future__ import annotations
 
-import atexit
 import logging
 import secrets
 import threading
@@ -33,7 +32,7 @@ from tiercache._errors import L2Unavailable, TierCacheError
 from tiercache._refreshes import Refreshes
 from tiercache._settings import Settings
 from tiercache._transport.breaker import Breaker
-from tiercache._winding_up import wind_up
+from tiercache._winding_up import expect_no_exit, wind_up
 
 if TYPE_CHECKING:
     from tiercache._transport.address import Address
@@ -237,7 +236,13 @@ class Node:
         if self._memory is not None and not self.tiers.core.epoch:
             # L1 is all there is: a write must not go for want of an epoch.
             run(sync(self.tiers, blocking=True), self._memory.perform)
-        if self._listener is None and self._memory is None and self.settings.listen:
+        if self._listener is None and self._memory is None:
+            self._begin_work()
+
+    def _begin_work(self) -> None:
+        """At the first use in this process; where there is no listener, at each."""
+        expect_no_exit()
+        if self.settings.listen:
             with self._lock:
                 if self._listener is None and not self._wound_up:
                     self._listen()
@@ -294,9 +299,3 @@ def _new_id() -> str:
 
 
 _never_closed: list[Any] = []
-
-
-@atexit.register
-def wind_up_all() -> None:
-    """At interpreter exit."""
-    wind_up(_forks.alive())
