@@ -18,7 +18,7 @@ import pytest
 from tests.history import Read, Write, reads_until, too_old
 from tests.loops import LOOPS, NewLoop, run
 from tests.peers import Peer
-from tests.scripts import USING_A_CACHE, output_of
+from tests.scripts import USING_A_CACHE, output_of, run_script
 from tests.servers import TIMEOUT, RedisServer, eventually
 from tests.source import Source
 from tiercache import TierCache, TierCacheError, cached, default_cache
@@ -391,6 +391,39 @@ def test_without_its_listener_a_process_reads_within_the_bound(
         assert not reader.call(
             eval, "[t for t in __import__('threading').enumerate() if 'tiercache' in t.name]"
         )
+
+
+def test_where_no_thread_can_be_started_reads_go_on_until_one_can(
+    redis_server: RedisServer,
+) -> None:
+    program = USING_A_CACHE + (
+        "import logging\n"
+        "now = [time.monotonic()]\n"
+        "cache = TierCache(sys.argv[1], private=True, clock=lambda: now[0])\n"
+        "name = min({'_start_joinable_thread', '_start_new_thread'} & set(vars(threading)))\n"  # 3.13, before
+        "start = getattr(threading, name)\n"
+        'def refuse(*args): raise RuntimeError("can\'t start new thread")\n'  # as the system would
+        "setattr(threading, name, refuse)\n"
+        "print([cache.sync.get_or_load('k', lambda: 1) for _ in range(3)])\n"
+        "print(asyncio.run(cache.get('k')), cache.sync.invalidate_tags('t').pending)\n"
+        "print(cache.sync.health().problem)\n"
+        "setattr(threading, name, start)\n"
+        "now[0] += 5\n"
+        "end = time.monotonic() + 30\n"
+        "while not cache.sync.health().listening and time.monotonic() < end: pass\n"
+        "print(cache.sync.health().problem)\n"
+    )
+    ended = run_script(program, redis_server.url())
+
+    assert ended.status == 0
+    assert ended.out.splitlines() == [
+        "[1, 1, 1]",
+        "1 False",
+        "no thread can hear the channel (can't start new thread); "
+        "what others invalidate is found by the next sync",
+        "None",
+    ]
+    assert ended.err.count("does not hear other processes") == 1
 
 
 def test_without_its_listener_a_process_still_waits_for_the_load_of_another(

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from tiercache._transport.memory import Memory
 
 log = logging.getLogger("tiercache")
+
+LISTEN_AGAIN = 5.0  # seconds between two attempts to start a thread, where there can be none
 T = TypeVar("T")
 Clock = Callable[[], float]
 
@@ -79,6 +81,8 @@ class Node:
         self._forked = False  # memory:// in a child that has not been used yet
         self._lock = threading.Lock()
         self._listener: Listener | None = None
+        self.unheard: str | None = None  # why there can be no listener
+        self._listen_at = -inf  # under `_lock`: none is tried before this instant
         self._memory: Memory | None = None
         self._blocking: Blocking | None = None
         self._prober: Blocking | None = None
@@ -242,17 +246,25 @@ class Node:
     def _begin_work(self) -> None:
         """At the first use in this process; where there is no listener, at each."""
         expect_no_exit()
-        if self.settings.listen:
-            with self._lock:
-                if self._listener is None and not self._wound_up:
-                    self._listen()
+        if not self.settings.listen:
+            return
+        with self._lock:
+            known = self.unheard
+            if self._listener is None and not self._wound_up and self.clock() >= self._listen_at:
+                self._listen()
+        if self.unheard is not None and known is None:
+            log.warning("tiercache does not hear other processes (reads sync in line): %s", self.unheard)
 
     def _listen(self) -> None:
         from tiercache._transport.listener import Listener
 
         assert self.address is not None
         assert self._prober is not None
-        self._listener = Listener(self.tiers, self.address, self.names, self._prober.perform, self.served)
+        try:
+            self._listener = Listener(self.tiers, self.address, self.names, self._prober.perform, self.served)
+            self.unheard = None
+        except RuntimeError as error:  # as many threads as the system allows, or the interpreter ends
+            self.unheard, self._listen_at = str(error), self.clock() + LISTEN_AGAIN
 
     def _new_awaiting(self) -> Awaiting:
         from tiercache._transport.awaiting import Awaiting
@@ -285,6 +297,7 @@ class Node:
         if self._listener is not None:
             self._listener.forget()
             self._listener = None
+        self.unheard, self._listen_at = None, -inf
         for io in (self._blocking, self._prober):
             if io is not None:
                 io.forget(self.breaker)

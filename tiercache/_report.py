@@ -120,6 +120,9 @@ def _problem(node: Node) -> str | None:
         return f"{node.tiers.unstored}; values are not stored"
     if core.pending:
         return "invalidations wait for Redis"
+    if node.unheard is not None:
+        why = f"no thread can hear the channel ({node.unheard})"
+        return f"{why}; what others invalidate is found by the next sync"
     if node.settings.listen and not node.is_listening():
         return "the channel is not heard; what others invalidate is found by the next sync"
     return None
