@@ -52,7 +52,7 @@ def refusal(capsys: pytest.CaptureFixture[str], arguments: Sequence[str]) -> str
     return capsys.readouterr().err
 
 
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM], ids=lambda end: end.name)
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda end: end.name)
 def test_server_serves_at_the_url_it_prints_until_a_signal_ends_both_tidily(
     end: signal.Signals, tmp_path: Path
 ) -> None:
@@ -110,6 +110,45 @@ def test_a_reader_that_has_enough_ends_the_command_without_a_traceback(tmp_path:
 
     assert process.returncode == 2
     assert errors == ""
+
+
+def test_under_nohup_a_command_outlives_its_terminal(tmp_path: Path) -> None:
+    text = (
+        "import signal; from tiercache.cli import main\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\nmain()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", text, "server"],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        with redis.Redis.from_url(first_line(process)) as client:
+            process.send_signal(signal.SIGHUP)
+            assert client.ping()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(TIMEOUT) == 0
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device that Linux has")
+@pytest.mark.parametrize(
+    "arguments", [["demo", "--seconds", "3", "--workers", "2"], ["server"]], ids=" ".join
+)
+def test_output_for_which_there_is_no_room_is_a_plain_message(arguments: list[str], tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "tiercache", *arguments],
+            env={**os.environ, "TMPDIR": str(tmp_path)},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=3 * TIMEOUT,
+            check=False,
+        )
+
+    assert ended.returncode == 2
+    assert ended.stderr == "tiercache: cannot write: No space left on device\n"
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("arguments", [["demo"], ["server"]], ids=" ".join)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import signal
 import sys
@@ -13,30 +14,52 @@ from tiercache import TierCacheError, __version__
 
 INTERRUPTED = 130  # as a shell tells of a command that Ctrl-C ended
 FAILED = 2
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # EIO: the terminal is gone
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status of the command in *argv*, sys.argv[1:] by default; SystemExit for a wrong one.
 
-    SIGTERM ends a command as Ctrl-C does, tidily.
+    SIGTERM ends a command as Ctrl-C does, tidily, and so does the end of its terminal, but under nohup.
     """
     args = _parser().parse_args(argv)
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, _interrupt)}
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, _interrupt)
     try:
         status: int = args.run(args)
+        sys.stdout.flush()
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        _tell("interrupted")
         return INTERRUPTED
     except TierCacheError as error:
-        print(f"tiercache: {error}", file=sys.stderr)
+        _tell(f"tiercache: {error}")
         return FAILED
     except BrokenPipeError:
-        # Whoever read the output has enough (`| head`); what is still buffered must not fail at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()  # whoever read it has enough (`| head`)
+        return FAILED
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        _discard_output()
+        _tell(f"tiercache: cannot write: {error.strerror}")
         return FAILED
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
     return status
+
+
+def _tell(text: str) -> None:
+    try:
+        print(text, file=sys.stderr)
+    except OSError:
+        pass  # the terminal is gone
+
+
+def _discard_output() -> None:
+    """Let what is still buffered not fail at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
