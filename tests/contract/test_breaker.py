@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tiercache._transport.breaker import CALLER_GRACE, PROBE_EVERY, Breaker
+from tiercache._transport.breaker import CALLER_GRACE, LOST_AFTER, PROBE_EVERY, Breaker
 
 
 @pytest.fixture
@@ -52,13 +52,50 @@ def test_one_tries_at_a_time(opened: Breaker) -> None:
 
     assert not opened.admits(now, prober=True)
     assert not opened.admits(now, prober=False)
+    opened.tried(now)
     assert opened.admits(now + PROBE_EVERY, prober=True)
+
+
+@pytest.mark.parametrize("prober", [True, False])
+def test_nobody_tries_while_another_try_takes_its_whole_timeout(opened: Breaker, prober: bool) -> None:
+    now = 100.0 + PROBE_EVERY + CALLER_GRACE
+    assert opened.admits(now, prober=prober)
+
+    assert not any(opened.admits(now + 5.0, prober=prober) for prober in (True, False))
+    opened.failed(now + 5.0, TimeoutError("no answer"))
+    opened.tried(now + 5.0)
+    assert not opened.admits(now + 5.0 + PROBE_EVERY, prober=False)
+    assert opened.admits(now + 5.0 + PROBE_EVERY, prober=True)
+
+
+def test_a_request_of_the_prober_that_was_under_way_when_the_circuit_opened_is_a_try() -> None:
+    breaker = Breaker()
+    assert breaker.admits(100.0, prober=True)
+    breaker.failed(101.0, TimeoutError("no answer"))
+
+    assert not breaker.admits(104.0, prober=False)
+
+
+def test_one_that_was_sent_before_and_fails_during_a_try_does_not_end_it(opened: Breaker) -> None:
+    now = 100.0 + PROBE_EVERY
+    assert opened.admits(now, prober=True)
+    opened.failed(now + 0.1, TimeoutError("no answer"))
+
+    assert not opened.admits(now + 0.1 + PROBE_EVERY + CALLER_GRACE, prober=False)
+
+
+def test_a_try_that_nobody_ended_shuts_out_the_others_for_a_while_only(opened: Breaker) -> None:
+    now = 100.0 + PROBE_EVERY
+    assert opened.admits(now, prober=True)
+
+    assert opened.admits(now + LOST_AFTER, prober=True)
 
 
 def test_callers_leave_a_prober_that_tries_alone(opened: Breaker) -> None:
     for n in range(1, 20):
         now = 100.0 + n * PROBE_EVERY
         assert opened.admits(now, prober=True)
+        opened.tried(now)
         assert not opened.admits(now + 0.9 * PROBE_EVERY, prober=False)
 
 

@@ -314,6 +314,32 @@ def test_of_many_callers_one_tries(connect: Connect, relay: Relay) -> None:
     assert relay.scripts == 1
 
 
+def test_while_one_tries_for_long_nobody_else_does(connect: Connect, relay: Relay) -> None:
+    transport = broken(connect, relay)
+    transport.clock.advance(PROBE_EVERY + CALLER_GRACE)
+    relay.hold()
+    with ThreadPoolExecutor() as pool:
+        tries = pool.submit(ask, transport, sync())
+        assert eventually(lambda: relay.connections == 1)
+        transport.clock.advance(2 * (PROBE_EVERY + CALLER_GRACE))
+
+        assert not transport.breaker.admits(transport.clock(), prober=False)
+        relay.let_go()
+        assert tries.result().epoch > 0
+    assert not transport.breaker.is_open
+
+
+def test_a_try_that_found_no_connection_free_is_over(connect: Connect, relay: Relay) -> None:
+    transport = connect(relay.port, timeout=SHORT, pool_size=0)
+    transport.breaker.failed(transport.clock(), TimeoutError("no answer"))
+    transport.clock.advance(PROBE_EVERY + CALLER_GRACE)
+    with pytest.raises(L2Unavailable, match="pool_size"):
+        ask(transport, sync())
+    transport.clock.advance(PROBE_EVERY + CALLER_GRACE)
+
+    assert transport.breaker.admits(transport.clock(), prober=False)
+
+
 def test_a_try_that_fails_leaves_the_circuit_open_for_another_while(connect: Connect, relay: Relay) -> None:
     transport = broken(connect, relay)
     transport.clock.advance(PROBE_EVERY + CALLER_GRACE)

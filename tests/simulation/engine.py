@@ -143,6 +143,7 @@ class Engine:
         process = op.process
         if op.loading:
             self.loads.ended(op)
+        self.requests.ended(op)
         op.stamp += 1
         op.busy = True
         outer, process.preempt = process.preempt, (lambda: self._look(op)) if op.stops else None

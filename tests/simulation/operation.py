@@ -62,6 +62,7 @@ class Operation:
         "stamp",
         "stops",
         "then",
+        "tries",
         "unsure",
         "vouch",
         "vouched_due",
@@ -93,6 +94,7 @@ class Operation:
         self.busy = False  # in the middle of a step
         self.is_probe = False  # the listener's own sync
         self.is_prober = False  # sent by the listener, also where the circuit is open
+        self.tries = False  # its request may show that the server is back
         self.is_renewal = False
         self.given_up = 0  # of those, by their leaders
         self.joins = 0  # flights of others it waited for

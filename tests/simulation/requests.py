@@ -65,9 +65,11 @@ class Requests:
 
     def ask(self, op: Operation, commands: tuple[Asked, ...]) -> None:
         world, process, stamp = self.world, op.process, op.stamp
+        tries = op.is_prober or process.breaker.is_open
         if not process.breaker.admits(process.clock(), prober=op.is_prober):
             world.to(op, world.now, world.throw, op, stamp, L2Unavailable("the circuit is open"))
             return
+        op.tries = tries
         fate = self._fate(op)
         if world.trace is not None:
             world.say(op, f"asks {told(commands)}{'' if fate is WELL else f' [{fate[0]}]'}")
@@ -77,12 +79,22 @@ class Requests:
 
     def tell(self, op: Operation, step: Tell) -> None:
         """As `ask`, and nobody waits."""
-        fate = self._fate(op) if op.process.breaker.admits(op.process.clock(), prober=False) else CUT_OFF
+        breaker, now = op.process.breaker, op.process.clock()
+        tries = breaker.is_open
+        fate = self._fate(op) if breaker.admits(now, prober=False) else CUT_OFF
         if fate is not CUT_OFF:
             self.world.say(op, f"tells {told(step.commands)}")
             self._send(op, step.commands, fate, None)
+            if tries:
+                breaker.tried(now)
         if fate[0] in ("lost", "unanswered", "cut off"):
             step.untold(step.commands)
+
+    def ended(self, op: Operation) -> None:
+        """The step of *op* is over, of whatever kind it was."""
+        if op.tries:
+            op.tries = False
+            op.process.breaker.tried(op.process.clock())
 
     def _fate(self, op: Operation) -> Mishap:
         """What is to go wrong with this round trip of *op*."""

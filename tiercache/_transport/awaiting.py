@@ -41,16 +41,17 @@ Land = Callable[[Results | BaseException], None]
 class _Trip:
     """A round trip under way: whom to tell what came of it, and whether to tell that it is over.
 
-    *leaves_marks*: locks or fences, which who asked may take back when cancelled.
+    *leaves_marks*: locks or fences, which who asked may take back when cancelled. `tries`: the circuit is
+    open, and this is to show whether Redis is back.
     """
 
-    __slots__ = ("_over", "land", "leaves_marks", "request", "stream")
+    __slots__ = ("_over", "land", "leaves_marks", "request", "stream", "tries")
 
     request: Request
     stream: Stream
 
     def __init__(self, land: Land, leaves_marks: bool) -> None:
-        self.land, self.leaves_marks = land, leaves_marks
+        self.land, self.leaves_marks, self.tries = land, leaves_marks, False
         self._over: asyncio.Future[None] | None = None
 
     def over(self) -> asyncio.Future[None]:
@@ -168,10 +169,11 @@ class Awaiting:
     def _send(self, commands: Sequence[Command[Any] | Look], trip: _Trip) -> None:
         self._trips.add(trip)
         breaker = self._breaker
-        was_open = breaker.is_open
         try:
-            if was_open and not breaker.admits(self._clock(), prober=False):
-                raise circuit_open(breaker.reason)
+            if breaker.is_open:
+                if not breaker.admits(self._clock(), prober=False):
+                    raise circuit_open(breaker.reason)
+                trip.tries = True
             trip.request = request = request_of(commands, self._names)
             data = request.wire()
         except Exception as error:
@@ -179,7 +181,7 @@ class Awaiting:
             return
         stream = self._streams.at_once()
         if stream is None:
-            self._start(self._slowly(trip, partial(self._queued, request, was_open)))
+            self._start(self._slowly(trip, partial(self._queued, trip)))
             return
         trip.stream = stream
         self._streams.send(stream, data, request.count, partial(self._heard, trip))
@@ -205,6 +207,8 @@ class Awaiting:
 
     def _end(self, trip: _Trip, outcome: Results | BaseException) -> None:
         self._trips.discard(trip)
+        if trip.tries:
+            self._breaker.tried(self._clock())
         trip.end(outcome)
 
     # ---- what is out of the ordinary
@@ -220,12 +224,12 @@ class Awaiting:
             raise
         self._end(trip, outcome)
 
-    async def _queued(self, request: Request, was_open: bool) -> Results:
+    async def _queued(self, trip: _Trip) -> Results:
         stream = await self._streams.take()
-        if self._breaker.is_open and not was_open:  # while this call waited for its place
+        if self._breaker.is_open and not trip.tries:  # while this call waited for its place
             self._streams.give(stream)
             raise circuit_open(self._breaker.reason)
-        return await self._held(stream, request, None)
+        return await self._held(stream, trip.request, None)
 
     async def _held(self, stream: Stream | None, request: Request, replies: Replies | None) -> Results:
         """The results, from a place that is given back; *replies*: what the stream has brought already."""

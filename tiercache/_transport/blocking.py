@@ -94,12 +94,21 @@ class Blocking:
 
     def _ask(self, commands: Sequence[Command[Any] | Look]) -> list[Any]:
         request, breaker = request_of(commands, self._names), self._breaker
-        was_open = breaker.is_open
-        if was_open and not breaker.admits(self._clock(), prober=self._prober):
+        tries = self._prober or breaker.is_open
+        if tries and not breaker.admits(self._clock(), prober=self._prober):
             raise circuit_open(breaker.reason)
-        wire = self._wires.take()
         try:
-            if breaker.is_open and not was_open:  # while this call waited for its place
+            results = self._sent(request, tries)
+        finally:
+            if tries:
+                breaker.tried(self._clock())
+        return answered(results)
+
+    def _sent(self, request: Request, tries: bool) -> list[Any]:
+        """What *request* comes to, on a connection whose turn may not be yet; *tries*: as a probe."""
+        breaker, wire = self._breaker, self._wires.take()
+        try:
+            if breaker.is_open and not tries:  # while this call waited for its place
                 raise circuit_open(breaker.reason)
             results = self._round_trip(wire, request)
         except FAILURES as error:
@@ -109,7 +118,7 @@ class Blocking:
             self._wires.give(wire)
         if breaker.is_open:
             breaker.answered()
-        return answered(results)
+        return results
 
     def _round_trip(self, wire: Wire, request: Request) -> list[Any]:
         if wire.leads_to(self._address):

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import threading
 
-PROBE_EVERY = 0.25  # seconds between two looks at whether Redis is back
+PROBE_EVERY = 0.25  # seconds between the end of one look at whether Redis is back, and the next
 CALLER_GRACE = 0.5  # seconds a probe is left to the listener before a caller spends a timeout on it
+LOST_AFTER = 10.0  # seconds; a probe whose end nobody told by then, as by a thread that was interrupted
 
 
 class Breaker:
@@ -25,19 +26,28 @@ class Breaker:
         return self.reason is not None
 
     def admits(self, now: float, *, prober: bool) -> bool:
-        """Whether a request may be sent at *now*; while open, one at a time, as a probe."""
-        if self.reason is None:
+        """Whether a request may be sent at *now*; while open, one at a time, as a probe until `tried`.
+
+        So is each of the prober's: it may be under way when the circuit opens.
+        """
+        if self.reason is None and not prober:
             return True
         with self._lock:
-            if now < self._probe_at + (0.0 if prober else CALLER_GRACE):
+            if self.reason is not None and now < self._probe_at + (0.0 if prober else CALLER_GRACE):
                 return False
-            self._probe_at = now + PROBE_EVERY
+            # One that takes a whole timeout must be over before there is another, however long that is.
+            self._probe_at = now + LOST_AFTER
             return True
+
+    def tried(self, now: float) -> None:
+        """A probe has come to its end, whatever that was."""
+        with self._lock:
+            self._probe_at = now + PROBE_EVERY
 
     def failed(self, now: float, error: BaseException) -> None:
         with self._lock:
             self.reason = f"{type(error).__name__}: {error}"
-            self._probe_at = now + PROBE_EVERY
+            self._probe_at = max(self._probe_at, now + PROBE_EVERY)  # not before a probe under way is over
 
     def answered(self) -> None:
         self.reason = None

@@ -123,7 +123,7 @@ class Listener:
             self._tiers.core.lapse()
             self._next_sync = 0.0
         self._slept = asleep
-        if self._tiers.core.pending:
+        if self._tiers.core.pending or self._tiers.is_cut_off():
             self._next_sync = min(self._next_sync, self._last_sync + PROBE_EVERY)
         if now >= self._next_look and now - self._active <= self._tiers.core.max_staleness:
             self._next_look = now + LOOK_EVERY
@@ -134,8 +134,10 @@ class Listener:
         if self._subscription is not None and not self._subscription.leads_there:
             raise ConnectionError("another server is the primary now")
         if self._subscription is None:
-            if now < self._next_connect:
-                self._stopping.wait(min(TURN, self._next_connect - now))
+            # Each try may take a timeout, and syncs are what shows that Redis is back.
+            is_cut_off = self._tiers.is_cut_off()
+            if now < self._next_connect or is_cut_off:
+                self._stopping.wait(TURN if is_cut_off else min(TURN, self._next_connect - now))
                 return
             self._subscribe(now)
         assert self._subscription is not None
@@ -239,15 +241,17 @@ class Listener:
         served = self._served()
         if served != self._last_served:
             self._last_served, self._active = served, now
-        # A node that served nothing for a while lets its lease lapse; what is pending is still sent.
-        wanted = tiers.core.pending or self._flood.is_suspected
+        # A node that served nothing for a while lets its lease lapse; what is pending is still sent, and its
+        # next caller is not the one who finds out whether Redis is back.
+        wanted = tiers.core.pending or self._flood.is_suspected or tiers.is_cut_off()
         if wanted or now - self._active <= tiers.core.max_staleness:
             gap, self._gap = self._gap, 0
             good, _ = run(sync(tiers, blocking=True), self._perform)
             if good:
                 self._judge(now, gap)
             else:
-                self._next_sync = now + PROBE_EVERY
+                self._last_sync = tiers.clock()
+                self._next_sync = self._last_sync + PROBE_EVERY
         if self._subscription is not None and self.subscribed:
             if self._unanswered >= 2:
                 raise ConnectionError("the subscription has fallen silent")
