@@ -54,7 +54,6 @@ class Node:
     def __init__(self, address: Address | None, settings: Settings, clock: Clock = time.monotonic) -> None:
         self.address, self.settings, self.clock = address, settings, clock
         self.values = Values(shapes.families())
-        self.breaker = Breaker()
         self.names = Names(settings.namespace, address.database if address else 0)
         core = Coherence(
             L1(settings.l1_maxsize, settings.l1_maxbytes),
@@ -74,6 +73,7 @@ class Node:
             is_cut_off=lambda: self.breaker.is_open,
             wakes_arrive=self.is_listening,
         )
+        self.breaker = Breaker(self.tiers.complaints)
         self.counts = [Counts()]  # the first is of those that are gone
         self.closed = self._wound_up = False
         self.on_close: Callable[[], None] | None = None  # ends the server that lives for this node alone
@@ -290,7 +290,7 @@ class Node:
         self.values.renew_lock()
         if self.auditor is not None:
             self.auditor.forget()
-        self.breaker = Breaker()
+        self.breaker = Breaker(self.tiers.complaints)
         # The parent's sockets, of a loop that does not run here: not closed, so that nothing is said on them.
         _never_closed.append(self.loops)
         self.loops = type(self.loops)(self._new_awaiting)

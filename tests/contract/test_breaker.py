@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import logging
 
-from tiercache._transport.breaker import CALLER_GRACE, LOST_AFTER, PROBE_EVERY, Breaker
+import pytest
+from redis.exceptions import AuthenticationError
+from redis.exceptions import ConnectionError as BrokenConnection
+
+from tiercache._transport.breaker import CALLER_GRACE, HEARD_LATELY, LOST_AFTER, PROBE_EVERY, Breaker
 
 
 @pytest.fixture
@@ -111,3 +115,39 @@ def test_another_failure_opens_it_for_another_while(opened: Breaker) -> None:
 
     assert opened.reason == "ConnectionError: refused"
     assert not opened.admits(200.0, prober=True)
+
+
+@pytest.mark.parametrize(
+    "error", [AuthenticationError("invalid password"), BrokenConnection("max number of clients reached")]
+)
+def test_a_new_connection_that_is_turned_away_opens_it_only_where_no_other_one_is_answered(
+    error: Exception,
+) -> None:
+    breaker = Breaker()
+    breaker.heard = 100.0
+
+    breaker.failed(100.0 + HEARD_LATELY - 0.001, error)
+    assert not breaker.is_open
+    breaker.failed(100.0 + HEARD_LATELY, error)
+    assert breaker.is_open
+
+
+def test_what_opens_it_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    breaker = Breaker()
+    with caplog.at_level(logging.WARNING):
+        for n in range(3):
+            breaker.failed(100.0, ConnectionError(f"no answer within {n} s"))
+            breaker.answered()
+
+    assert caplog.messages == ["tiercache goes without Redis until it answers: no answer within 0 s"]
+
+
+def test_what_turns_new_connections_away_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    breaker = Breaker()
+    breaker.heard = 100.0
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            breaker.failed(100.0, AuthenticationError("invalid password"))
+
+    (message,) = caplog.messages
+    assert message.endswith("it goes on): invalid password")

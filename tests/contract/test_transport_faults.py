@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from redis import Redis
 
 from tests.contract.commands import invalidate, read, set_, sync
 from tests.contract.conftest import PLENTY
@@ -159,6 +160,25 @@ def test_a_connection_in_use_when_a_transport_closes_is_closed_when_it_comes_bac
 
         assert asked.result().epoch > 0
     assert eventually(lambda: clients(redis_server) == before - 1)
+
+
+def test_a_connection_that_a_full_server_turns_away_is_missed_by_who_wanted_it_alone(
+    connect: Connect, own_redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    transport = connect(own_redis.port)
+    ask(transport, sync())
+    with Redis(port=own_redis.port, single_connection_client=True) as admin, ThreadPoolExecutor() as pool:
+        assert eventually(lambda: admin.info("clients")["connected_clients"] == 2)
+        admin.config_set("maxclients", 2)
+        admin.client_pause(60_000, all=False)
+        asked = pool.submit(transport.together, Ask((invalidate("a"),)), Ask((invalidate("b"),)))
+        assert eventually(lambda: admin.info("stats")["rejected_connections"] == 1)
+        admin.client_unpause()
+        outcomes = asked.result()
+
+    assert [isinstance(each, L2Unavailable) for each in outcomes].count(True) == 1
+    (told,) = caplog.messages
+    assert told.startswith("Redis turns new connections"), "and not that callers go without it"
 
 
 # ---- silence

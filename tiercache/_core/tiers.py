@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from tiercache._accelerator import Tally
 from tiercache._core.coherence import Coherence
+from tiercache._core.complaints import Complaints
 from tiercache._core.compression import Format, compress
 from tiercache._core.flights import Board
 from tiercache._core.l1 import Entry
@@ -132,6 +133,7 @@ class Tiers:
     bells: Bells = field(default_factory=Bells)
     looking: set[str] = field(default_factory=set)  # keys that somebody looks for in L2, outside of a flight
     refreshed: dict[str, int] = field(default_factory=dict)  # ends of the entries loaded anew before those
+    complaints: Complaints = field(init=False)
     events: Counter[str] = field(default_factory=Counter)
     refusal: str | None = None  # why the last sync that was answered brought no lease
     unstored: str | None = None  # why the last value did not get into L2, though Redis answered
@@ -143,6 +145,7 @@ class Tiers:
     def __post_init__(self) -> None:
         self.board = Board(self.load_timeout)
         self.syncs = Board(self.sync_patience)
+        self.complaints = Complaints(self.clock)
 
     @property
     def sync_patience(self) -> float:

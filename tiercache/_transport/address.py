@@ -15,9 +15,11 @@ import redis.asyncio.sentinel
 import redis.connection as blocking
 import redis.sentinel
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as BrokenConnection
 
 from tiercache._errors import SettingError
 from tiercache._transport import tls
+from tiercache._transport.replies import ClosedAtOnce, is_closed_at_once
 from tiercache._transport.urls import OURS, THROUGH_SENTINEL, read, redacted, without_secrets
 
 _TWINS: dict[type, type] = {
@@ -150,7 +152,12 @@ class Address:
     def open(self) -> blocking.Connection:
         """A connection for one thread at a time, open."""
         connection = self.connection()
-        self._connect(connection)
+        try:
+            self._connect(connection)
+        except BrokenConnection as error:
+            if is_closed_at_once(error):
+                raise ClosedAtOnce(str(error)) from error
+            raise
         return connection
 
     async def open_async(self) -> awaiting.Connection:
@@ -158,8 +165,10 @@ class Address:
         connection = self.async_connection()
         try:
             await self._connect_async(connection)
-        except BaseException:
+        except BaseException as error:
             await connection.disconnect(nowait=True)
+            if isinstance(error, BrokenConnection) and is_closed_at_once(error):
+                raise ClosedAtOnce(str(error)) from error
             raise
         return connection
 

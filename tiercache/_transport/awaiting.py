@@ -276,8 +276,10 @@ class Awaiting:
         results = request.results(replies)
         if not (request.keeps and self._streams.leads_there(stream)):
             stream.close()
-        if self._breaker.is_open:
-            self._breaker.answered()
+        breaker = self._breaker
+        breaker.heard = self._clock()
+        if breaker.is_open:
+            breaker.answered()
         return results
 
     async def _until_the_loop_ends(self) -> AsyncGenerator[None]:

@@ -116,6 +116,7 @@ class Blocking:
             raise unreachable(error) from error
         finally:
             self._wires.give(wire)
+        breaker.heard = self._clock()
         if breaker.is_open:
             breaker.answered()
         return results

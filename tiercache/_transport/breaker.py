@@ -1,22 +1,30 @@
 """The circuit in front of Redis: after one silence, callers go without it instead of waiting for it.
 
 Only a connection that fails, or an answer that does not come in time, opens it. An answer
-that is an error closes it like any other: somebody was there to give it.
+that is an error closes it like any other: somebody was there to give it. A server that turns a
+new connection away, and answers on others, concerns who wanted that one alone.
 """
 
 from __future__ import annotations
 
 import threading
+import time
+from math import inf
+
+from tiercache._core.complaints import Complaints
 
 PROBE_EVERY = 0.25  # seconds between the end of one look at whether Redis is back, and the next
 CALLER_GRACE = 0.5  # seconds a probe is left to the listener before a caller spends a timeout on it
 LOST_AFTER = 10.0  # seconds; a probe whose end nobody told by then, as by a thread that was interrupted
+HEARD_LATELY = 5.0  # seconds since an answer on any connection; there is a sync every few seconds
 
 
 class Breaker:
     """Shared by all threads and loops of a node."""
 
-    def __init__(self) -> None:
+    def __init__(self, complaints: Complaints | None = None) -> None:
+        self._complaints = complaints or Complaints(time.monotonic)
+        self.heard = -inf  # the last answer
         self.reason: str | None = None  # what opened it; None: closed
         self._lock = threading.Lock()
         self._probe_at = 0.0  # under `_lock`
@@ -45,9 +53,19 @@ class Breaker:
             self._probe_at = now + PROBE_EVERY
 
     def failed(self, now: float, error: BaseException) -> None:
+        """A request met *error* in place of an answer."""
+        from tiercache._transport.replies import is_turned_away  # redis-py is not imported before it is used
+
+        if is_turned_away(error) and now < self.heard + HEARD_LATELY:
+            self._complaints.warn(
+                "Redis turns new connections of tiercache away (on those there are it goes on): %s", error
+            )
+            return
         with self._lock:
-            self.reason = f"{type(error).__name__}: {error}"
+            was_open, self.reason = self.is_open, f"{type(error).__name__}: {error}"
             self._probe_at = max(self._probe_at, now + PROBE_EVERY)  # not before a probe under way is over
+        if not was_open:
+            self._complaints.warn("tiercache goes without Redis until it answers: %s", error)
 
     def answered(self) -> None:
         self.reason = None

@@ -11,6 +11,8 @@ import hiredis
 from redis.connection import DefaultParser
 from redis.exceptions import (
     AskError,
+    AuthenticationError,
+    AuthorizationError,
     InvalidResponse,
     MasterDownError,
     NoScriptError,
@@ -116,7 +118,7 @@ class Request:
 
     def _result(self, command: Command[Any] | Look, reply: Any) -> Any:
         if isinstance(reply, ResponseError):
-            if _is_turned_away(reply):
+            if _is_read_only(reply):
                 self.keeps = False
             act = type(command).__name__.lower()
             return _refused(f"Redis refused a {act}: {reply}{_advice(reply)}", reply)
@@ -179,7 +181,22 @@ def _refused(message: str, cause: Exception) -> L2Refused:
     return refusal
 
 
-def _is_turned_away(error: ResponseError) -> bool:
+class ClosedAtOnce(BrokenConnection):
+    """What connecting comes to where the server takes a connection and ends it; it may have said why."""
+
+
+def is_closed_at_once(error: BrokenConnection) -> bool:
+    """Whether that is what redis-py raised *error* for while it connected."""
+    return type(error) is BrokenConnection and "connecting to" not in str(error)
+
+
+def is_turned_away(error: BaseException) -> bool:
+    """Whether it is the answer to a new connection: those to requests are not raised."""
+    told = (AuthenticationError, AuthorizationError, ClosedAtOnce, ResponseError)
+    return isinstance(error, told) or "max number of clients" in str(error)  # that has no class of its own
+
+
+def _is_read_only(error: ResponseError) -> bool:
     """Whether it is from a replica, or from a primary that has lost its replicas."""
     # redis-py takes the word off where it has a class; Redis 6.2 has it within the error of the script.
     return isinstance(error, (ReadOnlyError, MasterDownError)) or any(
