@@ -26,6 +26,7 @@ class Relay:
         self._open.set()
         self.pace: int | None = None  # bytes a second of replies; None: as they come
         self.connections = 0
+        self.ended = 0  # connections that the server closed
         self.scripts = 0  # requests that ran a script; several sent together are one
         self._spawn(self._accept)
 
@@ -115,6 +116,7 @@ class _Way:
             pass
         _shut(self._client)
         _shut(self._server)
+        relay.ended += 1
 
 
 def _shut(each: socket.socket) -> None:

@@ -19,6 +19,7 @@ from tiercache._core.looks import Look
 from tiercache._core.plan import Ask
 from tiercache._core.scripts import Names
 from tiercache._errors import L2Unavailable
+from tiercache._transport import patience
 from tiercache._transport.breaker import CALLER_GRACE, PROBE_EVERY
 
 SHORT = 0.2  # seconds; a timeout that a test waits for
@@ -53,10 +54,24 @@ def test_a_connection_killed_while_idle_is_replaced_and_nobody_notices(
     assert not ready.breaker.is_open
 
 
-def test_a_set_on_a_connection_killed_while_idle_is_not_sent_again(
-    ready: Transport, redis_server: RedisServer
+def test_a_set_on_a_connection_that_was_closed_while_it_was_idle_for_long_is_sent_on_a_new_one(
+    ready: Transport, relay: Relay, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "IDLE", 0.0)
+    epoch, before = ask(ready, sync()).epoch, head(redis_server)
+    redis_server.cli("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    assert eventually(lambda: relay.ended == 1)
+
+    assert ask(ready, set_(epoch, "k")).number == before + 1
+    assert relay.connections == 1
+    assert not ready.breaker.is_open
+
+
+def test_a_set_on_a_connection_killed_just_now_is_not_sent_again(
+    ready: Transport, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether it ran cannot be known: a second run might replace a newer value."""
+    monkeypatch.setattr(patience, "IDLE", 3600.0)
     epoch, before = ask(ready, sync()).epoch, head(redis_server)
     redis_server.cli("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 

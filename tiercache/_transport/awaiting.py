@@ -179,7 +179,7 @@ class Awaiting:
         except Exception as error:
             self._end(trip, error)
             return
-        stream = self._streams.at_once()
+        stream = self._streams.at_once(repeatable=request.repeatable)
         if stream is None:
             self._start(self._slowly(trip, partial(self._queued, trip)))
             return

@@ -122,7 +122,8 @@ class Blocking:
         return results
 
     def _round_trip(self, wire: Wire, request: Request) -> list[Any]:
-        if wire.leads_to(self._address):
+        # One that is sent once at most must not be the one that finds out that the server has closed it.
+        if wire.leads_to(self._address) and (request.repeatable or not wire.has_ended()):
             try:
                 return self._exchange(wire, request)
             except RedisTimeout:

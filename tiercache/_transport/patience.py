@@ -8,6 +8,7 @@ says of a part of it, so there Python's way stays.
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 import struct
@@ -18,6 +19,14 @@ from typing import Final
 BYTES_A_SECOND = 10_000_000
 SENT_AT_ONCE_BYTES = 16_384  # what any socket takes without waiting for its reader
 RAN_OUT: Final = (TimeoutError, BlockingIOError)  # what a read raises, by Python's clock and by the kernel's
+IDLE = 0.5  # seconds without use, after which a connection may have ended with nobody there to see it
+
+
+def has_ended(descriptor: int) -> bool:
+    """Whether something is there to be read from a socket on which no reply is due: its end, as a rule."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 class PatientSocket:
@@ -31,6 +40,9 @@ class PatientSocket:
         if self._by_kernel:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(seconds))
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(seconds))
+
+    def has_ended(self) -> bool:
+        return has_ended(self._socket.fileno())
 
     def wait(self, seconds: float) -> None:
         """Let each read take *seconds* at most from now on, by the kernel's ticks of some milliseconds."""

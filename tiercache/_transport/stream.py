@@ -17,8 +17,9 @@ from redis.exceptions import ConnectionError as BrokenConnection
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeout
 
+from tiercache._transport import patience
 from tiercache._transport.address import Address
-from tiercache._transport.patience import BYTES_A_SECOND
+from tiercache._transport.patience import BYTES_A_SECOND, has_ended
 from tiercache._transport.replies import new_reader, no_connection, taken
 from tiercache._transport.wire import RECEIVE_BYTES
 
@@ -42,12 +43,19 @@ class Stream(asyncio.BufferedProtocol):
         self._count = 0
         self._heard: Heard | None = None
         self.is_open = True
+        self.used = asyncio.get_running_loop().time()  # when it was last sent something
         self.give_up = 0.0  # when the exchange under way has taken too long
         self.lost = asyncio.get_running_loop().create_future()  # done when the socket is closed
 
     @property
     def is_busy(self) -> bool:
         return self._heard is not None
+
+    def has_ended(self) -> bool:
+        """Whether the server closed it while it was idle, and the loop does not know; free if it was not."""
+        if asyncio.get_running_loop().time() - self.used <= patience.IDLE:
+            return False
+        return has_ended(self._transport.get_extra_info("socket").fileno())
 
     def send(self, data: bytes, count: int, heard: Heard) -> None:
         """Have *heard* called once: with the *count* replies to *data*, or the error that closed this."""
@@ -106,11 +114,17 @@ class Streams:
         self._open: set[Stream] = set()
         self._timer: asyncio.Handle | None = None
 
-    def at_once(self) -> Stream | None:
-        """An open stream, the caller's own until it is given back; None where that takes a while."""
+    def at_once(self, *, repeatable: bool) -> Stream | None:
+        """An open stream, the caller's own until it is given back; None where that takes a while.
+
+        What is sent once at most must not be what finds out that the server has closed it.
+        """
         free = self._free
         stream = free[-1] if free and not self._queue else None
         if stream is None or not self.leads_there(stream):
+            return None
+        if not repeatable and stream.has_ended():
+            stream.close()
             return None
         free.pop()
         return stream
@@ -158,7 +172,8 @@ class Streams:
     def send(self, stream: Stream, data: bytes, count: int, heard: Heard) -> None:
         """`Stream.send`, with a timeout for the whole of it, longer by what has come (`BYTES_A_SECOND`)."""
         loop = asyncio.get_running_loop()
-        stream.give_up = loop.time() + self._address.timeout
+        stream.used = loop.time()
+        stream.give_up = stream.used + self._address.timeout
         if self._timer is None:
             self._timer = loop.call_at(stream.give_up, self._ring)
         stream.send(data, count, heard)

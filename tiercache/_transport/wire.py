@@ -17,6 +17,7 @@ from redis.connection import Connection
 from redis.exceptions import ConnectionError as BrokenConnection
 from redis.exceptions import TimeoutError as RedisTimeout
 
+from tiercache._transport import patience
 from tiercache._transport.address import Address
 from tiercache._transport.patience import BYTES_A_SECOND, RAN_OUT, SENT_AT_ONCE_BYTES, PatientSocket
 from tiercache._transport.replies import new_reader, no_connection, taken
@@ -32,6 +33,7 @@ class Wire:
     _timeout: float
     _reader: hiredis.Reader
     _buffer: bytearray
+    _used: float  # when it was last sent something
 
     def __init__(self) -> None:
         self._connection: Connection | None = None
@@ -51,7 +53,12 @@ class Wire:
         self._timeout = address.timeout
         self._socket = PatientSocket(connection._sock, self._timeout)
         self._reader, self._buffer = new_reader(), bytearray(RECEIVE_BYTES)
+        self._used = time.monotonic()
         self._connection = connection  # last: who interrupts finds all of it
+
+    def has_ended(self) -> bool:
+        """Whether its open connection was closed by the server while it was idle; free if it was not idle."""
+        return time.monotonic() - self._used > patience.IDLE and self._socket.has_ended()
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
@@ -75,7 +82,8 @@ class Wire:
         The timeout is for all of it, and longer by what has come: see `BYTES_A_SECOND`.
         It must be closed after any error: a reply may still be on its way.
         """
-        give_up = time.monotonic() + self._timeout
+        self._used = time.monotonic()
+        give_up = self._used + self._timeout
         replies: list[Any] = []
         receive, buffer, reader = self._socket.recv_into, self._buffer, self._reader
         try:
