@@ -9,6 +9,7 @@ from redis.exceptions import AuthenticationError
 from redis.exceptions import ConnectionError as BrokenConnection
 
 from tiercache._transport.breaker import CALLER_GRACE, HEARD_LATELY, LOST_AFTER, PROBE_EVERY, Breaker
+from tiercache._transport.replies import SilentlyLost
 
 
 @pytest.fixture
@@ -151,3 +152,21 @@ def test_what_turns_new_connections_away_is_logged_once(caplog: pytest.LogCaptur
 
     (message,) = caplog.messages
     assert message.endswith("it goes on): invalid password")
+
+
+def test_an_idle_connection_that_is_dead_opens_it_only_where_no_other_one_was_answered_meanwhile() -> None:
+    breaker = Breaker()
+    breaker.heard = 100.0
+
+    breaker.failed(100.4, SilentlyLost(0.5, 0.0))
+    assert not breaker.is_open
+    breaker.failed(100.6, SilentlyLost(0.5, 0.0))
+    assert breaker.is_open
+
+
+def test_after_an_idle_connection_was_dead_the_prober_tries_its_own_at_once() -> None:
+    breaker = Breaker()
+    breaker.failed(100.0, SilentlyLost(0.5, 0.0))
+
+    assert not breaker.admits(100.0, prober=False)
+    assert breaker.admits(100.0, prober=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from tests.contract.commands import invalidate, read, set_, sync
 from tests.contract.conftest import PLENTY
 from tests.contract.relay import Relay
 from tests.contract.worlds import Threads, Transport, ask, in_threads
+from tests.proxy import Proxy
 from tests.servers import RedisServer, eventually
 from tiercache._core.looks import Look
 from tiercache._core.plan import Ask
@@ -194,6 +196,30 @@ def test_a_connection_that_a_full_server_turns_away_is_missed_by_who_wanted_it_a
     assert [isinstance(each, L2Unavailable) for each in outcomes].count(True) == 1
     (told,) = caplog.messages
     assert told.startswith("Redis turns new connections"), "and not that callers go without it"
+
+
+def test_one_idle_connection_that_was_dropped_without_a_word_takes_the_others_along(
+    connect: Connect, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    several = [Ask((invalidate(str(n)),)) for n in range(4)]
+    with (
+        closing(Proxy(own_redis)) as path,
+        Redis(port=own_redis.port, single_connection_client=True) as admin,
+    ):
+        transport = connect(path.port, timeout=2.0)
+        admin.client_pause(60_000, all=False)
+        with ThreadPoolExecutor() as pool:
+            asked = pool.submit(transport.together, *several)
+            assert eventually(lambda: admin.info("clients")["connected_clients"] == 1 + len(several))
+            admin.client_unpause()
+            asked.result()
+        path.fall_silent()
+        path.speak(late=False)
+        monkeypatch.setattr(patience, "IDLE", 0.0)
+
+        with pytest.raises(L2Unavailable, match="idle"):
+            ask(transport, sync())
+        assert not any(isinstance(each, Exception) for each in transport.together(*several))
 
 
 # ---- silence

@@ -25,7 +25,14 @@ from tiercache._transport.address import Address
 from tiercache._transport.breaker import Breaker
 from tiercache._transport.joins import join
 from tiercache._transport.lanes import Lanes
-from tiercache._transport.replies import Request, answered, circuit_open, request_of, unreachable
+from tiercache._transport.replies import (
+    Request,
+    SilentlyLost,
+    answered,
+    circuit_open,
+    request_of,
+    unreachable,
+)
 from tiercache._transport.wire import Wire, Wires
 
 FAILURES = (RedisError, OSError)
@@ -112,6 +119,8 @@ class Blocking:
                 raise circuit_open(breaker.reason)
             results = self._round_trip(wire, request)
         except FAILURES as error:
+            if isinstance(error, SilentlyLost):
+                self._wires.let_go(error.since)
             breaker.failed(self._clock(), error)
             raise unreachable(error) from error
         finally:

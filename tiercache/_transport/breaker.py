@@ -2,7 +2,8 @@
 
 Only a connection that fails, or an answer that does not come in time, opens it. An answer
 that is an error closes it like any other: somebody was there to give it. A server that turns a
-new connection away, and answers on others, concerns who wanted that one alone.
+new connection away, and answers on others, concerns who wanted that one alone; so does a
+connection that was idle and is dead, where another one was answered meanwhile.
 """
 
 from __future__ import annotations
@@ -54,16 +55,25 @@ class Breaker:
 
     def failed(self, now: float, error: BaseException) -> None:
         """A request met *error* in place of an answer."""
-        from tiercache._transport.replies import is_turned_away  # redis-py is not imported before it is used
+        from tiercache._transport.replies import (  # redis-py is not imported before it is used
+            SilentlyLost,
+            is_turned_away,
+        )
 
         if is_turned_away(error) and now < self.heard + HEARD_LATELY:
             self._complaints.warn(
                 "Redis turns new connections of tiercache away (on those there are it goes on): %s", error
             )
             return
+        if isinstance(error, SilentlyLost) and now < self.heard + error.timeout:
+            self._complaints.warn("Redis is there, but not for tiercache on each connection: %s", error)
+            return
         with self._lock:
             was_open, self.reason = self.is_open, f"{type(error).__name__}: {error}"
-            self._probe_at = max(self._probe_at, now + PROBE_EVERY)  # not before a probe under way is over
+            # Where it may be one connection that is dead, the prober tries its own at once; but never before
+            # a probe under way is over.
+            pause = 0.0 if isinstance(error, SilentlyLost) and not was_open else PROBE_EVERY
+            self._probe_at = max(self._probe_at, now + pause)
         if not was_open:
             self._complaints.warn("tiercache goes without Redis until it answers: %s", error)
 

@@ -20,6 +20,7 @@ BYTES_A_SECOND = 10_000_000
 SENT_AT_ONCE_BYTES = 16_384  # what any socket takes without waiting for its reader
 RAN_OUT: Final = (TimeoutError, BlockingIOError)  # what a read raises, by Python's clock and by the kernel's
 IDLE = 0.5  # seconds without use, after which a connection may have ended with nobody there to see it
+TOGETHER = 1.0  # seconds within which connections were used as good as at once, as by a burst
 
 
 def has_ended(descriptor: int) -> bool:

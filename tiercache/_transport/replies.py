@@ -20,12 +20,14 @@ from redis.exceptions import (
     ResponseError,
 )
 from redis.exceptions import ConnectionError as BrokenConnection
+from redis.exceptions import TimeoutError as RedisTimeout
 
 from tiercache._accelerator import compiled
 from tiercache._core.commands import Command
 from tiercache._core.looks import REPLIES, Look, end_of
 from tiercache._core.scripts import Names, Parts
 from tiercache._errors import L2Refused, L2Unavailable
+from tiercache._transport import patience
 
 WireCommand = tuple[Any, ...]
 MISSING = object()
@@ -190,6 +192,17 @@ def is_closed_at_once(error: BrokenConnection) -> bool:
     return type(error) is BrokenConnection and "connecting to" not in str(error)
 
 
+class SilentlyLost(RedisTimeout):
+    """No answer came within *timeout* on a connection that was idle since the instant *since* or before.
+
+    Whatever lies in between may have forgotten it, and others that are idle as long, without a word.
+    """
+
+    def __init__(self, timeout: float, since: float) -> None:
+        super().__init__(f"Timeout: no answer within {timeout} s on a connection that had been idle")
+        self.timeout, self.since = timeout, since
+
+
 def is_turned_away(error: BaseException) -> bool:
     """Whether it is the answer to a new connection: those to requests are not raised."""
     told = (AuthenticationError, AuthorizationError, ClosedAtOnce, ResponseError)
@@ -230,6 +243,13 @@ def circuit_open(reason: str | None) -> L2Unavailable:
 
 def unreachable(error: BaseException) -> L2Unavailable:
     return L2Unavailable(f"Redis did not answer: {type(error).__name__}: {error}")
+
+
+def no_answer(timeout: float, idle_since: float, sent: float) -> RedisTimeout:
+    """What a request met that was *sent* on a connection that was used last at *idle_since*."""
+    if sent - idle_since > patience.IDLE:
+        return SilentlyLost(timeout, idle_since + patience.TOGETHER)
+    return RedisTimeout(f"Timeout: no answer within {timeout} s")
 
 
 def no_connection(size: int, timeout: float) -> L2Unavailable:

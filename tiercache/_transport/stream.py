@@ -20,7 +20,7 @@ from redis.exceptions import TimeoutError as RedisTimeout
 from tiercache._transport import patience
 from tiercache._transport.address import Address
 from tiercache._transport.patience import BYTES_A_SECOND, has_ended
-from tiercache._transport.replies import new_reader, no_connection, taken
+from tiercache._transport.replies import SilentlyLost, new_reader, no_answer, no_connection, taken
 from tiercache._transport.wire import RECEIVE_BYTES
 
 Replies = list[Any]
@@ -44,6 +44,7 @@ class Stream(asyncio.BufferedProtocol):
         self._heard: Heard | None = None
         self.is_open = True
         self.used = asyncio.get_running_loop().time()  # when it was last sent something
+        self.idle_since = self.used  # and the time before that
         self.give_up = 0.0  # when the exchange under way has taken too long
         self.lost = asyncio.get_running_loop().create_future()  # done when the socket is closed
 
@@ -172,7 +173,7 @@ class Streams:
     def send(self, stream: Stream, data: bytes, count: int, heard: Heard) -> None:
         """`Stream.send`, with a timeout for the whole of it, longer by what has come (`BYTES_A_SECOND`)."""
         loop = asyncio.get_running_loop()
-        stream.used = loop.time()
+        stream.idle_since, stream.used = stream.used, loop.time()
         stream.give_up = stream.used + self._address.timeout
         if self._timer is None:
             self._timer = loop.call_at(stream.give_up, self._ring)
@@ -228,4 +229,15 @@ class Streams:
             self._timer = loop.call_at(min(in_time), self._ring)
         for stream in busy:
             if stream.give_up <= now:
-                stream.fail(RedisTimeout(f"Timeout: no answer within {self._address.timeout} s"))
+                error = no_answer(self._address.timeout, stream.idle_since, stream.used)
+                if isinstance(error, SilentlyLost):
+                    self._let_go(error.since)
+                stream.fail(error)
+
+    def _let_go(self, since: float) -> None:
+        """Close those that are not in use, and were not after *since*."""
+        left = [stream for stream in self._free if stream is not None and stream.used > since]
+        for stream in self._free:
+            if stream is not None and stream.used <= since:
+                stream.close()
+        self._free = [None] * (len(self._free) - len(left)) + left

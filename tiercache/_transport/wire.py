@@ -9,18 +9,18 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from math import inf
 from typing import Any
 from weakref import ref
 
 import hiredis
 from redis.connection import Connection
 from redis.exceptions import ConnectionError as BrokenConnection
-from redis.exceptions import TimeoutError as RedisTimeout
 
 from tiercache._transport import patience
 from tiercache._transport.address import Address
 from tiercache._transport.patience import BYTES_A_SECOND, RAN_OUT, SENT_AT_ONCE_BYTES, PatientSocket
-from tiercache._transport.replies import new_reader, no_connection, taken
+from tiercache._transport.replies import new_reader, no_answer, no_connection, taken
 
 RECEIVE_BYTES = 262_144  # at once; four times 65,536 takes a tenth off a reply of 1 MB
 
@@ -56,6 +56,10 @@ class Wire:
         self._used = time.monotonic()
         self._connection = connection  # last: who interrupts finds all of it
 
+    def was_idle(self, since: float) -> bool:
+        """Whether nothing was sent on its open connection after *since*."""
+        return self._used <= since
+
     def has_ended(self) -> bool:
         """Whether its open connection was closed by the server while it was idle; free if it was not idle."""
         return time.monotonic() - self._used > patience.IDLE and self._socket.has_ended()
@@ -82,7 +86,7 @@ class Wire:
         The timeout is for all of it, and longer by what has come: see `BYTES_A_SECOND`.
         It must be closed after any error: a reply may still be on its way.
         """
-        self._used = time.monotonic()
+        idle_since, self._used = self._used, time.monotonic()
         give_up = self._used + self._timeout
         replies: list[Any] = []
         receive, buffer, reader = self._socket.recv_into, self._buffer, self._reader
@@ -101,7 +105,7 @@ class Wire:
             if shortened:
                 self._socket.wait(self._timeout)
         except RAN_OUT as error:
-            raise RedisTimeout(f"Timeout: no answer within {self._timeout} s") from error
+            raise no_answer(self._timeout, idle_since, self._used) from error
         if reader.has_data():
             self.close()  # one reply too many: each further request would get that of the one before it
         return replies
@@ -153,14 +157,19 @@ class Wires:
     def close(self) -> None:
         """Close the connections that are not in use; those that are close when they come back."""
         self._closed = True
+        self.let_go(inf)
+
+    def let_go(self, since: float) -> None:
+        """Close those that are not in use, and were not after *since*."""
         found = []
         while True:
             try:
                 found.append(self._free.pop())
             except IndexError:
                 break
-        for wire in found:
-            wire.close()
+        for wire in reversed(found):
+            if wire.is_open and wire.was_idle(since):
+                wire.close()
             self.give(wire)
 
     def hurry(self, timeout: float) -> None:
