@@ -106,6 +106,20 @@ def test_whoever_names_the_wrong_node_of_a_cluster_is_told_the_right_one(
     is_told_what_to_do(world, new_node(first.url(), listen=False), told)
 
 
+def test_a_refusal_that_quotes_what_was_asked_is_logged_once(
+    new_node: Callable[..., TierCache], caplog: pytest.LogCaptureFixture
+) -> None:
+    with closing(RedisServer(servers.newest(), extra=("--rename-command", "EVALSHA", ""))) as server:
+        cache = new_node(server.url())
+
+        def is_refused() -> bool:
+            cache.sync.get("k")
+            return cache.stats().events["refused"] >= 3
+
+        assert servers.eventually(is_refused)
+    assert len([text for text in caplog.messages if "EVALSHA" in text]) == 1
+
+
 def test_where_info_may_not_be_read_both_tiers_serve_at_the_users_own_risk(
     world: World, server: RedisServer, new_node: Callable[..., TierCache]
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 from collections.abc import Callable
 
 log = logging.getLogger("tiercache")
@@ -11,6 +12,14 @@ log = logging.getLogger("tiercache")
 AGAIN = 60.0  # seconds until a cause is told again
 MOST = 16  # causes within that time; of more nothing is told
 WORDS = 8  # by which a cause is known; what comes later, or in quotes, is of the one case
+
+
+def tell(level: int, text: str, *args: object, exc_info: bool = False) -> None:
+    """Log it; what a filter or a handler of the application raises must end no thread, and no request."""
+    try:
+        log.log(level, text, *args, exc_info=exc_info)
+    except Exception as error:
+        print(f"tiercache: what was to be logged was not, for {error!r}: {text}", file=sys.stderr)
 
 
 class Complaints:
@@ -26,7 +35,7 @@ class Complaints:
         lately = {each: at for each, at in self._told.items() if now < at + AGAIN}
         if name not in lately and len(lately) < MOST:
             self._told = {**lately, name: now}
-            log.warning(message, cause)
+            tell(logging.WARNING, message, cause)
 
 
 def _name(cause: object) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import suppress
 from typing import Any
 
@@ -13,8 +12,6 @@ from tiercache._core.plan import TIMED_OUT, Ask, Join, Plan, Tell, ask
 from tiercache._core.records import EVERYTHING, MAX_DEPS
 from tiercache._core.tiers import Tiers
 from tiercache._errors import L2Refused, L2Unavailable
-
-log = logging.getLogger("tiercache")
 
 MAX_VOID = 10  # replies in a row that this node's own first writes may make void
 REFUSED_PAUSE = 0.5  # seconds before a server that gave no lease is asked for one again
@@ -116,11 +113,10 @@ def _take(tiers: Tiers, stand: Stand, synced: Synced) -> bool:
 
 def _pause(tiers: Tiers, refusal: str) -> None:
     """Let a server that gave no lease be for a while: nothing is cached, and no caller pays for asking."""
-    known, tiers.refusal = tiers.refusal, refusal
+    tiers.refusal = refusal
     tiers.refused_until = tiers.clock() + REFUSED_PAUSE
     tiers.events["refused"] += 1
-    if refusal != known:  # last: a filter or a handler of the application may raise
-        log.warning("tiercache caches nothing: %s", refusal)
+    tiers.complaints.warn("tiercache caches nothing: %s", refusal)
 
 
 def send_pending(tiers: Tiers) -> Plan[bool]:

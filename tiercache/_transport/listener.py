@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import logging
 import random
-import sys
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 from tiercache._core.barriers import Question, acknowledge, parse_question
+from tiercache._core.complaints import tell
 from tiercache._core.plan import Step, run
 from tiercache._core.records import parse_hint
 from tiercache._core.scripts import Names
@@ -83,7 +83,6 @@ class Listener:
         self._next_answer = 0.0
         self._told = 0, 0  # epoch and number of the last acknowledgement
         self._unanswered = 0  # PINGs
-        self._complaint: str | None = None  # logged once for each cause
         self._gap = 0  # the highest hint since the last sync that came after a gap
         self._trust = TRUSTED  # in the next one
         self._flood = Flood()
@@ -112,7 +111,7 @@ class Listener:
             except Exception:
                 # A bug here must not end the thread: syncs go on in line, but nobody would know why.
                 self._lost(None)
-                _tell(logging.ERROR, "the listener failed; it goes on", exc_info=True)
+                tell(logging.ERROR, "the listener failed; it goes on", exc_info=True)
         self._lost(None)
 
     def _turn(self) -> None:
@@ -179,7 +178,6 @@ class Listener:
             case [b"subscribe", _, 2]:
                 # What was published while nobody listened is only found by a sync.
                 self.subscribed = True
-                self._complaint = None
                 self._flood.begin(self._tiers.clock(), tiers.core.epoch, tiers.core.proved)
                 self._next_sync = 0.0
                 # 1. A reader is told to wait.  2. The load ends; nobody here hears its wake-up.
@@ -266,14 +264,6 @@ class Listener:
         subscription, self._subscription = self._subscription, None
         if subscription is not None:
             subscription.close()
-        if error is not None and str(error) != self._complaint and not self._stopping.is_set():
-            self._complaint = str(error)
-            _tell(logging.WARNING, "tiercache does not hear other processes (syncs go on): %s", error)
-
-
-def _tell(level: int, text: str, *args: object, exc_info: bool = False) -> None:
-    """Log it; what a filter or a handler of the application raises must not end the thread."""
-    try:
-        log.log(level, text, *args, exc_info=exc_info)
-    except Exception as error:
-        print(f"tiercache: what was to be logged was not, for {error!r}: {text}", file=sys.stderr)
+        if error is not None and not self._stopping.is_set():
+            message = "tiercache does not hear other processes (syncs go on): %s"
+            self._tiers.complaints.warn(message, error)
