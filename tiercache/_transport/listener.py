@@ -36,8 +36,6 @@ from tiercache._transport.breaker import PROBE_EVERY
 from tiercache._transport.flood import Flood
 from tiercache._transport.subscription import Subscription
 
-log = logging.getLogger("tiercache")
-
 TURN = 0.1  # seconds a wait on the socket takes at most
 RECONNECT_EVERY = 0.25  # seconds between two attempts to subscribe
 MAX_QUESTIONS = 32  # barriers that wait for this node at once; the rest find its next sync
