@@ -407,6 +407,9 @@ def test_where_no_thread_can_be_started_reads_go_on_until_one_can(
         "print([cache.sync.get_or_load('k', lambda: 1) for _ in range(3)])\n"
         "print(asyncio.run(cache.get('k')), cache.sync.invalidate_tags('t').pending)\n"
         "print(cache.sync.health().problem)\n"
+        "other = TierCache(sys.argv[1], private=True, listen=False)\n"
+        "asyncio.run(other.close())\n"
+        "print(other._node.closed)\n"
         "setattr(threading, name, start)\n"
         "now[0] += 5\n"
         "end = time.monotonic() + 30\n"
@@ -421,6 +424,7 @@ def test_where_no_thread_can_be_started_reads_go_on_until_one_can(
         "1 False",
         "no thread can hear the channel (can't start new thread); "
         "what others invalidate is found by the next sync",
+        "True",
         "None",
     ]
     assert ended.err.count("does not hear other processes") == 1

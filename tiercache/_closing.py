@@ -23,5 +23,9 @@ async def close_node(node: Node) -> None:
             try:
                 # Of its own: those that anyio has for all may be busy with the application's work for long.
                 await to_thread.run_sync(node.close, limiter=CapacityLimiter(1))
+            except RuntimeError:
+                if node.closed:  # else the system starts no more threads
+                    raise
             finally:
-                node.close()  # nothing to do, but where the cancellation came before the thread began
+                # Nothing to do, but where a cancellation came before the thread began, or there can be none.
+                node.close()
