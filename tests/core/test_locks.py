@@ -8,6 +8,7 @@ from tests.core.hands import Clock, D, LoaderFailed, Node, nodes
 from tests.core.sim_server import SimServer
 from tiercache._core.commands import LOCK_MS
 from tiercache._core.elsewhere import patience_for
+from tiercache._core.flights import MAX_JOINS
 from tiercache._core.plan import Join
 from tiercache._core.records import key_dep
 from tiercache._errors import L2Refused, LoadTimeout
@@ -205,3 +206,41 @@ def test_of_those_who_miss_a_key_at_once_one_looks_for_it_and_the_others_share_a
     assert looking.answer().at == ("Join",), "it found nothing, and somebody is about to load"
     assert leading.answer().reply("v").answer().result == "v"
     assert looking.wake().result == joining.wake().result == "v"
+
+
+def test_a_wake_up_that_was_asked_for_is_expected_also_when_nobody_waits_for_it_any_more(
+    a: Node, b: Node
+) -> None:
+    a.read("k").answer()
+    waiting = b.read("k").answer()
+    with pytest.raises(LoaderFailed):
+        b.finish(waiting.throw(LoaderFailed()))
+
+    assert b.tiers.bells.ring(key_dep("k"))
+    assert not b.tiers.bells.ring(key_dep("k")), "of which the server said one"
+
+
+def test_who_loads_beside_others_expects_the_wake_up_for_which_it_left_its_mark(a: Node, b: Node) -> None:
+    reading = b.read("k")
+    for _ in range(MAX_JOINS + 1):
+        a.server.domain.locks.pop("k", None)  # a load that brought nothing ends, and its process is first
+        a.read("k", renew=True).answer()
+        if reading.at == ("Join",):
+            b.tiers.bells.ring(key_dep("k"))
+            reading.wake()
+        reading.answer()
+    assert reading.at == ("Call",)
+    assert b.finish(reading.reply("v")) == "v"
+
+    assert b.tiers.bells.ring(key_dep("k"))
+    assert not b.tiers.bells.ring(key_dep("k"))
+
+
+def test_wake_ups_that_were_asked_for_by_none_are_not_expected(a: Node, b: Node) -> None:
+    leading = a.read("k").answer()
+    waiting = b.read("k").answer()
+    leading.reply("v").answer()
+    b.tiers.bells.ring(key_dep("k"))
+    assert b.finish(waiting.wake()) == "v"
+
+    assert not b.tiers.bells.ring(key_dep("k"))

@@ -283,6 +283,14 @@ def test_forged_wake_ups_make_nobody_look_more_than_now_and_then(
     assert calls <= 60, "syncs of two nodes, and a look now and then"
 
 
+def test_wake_ups_for_what_nobody_asked_about_are_a_flood(
+    redis_server: RedisServer, reader: TierCache
+) -> None:
+    wake = reader._node.names.wake + reader._node.tiers.core.node
+    with Attacker(redis_server, wake, lambda n: b"k:it"):
+        assert eventually(lambda: reader.stats().events["floods"] >= 1)
+
+
 def test_forged_wake_ups_make_a_barrier_look_no_more_than_now_and_then(
     redis_server: RedisServer, reader: TierCache, new_node: Callable[..., TierCache]
 ) -> None:

@@ -69,7 +69,7 @@ def fetch_past_l1(
                     bell = tiers.bells.hang(dep)
     finally:
         if bell is not None:
-            tiers.bells.take_down(dep, bell)
+            tiers.bells.take_down(dep, bell, is_due=isinstance(answer, Wait))
 
 
 def patience_for(tiers: Tiers, left: float, looks: int) -> float:

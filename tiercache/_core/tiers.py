@@ -39,6 +39,7 @@ class ValueCodec(Protocol):
 FOUND, NOT_FOUND, IN_VAIN = 1, -3, -2
 MOST = 8  # that all of them count for
 REFUSED = -1_000  # by an ACL, say, that is seldom changed
+MAX_DUE, MAX_DUE_OF_ONE = 1_000, 10  # keys whose wake-ups nobody waits for any more, and those of one key
 
 MAX_OWED = 10_000  # locks and fences that are still to be let go of; those of before end by themselves
 
@@ -74,6 +75,7 @@ class Bells:
     def __init__(self) -> None:
         self._lock = threading.RLock()  # reentrant for the garbage collector's sake, as that of the boards
         self._bells: dict[str, list[Future[None]]] = {}  # under `_lock`
+        self._due: dict[str, int] = {}  # wake-ups that nobody waits for any more; under `_lock`
         self.rung = 0  # wake-ups so far, whether anybody waited for them; written under `_lock`
 
     def hang(self, dep: str) -> Future[None]:
@@ -89,13 +91,16 @@ class Bells:
         return bell
 
     def ring(self, dep: str) -> bool:
-        """Let those who wait for *dep* look; whether there was one."""
+        """Let those who wait for *dep* look; whether there was one, or one had asked for it and left."""
         with self._lock:
             self.rung += 1
             bells = self._bells.pop(dep, [])
+            due = 0 if bells else self._due.pop(dep, 0)
+            if due > 1:
+                self._due[dep] = due - 1
         for bell in bells:
             bell.set_result(None)
-        return bool(bells)
+        return bool(bells or due)
 
     def ring_all(self) -> None:
         """Let all who wait look again: wake-ups were lost, or cannot arrive."""
@@ -105,8 +110,13 @@ class Bells:
         for dep in deps:
             self.ring(dep)
 
-    def take_down(self, dep: str, bell: Future[None]) -> None:
+    def take_down(self, dep: str, bell: Future[None], *, is_due: bool = False) -> None:
+        """*is_due*: the server was told to wake this node, and if it has not yet it will."""
         with self._lock:
+            if is_due and bell in self._bells.get(dep, ()):
+                self._due[dep] = min(self._due.pop(dep, 0) + 1, MAX_DUE_OF_ONE)
+                if len(self._due) > MAX_DUE:
+                    del self._due[next(iter(self._due))]  # of a load that was killed, perhaps
             left = [other for other in self._bells.pop(dep, []) if other is not bell]
             if left:
                 self._bells[dep] = left
