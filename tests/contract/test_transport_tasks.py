@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from redis.exceptions import ConnectionError as BrokenConnection
 
 from tests.contract.commands import invalidate, read, set_, sync
 from tests.contract.conftest import PLENTY
@@ -26,6 +27,7 @@ from tiercache._core.records import parse_entry
 from tiercache._errors import L2Unavailable
 from tiercache._transport.awaiting import Awaiting
 from tiercache._transport.breaker import Breaker
+from tiercache._transport.stream import Stream, Streams
 from tiercache.testing import Clock
 
 pytestmark = [pytest.mark.anyio, pytest.mark.on_each_loop]
@@ -390,3 +392,28 @@ def test_loops_may_end_one_after_the_other_and_leave_nothing_open(
 
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "done\n", "")
     assert redis_server.cli("KEYS", "{loops}1:l:*") == []  # no lock of a load that was given up
+
+
+@pytest.mark.parametrize("when", ["before it is taken over", "before it is sent on"])
+async def test_what_goes_out_on_a_connection_that_has_just_been_lost_is_an_error_and_no_wait(
+    redis_server: RedisServer, when: str
+) -> None:
+    """The loop knows of the end, and has told another protocol, or is about to tell ours."""
+    place = address(redis_server.port, PLENTY)
+    streams = Streams(1, place, keeps=True)
+    if when == "before it is taken over":
+        opened = await place.open_async()
+        assert opened._writer is not None
+        opened._writer.transport.abort()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        stream = Stream(opened)
+        assert not stream.is_open
+    else:
+        stream = await streams.open()
+        stream._transport.abort()
+
+    with pytest.raises(BrokenConnection, match="closed"):
+        await streams.exchange(stream, b"PING\r\n", 1)
+    await streams.close()
+    assert stream.lost.done()

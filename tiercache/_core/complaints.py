@@ -27,11 +27,11 @@ class Complaints:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._told: dict[str, float] = {}  # when, by cause
+        self._told: dict[tuple[str, str], float] = {}  # when, by message and cause
 
     def warn(self, message: str, cause: object) -> None:
         """Log *message*, with *cause* in its place, unless that was the cause of another one lately."""
-        now, name = self._clock(), _name(cause)
+        now, name = self._clock(), (message, _name(cause))
         lately = {each: at for each, at in self._told.items() if now < at + AGAIN}
         if name not in lately and len(lately) < MOST:
             self._told = {**lately, name: now}

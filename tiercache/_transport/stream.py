@@ -47,6 +47,8 @@ class Stream(asyncio.BufferedProtocol):
         self.idle_since = self.used  # and the time before that
         self.give_up = 0.0  # when the exchange under way has taken too long
         self.lost = asyncio.get_running_loop().create_future()  # done when the socket is closed
+        if self._transport.is_closing():  # before it was taken over: then another protocol is told
+            self.connection_lost(None)
 
     @property
     def is_busy(self) -> bool:
@@ -61,6 +63,9 @@ class Stream(asyncio.BufferedProtocol):
     def send(self, data: bytes, count: int, heard: Heard) -> None:
         """Have *heard* called once: with the *count* replies to *data*, or the error that closed this."""
         self._replies, self._count, self._heard = [], count, heard
+        if self._transport.is_closing():  # the loop knows, and tells later; uvloop raises RuntimeError here
+            self.fail(BrokenConnection("Connection closed by server."))
+            return
         self._transport.write(data)
 
     def fail(self, error: Exception) -> None:
