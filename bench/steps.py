@@ -144,7 +144,7 @@ def waiting(loop: asyncio.AbstractEventLoop) -> Callable[[int], Awaitable[object
 
 def stream(awaiting: Any) -> Any:
     """An open one; nobody else uses it now."""
-    found = awaiting._streams.at_once()
+    found = awaiting._streams.at_once(repeatable=True)
     assert found is not None
     awaiting._streams.give(found)
     return found

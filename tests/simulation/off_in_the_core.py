@@ -238,7 +238,7 @@ OF_THE_CORE = (
         "Coherence.insert",
         "or self.withheld(deps)",
         "",
-        theme="late",
+        theme="causal",
     ),
     Mutation(
         "a sync goes before what waits to be invalidated, and the answers that come with it count",
