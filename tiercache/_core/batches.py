@@ -77,17 +77,13 @@ def get_or_load_many(
         found = checked((yield Call(loader, ([spelled[want.key] for want in wants],))))
         return {want.key: found[spelled[want.key]] for want in wants if spelled[want.key] in found}
     out: dict[str, Any] = {}
-    if tiers.core.pending:
-        yield from sync(
-            tiers, blocking=blocking
-        )  # else each key that waits to be invalidated would ask for one
-    rest = list(wants)
-    beside = 0
+    if tiers.core.pending:  # once, and not for each key that waits to be invalidated
+        yield from sync(tiers, blocking=blocking)
+    rest, waits = list(wants), 0
     while rest:
         joined, written = tiers.core.stand(tiers.clock()), frozenset(tiers.core.held)
-        later = yield from _lead(
-            tiers, rest, loader, spelled, out, is_last=beside == MAX_JOINS, blocking=blocking
-        )
+        is_last = waits >= MAX_JOINS
+        later = yield from _lead(tiers, rest, loader, spelled, out, is_last=is_last, blocking=blocking)
         if not later:
             break
         # One is waited for; what the others have come to by then is known at once, or asked for together.
@@ -97,7 +93,7 @@ def get_or_load_many(
             want = replace(first.want, call=one, in_batch=True)
             out[want.key] = yield from read(tiers, want, blocking=blocking)
         rest = [each.want for each in others if not _landed(tiers, each, joined, written, out, load)]
-        beside = min(beside + 1, MAX_JOINS)
+        waits += 1
     return {want.key: out[want.key] for want in wants if want.key in out}
 
 

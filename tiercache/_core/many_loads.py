@@ -95,7 +95,7 @@ def _by_leave(to_load: Sequence[Leave]) -> dict[tuple[int, float], list[Flight]]
 
 
 def unlock_all(tiers: Tiers, owned: Sequence[tuple[Want, str]]) -> Plan[None]:
-    unlocks = tuple(Unlock(want.key, owner) for want, owner in owned if want.l2)
+    unlocks = tuple(Unlock(want.key, owner) for want, owner in owned if want.l2 and owner)
     if unlocks:
         yield Tell(unlocks, tiers.owe)
 
