@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextvars import copy_context
 from random import Random
 from typing import Any
@@ -189,11 +190,19 @@ class Engine:
             case Call(_, args):
                 self.loads.begin(op, args)
             case Join(future, timeout):
+                self._waits(op, future)
                 stamp = op.stamp
                 future.add_done_callback(lambda _: self.to(op, self.now, self._wake, op, stamp))
                 self.to(op, self.now + timeout, self._wake, op, stamp)
             case Pause(seconds):
                 self.to(op, self.now + seconds, self.go_on, op, op.stamp)
+
+    def _waits(self, op: Operation, future: object) -> None:
+        """For a flight of its own process, or by a bell for the load elsewhere that it was told of."""
+        if op.told_of and isinstance(future, Future):
+            op.waited.add(op.told_of)
+        if len(op.waited) > MAX_JOINS * max(1, len(op.keys)):
+            raise Violation("progress", f"{op} waits for one load after the other")
 
     def _wake(self, op: Operation, stamp: int) -> None:
         if op.stamp != stamp:

@@ -62,6 +62,7 @@ class Operation:
         "stamp",
         "stops",
         "then",
+        "told_of",
         "tries",
         "unsure",
         "vouch",
@@ -98,7 +99,8 @@ class Operation:
         self.is_renewal = False
         self.given_up = 0  # of those, by their leaders
         self.joins = 0  # flights of others it waited for
-        self.waited: set[bytes] = set()  # and loads of other processes, by name
+        self.told_of = b""  # the load of another process that its last answer was to wait for
+        self.waited: set[bytes] = set()  # those it did wait for
         self.inside: Operation | None = None  # whose loader it is part of
         self.is_known_inside = True  # by a context variable
         self.nested: Operation | None = None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tests.core.sim_state import NAMES
-from tests.simulation.checker import Versions, Violation
+from tests.simulation.checker import Versions
 from tests.simulation.network import Host
 from tests.simulation.operation import Operation
 from tests.simulation.process import TIMEOUT
@@ -27,7 +27,6 @@ from tiercache._core.commands import (
     Wait,
 )
 from tiercache._core.fences import Fence
-from tiercache._core.flights import MAX_JOINS
 from tiercache._core.looks import Look, Looked
 from tiercache._core.plan import Ask, Tell
 from tiercache._errors import L2Refused, L2Unavailable
@@ -181,6 +180,7 @@ class Requests:
         process.breaker.answered()
         replies = self._parsed(hand.commands, replies)
         own: list[tuple[int, Versions]] = []
+        op.told_of = b""
         for command, (reply, held) in zip(hand.commands, replies, strict=True):
             match command, reply:
                 case Read(_, _, asks), Answers(int(), found):
@@ -188,9 +188,7 @@ class Requests:
                         if isinstance(answer, Hit) or answer == "lead":
                             op.vouch[ask.key] = held
                         elif isinstance(answer, Wait):
-                            op.waited.add(answer.owner)
-                            if len(op.waited) > (MAX_JOINS + 1) * max(1, len(op.keys)):
-                                raise Violation("progress", f"{op} waits for one load after the other")
+                            op.told_of = answer.owner
                 case Look(keys=keys), Looked():
                     op.vouch |= {key: held for key in keys if reply.good(key)}
                 case Fill(key=key), Filled("ok" | "full"):
