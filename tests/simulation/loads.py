@@ -100,7 +100,7 @@ class Loads:
         """G5. A refresh, a nested read and who joined in vain twice may load beside others."""
         step, process = op.hand.step, op.process
         assert isinstance(step, Call)
-        in_vain = op.joins >= MAX_JOINS or len(op.waited) >= MAX_JOINS
+        in_vain = op.joins >= MAX_JOINS or len(op.met) > MAX_JOINS
         if step.load is None or not op.is_counted or op.is_renewal or op.inside is not None or in_vain:
             return
         flights = process.tiers.board._flights

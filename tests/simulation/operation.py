@@ -50,6 +50,7 @@ class Operation:
         "keys",
         "life",
         "loading",
+        "met",
         "mishaps",
         "nested",
         "node",
@@ -100,6 +101,7 @@ class Operation:
         self.given_up = 0  # of those, by their leaders
         self.joins = 0  # flights of others it waited for
         self.told_of = b""  # the load of another process that its last answer was to wait for
+        self.met: set[bytes] = set()  # all of which it was told
         self.waited: set[bytes] = set()  # those it did wait for
         self.inside: Operation | None = None  # whose loader it is part of
         self.is_known_inside = True  # by a context variable

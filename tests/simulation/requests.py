@@ -189,6 +189,7 @@ class Requests:
                             op.vouch[ask.key] = held
                         elif isinstance(answer, Wait):
                             op.told_of = answer.owner
+                            op.met.add(answer.owner)
                 case Look(keys=keys), Looked():
                     op.vouch |= {key: held for key in keys if reply.good(key)}
                 case Fill(key=key), Filled("ok" | "full"):
