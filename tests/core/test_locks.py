@@ -11,7 +11,7 @@ from tiercache._core.elsewhere import patience_for
 from tiercache._core.flights import MAX_JOINS
 from tiercache._core.plan import Join
 from tiercache._core.records import key_dep
-from tiercache._errors import L2Refused, LoadTimeout
+from tiercache._errors import L2Refused, L2Unavailable, LoadTimeout
 
 
 def test_who_finds_another_process_loading_waits_and_takes_what_it_stored(a: Node, b: Node) -> None:
@@ -102,6 +102,16 @@ def test_a_lock_that_may_stand_for_nobody_is_let_go_of_with_the_next_sync(
     a.synced()
 
     assert b.read("k").answer().at == ("Call",)
+
+
+def test_what_is_owed_is_said_again_where_redis_did_not_answer_and_not_where_it_refused(a: Node) -> None:
+    """A user who may not unlock would else send it with every sync, for ever."""
+    a.read("k").lose()
+    for error, is_owed in ((L2Unavailable("lost"), True), (L2Refused("NOPERM"), False)):
+        syncing = a.sync().answer()
+        assert syncing.at == ("Unlock",)
+        assert syncing.throw(error).result == (True, None)
+        assert bool(a.tiers.owed) == is_owed
 
 
 def test_the_lock_of_a_load_whose_storing_is_refused_is_let_go_of_at_once(a: Node, b: Node) -> None:

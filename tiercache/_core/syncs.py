@@ -8,7 +8,7 @@ from typing import Any
 from tiercache._core.coherence import Stand
 from tiercache._core.commands import MAX_SENT, Answers, Clear, Command, Invalidate, Read, Synced
 from tiercache._core.flights import ABANDONED, Flight, running_load
-from tiercache._core.plan import TIMED_OUT, Ask, Join, Plan, Tell, ask
+from tiercache._core.plan import TIMED_OUT, Ask, Join, Plan, ask
 from tiercache._core.records import EVERYTHING, MAX_DEPS
 from tiercache._core.tiers import Tiers
 from tiercache._errors import L2Refused, L2Unavailable
@@ -91,8 +91,15 @@ def _let_go(tiers: Tiers) -> Plan[None]:
             owed.append(tiers.owed.popleft())
     if tiers.core.pending:  # whoever owes a fence has noted that before
         tiers.owe(owed)
-    else:
-        yield Tell(tuple(owed), tiers.owe)
+        return
+    try:
+        yield Ask(tuple(owed))
+    except L2Refused:
+        return  # by a server that has just taken a sync: for want of rights, and it would be each time
+    except BaseException as error:
+        tiers.owe(owed)
+        if not isinstance(error, L2Unavailable):
+            raise
 
 
 def _take(tiers: Tiers, stand: Stand, synced: Synced) -> bool:
