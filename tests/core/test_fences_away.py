@@ -9,6 +9,7 @@ from tests.core.sim_server import SimServer
 from tests.core.test_fences import FENCE, MANY, live
 from tiercache._core.fences import Unfence
 from tiercache._core.reads import MISS
+from tiercache._core.syncs import _let_go
 from tiercache._errors import L2Refused, L2Unavailable
 
 # ---- cut short
@@ -172,6 +173,15 @@ def test_the_fence_of_a_block_whose_end_got_lost_goes_after_its_invalidation(
     assert live(server) == 0
     b.load("k", "new", ["t"])
     assert b.in_l1("k")
+
+
+def test_a_fence_that_is_owed_since_a_moment_waits_for_its_invalidation(a: Node, server: SimServer) -> None:
+    """1. A sync has found nothing pending, and something owed.  2. In another thread a block's end gets lost."""
+    block = a.block("t").open()
+    block.end().lose()
+
+    assert a.start(_let_go(a.tiers)).step is None
+    assert (live(server), len(a.tiers.owed)) == (1, 1)
 
 
 def test_a_fence_is_not_lifted_while_its_invalidation_waits_again(a: Node, server: SimServer) -> None:
