@@ -176,7 +176,7 @@ def test_the_fence_of_a_block_whose_end_got_lost_goes_after_its_invalidation(
 
 
 def test_a_fence_that_is_owed_since_a_moment_waits_for_its_invalidation(a: Node, server: SimServer) -> None:
-    """1. A sync has found nothing pending, and something owed.  2. In another thread a block's end gets lost."""
+    """1. A sync has found nothing pending, and something owed.  2. A block's end gets lost in a thread."""
     block = a.block("t").open()
     block.end().lose()
 
