@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import Executor
 from typing import Any
 
 from tiercache.cli.stampede.orders import (
@@ -26,12 +27,21 @@ TIDY = 2.0  # seconds for tasks to end that have been cancelled
 
 
 class Part:
-    """Played once. What is appended to the lists of `share` is whole, whichever thread appends it."""
+    """Played once. What is appended to the lists of `share` is whole, whichever thread appends it.
 
-    def __init__(self, order: Order, subject: Subject, tell: Callable[[object], None]) -> None:
-        self._order, self._subject, self._tell = order, subject, tell
+    Its threads are those of *pool*, as a server's are. One that has all its answers rests until `over`: what
+    it would do then, above all to end, takes the processor from those who still wait, for several times as
+    long as they need to wake.
+    """
+
+    def __init__(
+        self, order: Order, subject: Subject, tell: Callable[[object], None], pool: Executor
+    ) -> None:
+        self._order, self._subject, self._tell, self._pool = order, subject, tell, pool
         self._awaited, self._blocking = subject.verbs("tasks"), subject.verbs("threads")
         self._under_way: dict[int, tuple[str, float]] = {}  # by caller
+        self._rest, self._all_at_rest = threading.Lock(), threading.Event()
+        self._at_rest: list[int] = []  # numbers of callers
         self.share = Share()
 
     async def play(self) -> Share:
@@ -47,9 +57,10 @@ class Part:
                 tasks.append(asyncio.create_task(self._errand_in_task()))
             else:
                 targets.append((self._errand_in_thread, -1))
-        threads = [threading.Thread(target=run, args=(number,), daemon=True) for run, number in targets]
-        await asyncio.to_thread(_start, threads)
-        await asyncio.to_thread(_join, threads, order.deadline) if threads else None
+        self._rest.acquire()
+        await asyncio.to_thread(self._send_for, targets)
+        if targets:
+            await asyncio.to_thread(self._all_at_rest.wait, max(0.0, order.deadline - time.monotonic()))
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=max(0.0, order.deadline - time.monotonic()))
             for task in late:
@@ -58,8 +69,24 @@ class Part:
                 await asyncio.wait(late, timeout=TIDY)
         self.share.calls += [Call(*asked, None, None) for asked in list(self._under_way.values())]
         self.share.syncs = self._subject.syncs() - before
-        self.share.is_stuck = any(thread.is_alive() for thread in threads)
+        self.share.is_stuck = len(self._at_rest) < len(targets)
         return self.share
+
+    def over(self) -> None:
+        """Let the threads go."""
+        self._rest.release()
+
+    def _send_for(self, targets: list[tuple[Callable[[int], None], int]]) -> None:
+        def play(run: Callable[[int], None], number: int) -> None:
+            run(number)
+            self._at_rest.append(number)
+            if len(self._at_rest) == len(targets):
+                self._all_at_rest.set()
+            with self._rest:
+                pass
+
+        for target in targets:
+            self._pool.submit(play, *target)
 
     # ---- callers
 
@@ -202,13 +229,3 @@ def _kind(error: Exception) -> str:
             return LOADER
         seen = seen.__cause__ or seen.__context__
     return TIMEOUT if isinstance(error, TimeoutError) else f"{type(error).__name__}: {error}"
-
-
-def _start(threads: list[threading.Thread]) -> None:
-    for thread in threads:
-        thread.start()
-
-
-def _join(threads: list[threading.Thread], deadline: float) -> None:
-    for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()))

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 import time
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
@@ -15,6 +16,7 @@ from tiercache.cli.stampede.subjects import Open, Subject, Unfit
 
 WARMING = 16  # keys read at once at the beginning, for as many connections
 PATIENCE = 10.0  # seconds they may take
+THREADS = 100_000  # at most; there are as many as callers were at work at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,23 +34,30 @@ def serve(assignment: Assignment, conductor: Connection) -> None:
 async def _serve(assignment: Assignment, conductor: Connection) -> None:
     lock = threading.Lock()
     subject: Subject | None = None
+    part: Part | None = None
+    pool = ThreadPoolExecutor(THREADS)
 
     def tell(news: object) -> None:
         with lock:
             conductor.send(news)
 
     while True:
-        match await asyncio.to_thread(conductor.recv):
+        message = await asyncio.to_thread(conductor.recv)
+        if part is not None:
+            part.over()
+            part = None
+        match message:
             case Open() as opening:
                 try:
-                    subject = await _opened(assignment, opening)
+                    subject = await _opened(assignment, opening, pool)
                 except Unfit as reason:
                     tell(Ready(str(reason)))
                 else:
                     tell(Ready())
             case Order() as order:
                 assert subject is not None
-                tell(await Part(order, subject, tell).play())
+                part = Part(order, subject, tell, pool)
+                tell(await part.play())
             case Close():
                 if subject is not None:
                     await subject.close()
@@ -56,16 +65,15 @@ async def _serve(assignment: Assignment, conductor: Connection) -> None:
                 tell(Ready())
 
 
-async def _opened(assignment: Assignment, opening: Open) -> Subject:
+async def _opened(assignment: Assignment, opening: Open, pool: Executor) -> Subject:
     subject = opening.make(opening.place, opening.world)
     await subject.open()
     keys = tuple(f"{assignment.name}:{i}" for i in range(WARMING))
     now = time.monotonic()
-    share = await Part(
-        Order(opening.world, WARMING, keys, instant=now, load=0.0, deadline=now + PATIENCE),
-        subject,
-        lambda _: None,
-    ).play()
+    order = Order(opening.world, WARMING, keys, instant=now, load=0.0, deadline=now + PATIENCE)
+    part = Part(order, subject, lambda _: None, pool)
+    share = await part.play()
+    part.over()
     for call in share.calls:
         if call.error:
             raise Unfit(call.error)
