@@ -75,3 +75,11 @@ def test_what_a_forked_child_sets_first_of_all_is_kept_without_a_server() -> Non
             os._exit(0 if cache.get("name") == "Ada" else 1)
         _, status = os.waitpid(child, 0)
         assert os.waitstatus_to_exitcode(status) == 0
+
+
+@pytest.mark.parametrize("host", ["cache..internal", "l" * 64])
+def test_a_host_that_no_resolver_takes_is_away(host: str, caplog: pytest.LogCaptureFixture) -> None:
+    with TierCache(f"redis://{host}:6379/0", private=True).sync as cache:
+        assert cache.get_or_load("a", lambda: "loaded") == "loaded"
+        assert cache.invalidate_tags("t").pending
+    assert "Traceback" not in caplog.text

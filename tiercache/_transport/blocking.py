@@ -35,7 +35,7 @@ from tiercache._transport.replies import (
 )
 from tiercache._transport.wire import Wire, Wires
 
-FAILURES = (RedisError, OSError)
+FAILURES = (RedisError, OSError, UnicodeError)  # the last of a host's name that the resolver does not take
 
 
 class Blocking:
