@@ -78,10 +78,12 @@ class Part:
 
     def _send_for(self, targets: list[tuple[Callable[[int], None], int]]) -> None:
         def play(run: Callable[[int], None], number: int) -> None:
-            run(number)
-            self._at_rest.append(number)
-            if len(self._at_rest) == len(targets):
-                self._all_at_rest.set()
+            try:
+                run(number)
+            finally:
+                self._at_rest.append(number)
+                if len(self._at_rest) == len(targets):
+                    self._all_at_rest.set()
             with self._rest:
                 pass
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
@@ -38,11 +41,15 @@ async def _serve(assignment: Assignment, conductor: Connection) -> None:
     pool = ThreadPoolExecutor(THREADS)
 
     def tell(news: object) -> None:
-        with lock:
+        with lock, _ended_with(conductor):
             conductor.send(news)
 
+    def hear() -> object:
+        with _ended_with(conductor):
+            return conductor.recv()
+
     while True:
-        message = await asyncio.to_thread(conductor.recv)
+        message = await asyncio.to_thread(hear)
         if part is not None:
             part.over()
             part = None
@@ -63,6 +70,15 @@ async def _serve(assignment: Assignment, conductor: Connection) -> None:
                     await subject.close()
                 subject = None
                 tell(Ready())
+
+
+@contextmanager
+def _ended_with(conductor: Connection) -> Iterator[None]:
+    """End with *conductor*, at once: the threads of the pool may be at rest, or wait for good."""
+    try:
+        yield
+    except (EOFError, ConnectionError):
+        os._exit(1)
 
 
 async def _opened(assignment: Assignment, opening: Open, pool: Executor) -> Subject:
