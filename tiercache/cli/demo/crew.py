@@ -6,6 +6,7 @@ They do not hear Ctrl-C, which a terminal sends to all at once: the crew ends th
 
 from __future__ import annotations
 
+import os
 import queue
 import signal
 import threading
@@ -125,8 +126,8 @@ def _play(target: Callable[[N, Connection], None], assignment: N, connection: Co
     """What runs in a process of the crew."""
     try:
         target(assignment, connection)
-    except (EOFError, BrokenPipeError):
-        pass  # the crew is gone; nobody is left to tell
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        os._exit(1)  # the crew is gone: nobody is left to tell, nor to end threads that wait for good
     except Exception:
         with suppress(BrokenPipeError):
             connection.send(Failed(traceback.format_exc()))

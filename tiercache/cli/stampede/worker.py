@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
@@ -19,7 +16,7 @@ from tiercache.cli.stampede.subjects import Open, Subject, Unfit
 
 WARMING = 16  # keys read at once at the beginning, for as many connections
 PATIENCE = 10.0  # seconds they may take
-THREADS = 100_000  # at most; there are as many as callers were at work at once
+THREADS = 100_000  # at most; more than callers, for one that is about to be free is not waited for
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +38,11 @@ async def _serve(assignment: Assignment, conductor: Connection) -> None:
     pool = ThreadPoolExecutor(THREADS)
 
     def tell(news: object) -> None:
-        with lock, _ended_with(conductor):
+        with lock:
             conductor.send(news)
 
-    def hear() -> object:
-        with _ended_with(conductor):
-            return conductor.recv()
-
     while True:
-        message = await asyncio.to_thread(hear)
+        message = await asyncio.to_thread(conductor.recv)
         if part is not None:
             part.over()
             part = None
@@ -72,15 +65,6 @@ async def _serve(assignment: Assignment, conductor: Connection) -> None:
                 tell(Ready())
 
 
-@contextmanager
-def _ended_with(conductor: Connection) -> Iterator[None]:
-    """End with *conductor*, at once: the threads of the pool may be at rest, or wait for good."""
-    try:
-        yield
-    except (EOFError, ConnectionError):
-        os._exit(1)
-
-
 async def _opened(assignment: Assignment, opening: Open, pool: Executor) -> Subject:
     subject = opening.make(opening.place, opening.world)
     await subject.open()
@@ -88,8 +72,10 @@ async def _opened(assignment: Assignment, opening: Open, pool: Executor) -> Subj
     now = time.monotonic()
     order = Order(opening.world, WARMING, keys, instant=now, load=0.0, deadline=now + PATIENCE)
     part = Part(order, subject, lambda _: None, pool)
-    share = await part.play()
-    part.over()
+    try:
+        share = await part.play()
+    finally:
+        part.over()
     for call in share.calls:
         if call.error:
             raise Unfit(call.error)
