@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from tests.core.hands import Cancelled, Clock, Hand, LoaderFailed, Node, begun, bump, joined, took
+from tests.core.hands import Cancelled, Clock, Hand, LoaderFailed, Node, begun, bump, joined, nodes, took
 from tests.core.sim_server import SimServer
 from tiercache._core import flights
 from tiercache._core.commands import LOCK_MS
 from tiercache._core.plan import Call
+from tiercache._errors import LoadTimeout
 
 # ---- leaders that end in nothing
 
@@ -27,6 +28,33 @@ def test_an_error_of_the_loader_is_shared_and_not_kept(a: Node) -> None:
     assert a.read("k").at == ("Read",)
 
 
+def test_an_error_of_a_loader_of_many_keys_is_shared(a: Node) -> None:
+    leading = a.read_many("k", "l").answer()
+    joining = a.read("k")
+    with pytest.raises(LoaderFailed):
+        a.finish(leading.throw(LoaderFailed()))
+
+    with pytest.raises(LoaderFailed):
+        _ = joining.wake().result
+
+
+def test_a_wait_for_another_process_that_is_too_long_is_so_for_all_who_joined(
+    server: SimServer, clock: Clock
+) -> None:
+    """Or each of them would take over, and wait as long."""
+    a, b = nodes(server, clock, load_timeout=8.0)
+    b.read("k").answer()
+    leading = a.read("k").answer()
+    assert leading.at == ("Join",)
+    joining = a.read("k")
+    clock.advance(a.tiers.load_timeout)
+    with pytest.raises(LoadTimeout):
+        a.finish(leading.wake())
+
+    with pytest.raises(LoadTimeout):
+        _ = joining.wake().result
+
+
 def test_a_follower_takes_over_when_its_leader_is_cancelled(a: Node) -> None:
     leading = a.read("k").answer()
     followers = [a.read("k") for _ in range(2)]
@@ -37,6 +65,28 @@ def test_a_follower_takes_over_when_its_leader_is_cancelled(a: Node) -> None:
     assert first.at == ("Read",)
     assert second.at == ("Join",)
     assert first.answer().reply("v").answer().result == second.wake().result == "v"
+
+
+class TimeIsUp(Exception):
+    """Raised by the handler of a signal, in whatever the main thread is at."""
+
+
+def test_what_a_signal_raises_in_a_leader_while_it_asks_is_nobody_elses(a: Node) -> None:
+    leading = a.read("k")
+    joining = a.read("k")
+    with pytest.raises(TimeIsUp):
+        a.finish(leading.throw(TimeIsUp()))
+
+    assert joining.wake().answer().reply("v").answer().result == "v"
+
+
+def test_what_a_signal_raises_in_a_leader_of_many_keys_is_nobody_elses(a: Node) -> None:
+    leading = a.read_many("k", "l")
+    joining = a.read("k")
+    with pytest.raises(TimeIsUp):
+        a.finish(leading.throw(TimeIsUp()))
+
+    assert joining.wake().answer().reply("v").answer().result == "v"
 
 
 def test_the_lock_of_a_cancelled_leader_passes_to_a_follower_of_its_node(

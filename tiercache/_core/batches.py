@@ -165,9 +165,10 @@ def _lead(
             raise refusal
         if past:
             yield from _past_the_tiers(past, loader, spelled, out)
-    except Exception as error:
+    except BaseException as error:
         for _, flight in led.values():
-            tiers.board.fail(flight, error)
+            if flight.ends_by(error):
+                tiers.board.fail(flight, error)
         raise
     finally:
         for _, flight in led.values():

@@ -17,11 +17,12 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import InvalidStateError
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Final, Literal, NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple, Protocol, TypeGuard
 
 from tiercache._core.coherence import Coherence, Stand
 from tiercache._core.l1 import Entry
 from tiercache._core.sources import ANY_EPOCH, Found
+from tiercache._errors import TierCacheError
 from tiercache._turnstiles import Turnstile
 
 
@@ -64,6 +65,7 @@ class Flight:
         self.is_patient = False  # led by one who had waited for others, which were given up
         self.thread = threading.get_ident()
         self.owner = ""  # the name of its lock in Redis
+        self.error: Exception | None = None  # what its loader raised
         self.followers = 0  # under `_lock`
         self.waits: list[Flight] = []  # under `_lock`: flights that must end before this one's loader goes on
         self.future = Turnstile()
@@ -71,6 +73,14 @@ class Flight:
     def is_stranded(self) -> bool:
         """Whether its loop was closed over it, so that its leader never goes on."""
         return self.loop is not None and self.loop.is_closed()
+
+    def ends_by(self, error: BaseException) -> TypeGuard[Exception]:
+        """Whether *error* is the end of the load, and not of its leader alone.
+
+        1. A leads, asks Redis.  2. A signal's handler raises in A's thread (a soft time limit).  3. B, who
+        waits in another thread, must not have that for an answer: it takes over.
+        """
+        return error is self.error or isinstance(error, TierCacheError)
 
     def is_abandoned(self) -> bool:
         """Whether its leader gave up, so that who waited may take over."""
@@ -215,7 +225,7 @@ class Board:
         flight.future.set_result(result)
 
     def fail(self, flight: Flight, error: Exception) -> None:
-        """Hand the loader's *error* to everybody who waited, unless they have a value; it is not kept."""
+        """Hand the *error* it ends by to everybody who waited, unless they have a value; it is not kept."""
         if flight.future.done():
             return
         self._take_off(flight)

@@ -44,6 +44,9 @@ def _call(
         value = yield want.call.within(load)
         want.counts.took = tiers.clock() - begun
         payload = packed(tiers, want, value, load)
+    except Exception as error:
+        flight.error = error
+        raise
     finally:
         load.is_over = True
         tiers.core.end_load(stand.epoch, token)

@@ -75,6 +75,10 @@ def call_many(
                 tiers.board.fail(flight, named)
                 refusal = refusal or named
         return Brought(values, found, refusal)
+    except Exception as error:
+        for leave in to_load:
+            leave.flight.error = error
+        raise
     finally:
         for load in loads:
             load.is_over = True

@@ -195,16 +195,17 @@ def _lead(tiers: Tiers, want: Want, flight: Flight, *, blocking: bool) -> Plan[A
     owner = flight.owner = tiers.owner()
     try:
         landing, value = yield from _fetch(tiers, want, flight, owner, blocking=blocking)
-    except Exception as error:
-        tiers.board.fail(flight, error)
-        yield from unlock(tiers, want, owner)
-        raise
     except GeneratorExit:  # the plan itself is thrown away, with the loop it ran in
         tiers.board.abandon(flight)
         raise
-    except BaseException:
-        # Cancelled: the lock stays with the node where a follower of it takes over.
-        if not tiers.board.abandon(flight):
+    except BaseException as error:
+        # Where a follower takes over, as from one that is cancelled, the lock stays with the node.
+        is_followed = False
+        if flight.ends_by(error):
+            tiers.board.fail(flight, error)
+        else:
+            is_followed = tiers.board.abandon(flight)
+        if not is_followed:
             yield from unlock(tiers, want, owner)
         raise
     tiers.board.land(flight, landing)
