@@ -134,9 +134,11 @@ async def test_a_block_that_is_cancelled_before_it_begins_holds_nobody_back(
 def test_a_block_invalidates_also_when_the_cache_is_closed_meanwhile(
     world: World, redis_server: RedisServer, new_node: Callable[..., TierCache], wait: bool
 ) -> None:
+    alone = connections(redis_server)
     other = new_node(redis_server.url(), max_staleness=1)
     other.sync.set("k", 1, tags=["t"])
-    before = connections(redis_server)
+    before = alone + 3  # for its calls, its syncs, and what it hears
+    assert eventually(lambda: connections(redis_server) == before)
     cache = world.view(new_node(redis_server.url(), max_staleness=1))
 
     async def body() -> None:
