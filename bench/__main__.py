@@ -22,7 +22,7 @@ from bench.contenders.facade import version_of
 from bench.runs import Run, silent
 from tiercache import TierCache, embedded
 from tiercache.cli import INTERRUPTED
-from tiercache.cli.stampede.command import named
+from tiercache.cli.stampede.command import named, writable
 
 QUESTIONS = (
     *("hit", "copies", "hit_rate", "audit", "l2", "steps", "stampede", "delay", "barrier", "fence", "faults"),
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("questions", nargs="*", metavar="question", help=", ".join(QUESTIONS))
     parser.add_argument("--quick", action="store_true", help="a few rounds; all of them in under two minutes")
     parser.add_argument(
-        "--save", type=Path, metavar="FILE", help="where the JSON goes; build/bench/<date>.json"
+        "--save", type=writable, metavar="FILE", help="where the JSON goes; build/bench/<date>.json"
     )
     parser.add_argument(
         "--redis", type=named, metavar="URL", help="a server of yours; else each question starts its own"

@@ -91,6 +91,17 @@ def test_what_was_answered_before_a_ctrl_c_is_kept(
     assert list(json.loads(file.read_text())["questions"]) == ["hit_rate"]
 
 
+def test_where_nothing_can_be_saved_nothing_is_asked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["bench", "hit_rate", "--save", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+
+    assert ended.value.code == 2
+    assert "cannot write" in capsys.readouterr().err
+
+
 def is_at_work(tmp: Path) -> bool:
     """Whether a process that Python's multiprocessing began for a run has come to its second thread."""
     for pid in still_running(tmp):
