@@ -65,7 +65,7 @@ class Flight:
         self.is_patient = False  # led by one who had waited for others, which were given up
         self.thread = threading.get_ident()
         self.owner = ""  # the name of its lock in Redis
-        self.error: Exception | None = None  # what its loader raised
+        self.has_failed = False  # its loader raised an error; a StopIteration leaves the plan as another one
         self.followers = 0  # under `_lock`
         self.waits: list[Flight] = []  # under `_lock`: flights that must end before this one's loader goes on
         self.future = Turnstile()
@@ -80,7 +80,7 @@ class Flight:
         1. A leads, asks Redis.  2. A signal's handler raises in A's thread (a soft time limit).  3. B, who
         waits in another thread, must not have that for an answer: it takes over.
         """
-        return error is self.error or isinstance(error, TierCacheError)
+        return isinstance(error, TierCacheError) or (self.has_failed and isinstance(error, Exception))
 
     def is_abandoned(self) -> bool:
         """Whether its leader gave up, so that who waited may take over."""

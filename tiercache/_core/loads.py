@@ -44,8 +44,8 @@ def _call(
         value = yield want.call.within(load)
         want.counts.took = tiers.clock() - begun
         payload = packed(tiers, want, value, load)
-    except Exception as error:
-        flight.error = error
+    except Exception:
+        flight.has_failed = True
         raise
     finally:
         load.is_over = True

@@ -75,9 +75,9 @@ def call_many(
                 tiers.board.fail(flight, named)
                 refusal = refusal or named
         return Brought(values, found, refusal)
-    except Exception as error:
+    except Exception:
         for leave in to_load:
-            leave.flight.error = error
+            leave.flight.has_failed = True
         raise
     finally:
         for load in loads:
