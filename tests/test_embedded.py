@@ -96,6 +96,22 @@ def test_close_ends_a_server_that_is_stopped() -> None:
     assert not is_alive(server.pid)
 
 
+def test_a_close_that_is_interrupted_leaves_nothing() -> None:
+    server = embedded.start()
+    os.kill(server._supervisor.pid, signal.SIGSTOP)  # or it is done before anybody could interrupt
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            server.close()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+    assert server._supervisor.returncode is not None
+    assert eventually(lambda: not is_alive(server.pid))
+    assert not Path(server._directory).exists()
+
+
 def test_two_started_in_one_process_have_a_port_each() -> None:
     with embedded.start() as one, embedded.start() as other:
         assert one.port != other.port

@@ -121,9 +121,12 @@ class EmbeddedServer:
         _pipe(self._supervisor.stdin).close()
         try:
             self._supervisor.wait(CLOSE_TIMEOUT)
-        except subprocess.TimeoutExpired:
+        except BaseException as error:  # Ctrl-C, too
             os.killpg(self._supervisor.pid, signal.SIGKILL)
+            self._supervisor.wait()
             shutil.rmtree(self._directory, ignore_errors=True)
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
 
     def __enter__(self) -> EmbeddedServer:
         return self
