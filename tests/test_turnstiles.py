@@ -246,3 +246,21 @@ def test_an_error_has_the_frames_of_its_raise_and_of_who_has_it_now() -> None:
         lengths.add(len(raised.traceback))
 
     assert lengths == {3}
+
+
+def test_who_lands_it_cut_short_at_any_step_keeps_nobody_waiting() -> None:
+    """As by the handler of a signal: it is landed and all are told, or it can still be landed."""
+    for step in range(1_000):
+        future, told = Turnstile(), []
+        future.add_done_callback(told.append)
+        waiting = Waiting(future, 3)
+        waiting.stand()
+        was_cut = cut_short(lambda: future.set_result("brought"), step, {turnstiles.__file__})  # noqa: B023  # at once
+        if not future.done():
+            assert was_cut
+            future.set_result("brought")
+        assert waiting.ended() == ["brought"] * 3
+        assert set(told) == {future}
+        if not was_cut:
+            break
+    assert step > 5

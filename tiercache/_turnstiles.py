@@ -14,6 +14,8 @@ from typing import Any
 AT_ONCE = 16  # threads that do not yet hold each other up
 SLOW = 0.0045  # seconds from a call to a step of who was called; beside one that computes it takes 5 ms
 
+_RELEASE = type(threading.Lock()).release
+
 Outcome = tuple[Any, BaseException | None, TracebackType | None]  # a result, or an error as it was raised
 
 
@@ -23,8 +25,8 @@ class Turnstile:
     All that `concurrent.futures.Future` wakes at once stand in line for its one lock, and then for the
     interpreter. Of 100 in each of 8 processes, on two cores, the last goes on after 16 ms, and after 9 if one
     calls the next. Where another thread computes, each call takes a switch interval: so a few are called at
-    once, and who is called late calls as many. A thread that gives up or is interrupted keeps nobody
-    waiting. The one that lands it does, if it is interrupted amid that: until their time is over.
+    once, and who is called late calls as many. Nobody is kept waiting by a thread that gives up, or that is
+    interrupted: as it waits, or as it lands it.
     """
 
     __slots__ = ("_callbacks", "_called_at", "_landed", "_line")
@@ -100,18 +102,19 @@ class Turnstile:
 
     def _call(self, count: int) -> None:
         self._called_at = time.monotonic()
-        for _ in range(count):
-            try:
-                self._line.popleft().release()
-            except IndexError:
-                return
+        # Taken out and released in one step, or a signal between the two would leave who waits for it.
+        calls = map(_RELEASE, iter(self._line.popleft, None))
+        with suppress(IndexError):
+            for _ in range(count):
+                next(calls)
 
     def _wait_alone(self, timeout: float) -> None:
         mine = threading.Lock()
         mine.acquire()
 
         def call(_: Turnstile) -> None:
-            mine.release()
+            with suppress(RuntimeError):  # it is called twice where the first time was cut short
+                mine.release()
 
         self.add_done_callback(call)
         try:
@@ -123,10 +126,21 @@ class Turnstile:
     def _land(self, outcome: Outcome) -> None:
         if self._landed.setdefault("outcome", outcome) is not outcome:
             raise InvalidStateError
+        try:
+            self._tell()
+        except BaseException:  # a signal's; what was not told yet is told now
+            self._tell()
+            raise
+
+    def _tell(self) -> None:
         self._call(AT_ONCE if len(self._line) <= AT_ONCE else 1)
         while True:
             try:
                 callback = self._callbacks.popleft()
             except IndexError:
                 return
-            callback(self)
+            try:
+                callback(self)
+            except BaseException:
+                self._callbacks.appendleft(callback)
+                raise

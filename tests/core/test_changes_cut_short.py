@@ -31,10 +31,13 @@ class Cut(BaseException):
     """What a handler raises."""
 
 
+CALLS = ("CALL",)  # where CPython, beside the turns of a loop, lets the handler of a signal run
+ACTS = (*CALLS, "STORE_ATTR", "STORE_SUBSCR", "DELETE_", "RETURN_")
+
+
 @cache
-def steps_of(code: CodeType) -> frozenset[int]:
+def steps_of(code: CodeType, acts: tuple[str, ...]) -> frozenset[int]:
     """Where *code* changes something, or calls what may; nothing differs between one of them and the next."""
-    acts = ("CALL", "STORE_ATTR", "STORE_SUBSCR", "DELETE_", "RETURN_")
     # From Python 3.12 on: a list becomes a tuple; a generator that is closed ends, where a cut goes nowhere.
     no_acts = "CALL_INTRINSIC_"
     return frozenset(
@@ -44,7 +47,12 @@ def steps_of(code: CodeType) -> frozenset[int]:
     )
 
 
-def cut_short(act: Callable[[], object], at: int, files: Collection[str | None] = FILES) -> bool:
+def cut_short(
+    act: Callable[[], object],
+    at: int,
+    files: Collection[str | None] = FILES,
+    acts: tuple[str, ...] = ACTS,
+) -> bool:
     """Whether *act* came to its step *at* within *files*, and no further."""
     left = at
 
@@ -53,7 +61,7 @@ def cut_short(act: Callable[[], object], at: int, files: Collection[str | None] 
         if frame.f_code.co_filename not in files:
             return None
         frame.f_trace_opcodes = True
-        left -= event == "opcode" and frame.f_lasti in steps_of(frame.f_code)
+        left -= event == "opcode" and frame.f_lasti in steps_of(frame.f_code, acts)
         if left < 0:
             raise Cut
         return trace

@@ -8,11 +8,26 @@ from typing import Any
 
 import pytest
 
-from tests.core.hands import Cancelled, Clock, Hand, LoaderFailed, Node, begun, bump, joined, nodes, took
+from tests.core.hands import (
+    Cancelled,
+    Clock,
+    Hand,
+    LoaderFailed,
+    Node,
+    begun,
+    bump,
+    joined,
+    loader,
+    loader_of_many,
+    nodes,
+    took,
+)
 from tests.core.sim_server import SimServer
-from tiercache._core import flights
+from tests.core.test_changes_cut_short import CALLS, Cut, cut_short
+from tiercache._core import batches, flights, plan, reads
 from tiercache._core.commands import LOCK_MS
-from tiercache._core.plan import Call
+from tiercache._core.plan import Ask, Call, Step, run
+from tiercache._core.reads import read
 from tiercache._errors import LoadTimeout
 
 # ---- leaders that end in nothing
@@ -320,3 +335,70 @@ def test_a_load_that_somebody_gave_up_ends_in_silence_as_its_plan_is_thrown_away
     leading._plan.close()
 
     assert flight.is_abandoned()
+
+
+# ---- leaders that a signal's handler interrupts anywhere
+
+FILES_OF_A_READ = {reads.__file__, flights.__file__, batches.__file__, plan.__file__}
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_a_leader_cut_short_at_any_step_leaves_no_flight(
+    a: Node, many: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or all who come for its key would wait for `load_timeout`. Tracebacks that are kept hold its frames."""
+    monkeypatch.setattr(
+        flights, "_lock", threading.RLock()
+    )  # no handler runs before a lock is let go, as here
+    kept = []
+
+    def lead(step: int) -> None:
+        wants = [a.want(f"{key}{step}", call=None if many else Call(loader)) for key in "kl"]
+        spelled = {want.key: want.key for want in wants}
+        try:
+            if many:
+                run(batches.get_or_load_many(a.tiers, wants, loader_of_many, spelled, blocking=True), perform)
+            else:
+                run(read(a.tiers, wants[0], blocking=True), perform)
+        except Cut as cut:
+            kept.append(cut)
+            raise
+
+    def perform(step: Step) -> Any:
+        match step:
+            case Ask(commands):
+                return [a.server.perform(command) for command in commands]
+            case Call(_, args):
+                return dict.fromkeys(args[0], "v") if many else "v"
+        return None
+
+    for step in range(2_000):
+        was_cut = cut_short(lambda: lead(step), step, FILES_OF_A_READ, CALLS)  # noqa: B023  # at once
+        assert a.tiers.board.is_empty, f"cut short at step {step}"
+        if not was_cut:
+            break
+    assert len(kept) == step > 50
+
+
+def test_the_lock_of_a_loader_that_raises_generator_exit_goes_with_the_next_sync(a: Node, b: Node) -> None:
+    """It arrives as the end of the plan does, which may ask for nothing any more."""
+    leading = a.read("k").answer()
+    leading.throw(GeneratorExit())
+    with pytest.raises(GeneratorExit):
+        _ = leading.result
+    a.finish(a.sync())
+
+    assert b.read("k").answer().at == ("Call",)
+
+
+def test_the_locks_of_a_batch_whose_loader_raises_generator_exit_go_with_the_next_sync(
+    a: Node, b: Node
+) -> None:
+    leading = a.read_many("k", "l").answer()
+    leading.throw(GeneratorExit())
+    with pytest.raises(GeneratorExit):
+        _ = leading.result
+    a.finish(a.sync())
+
+    assert b.read("k").answer().at == ("Call",)
+    assert b.read("l").answer().at == ("Call",)

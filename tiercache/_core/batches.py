@@ -13,10 +13,7 @@ from tiercache._core.flights import ABANDONED, MAX_JOINS, Flight, Load, audit_ar
 from tiercache._core.join_rule import may_follow
 from tiercache._core.l2_batches import AWAY, Owned, Told, Without, ask_for_all, look_for_all
 from tiercache._core.l2_hits import Taken, keep, landing_of_hit
-from tiercache._core.loads import (
-    catch_up,
-    proven,
-)
+from tiercache._core.loads import catch_up, owe_unlock, proven
 from tiercache._core.many import Absent, LoadMany, checked, one_of, one_of_async
 from tiercache._core.many_loads import Leave, call_many, store_many, unlock_all
 from tiercache._core.plan import Call, Plan
@@ -153,11 +150,11 @@ def _lead(
                 out[want.key] = entry.take()
                 continue
             flight, role = tiers.board.claim(want.key, now, load, blocking=blocking)
-            tiers.board.leave(flight, load, role)
             if role == "lead":
                 led[want.key] = want, flight
             else:
                 later.append(Later(want, flight))
+            tiers.board.leave(flight, load, role)
         others, refusal = yield from _lead_many(
             tiers, led, loader, spelled, out, is_last=is_last, blocking=blocking
         )
@@ -235,7 +232,9 @@ def _lead_many(
             to_load = [leave._replace(head=min(leave.head, proved)) for leave in to_load]
             yield from store_many(tiers, to_load, brought, out, blocking=blocking)
             refusal = brought.refusal
-    except GeneratorExit:  # the plan itself is thrown away, with the loop it ran in
+    except GeneratorExit:
+        for want, owner in owned:
+            owe_unlock(tiers, want, owner)
         raise
     except BaseException:
         yield from unlock_all(tiers, owned)

@@ -184,23 +184,29 @@ class Board:
         """
         role: Role = "lead"
         stranded: Flight | None = None
-        with _lock:
-            flight = self._flights.get(key)
-            is_own = afresh or flight is instead_of or (flight and is_patient and not flight.is_patient)
-            if flight is None or is_own or not self._is_open(flight, now):
-                stranded = flight if flight is not None and flight.is_stranded() else None
-                flight = self._flights[key] = self._begun(key, now, blocking)
-                flight.is_patient = is_patient
-            elif (blocking or load is not None) and _never_ends(flight, load, blocking):
-                flight = self._begun(key, now, blocking)
-            else:
-                flight.followers += 1
-                role = "follow"
-            for outer in load.chain() if load is not None else ():
-                outer.flight.waits.append(flight)
-        if stranded is not None:
-            self.abandon(stranded)  # in place of its leader, which never goes on
-        return flight, role
+        placed: Flight | None = None
+        try:
+            with _lock:
+                flight = self._flights.get(key)
+                is_own = afresh or flight is instead_of or (flight and is_patient and not flight.is_patient)
+                if flight is None or is_own or not self._is_open(flight, now):
+                    stranded = flight if flight is not None and flight.is_stranded() else None
+                    placed = flight = self._flights[key] = self._begun(key, now, blocking)
+                    flight.is_patient = is_patient
+                elif (blocking or load is not None) and _never_ends(flight, load, blocking):
+                    flight = self._begun(key, now, blocking)
+                else:
+                    flight.followers += 1
+                    role = "follow"
+                for outer in load.chain() if load is not None else ():
+                    outer.flight.waits.append(flight)
+            if stranded is not None:
+                self.abandon(stranded)  # in place of its leader, which never goes on
+            return flight, role
+        except BaseException:  # a signal's, just now
+            if placed is not None:
+                self.abandon(placed)
+            raise
 
     def follow(self, key: str, now: float) -> Flight | None:
         """The flight of *key* that a task outside of any load follows by a `claim`; None: it would lead."""

@@ -133,7 +133,8 @@ def load_anew(tiers: Tiers, want: Want, seen: int, *, blocking: bool) -> Plan[No
             yield from unlock(tiers, want, owner)
             return
         yield from load_and_fill(tiers, want, flight, owner, stand, head, blocking=blocking)
-    except GeneratorExit:  # the plan itself is thrown away, with the loop it ran in
+    except GeneratorExit:
+        owe_unlock(tiers, want, owner)
         raise
     except BaseException:
         yield from unlock(tiers, want, owner)
@@ -240,6 +241,15 @@ def unlock(tiers: Tiers, want: Want, owner: str) -> Plan[None]:
     """Let the next one lead, here or elsewhere."""
     if want.l2:
         yield Tell((Unlock(want.key, owner),), tiers.owe)
+
+
+def owe_unlock(tiers: Tiers, want: Want, owner: str) -> None:
+    """Unlock with the next sync: of a plan that is closed, and can ask for nothing any more.
+
+    It is so when it is thrown away with the loop it ran in; or its loader raised a GeneratorExit.
+    """
+    if want.l2 and owner:
+        tiers.owe((Unlock(want.key, owner),))
 
 
 def leave_abandoned(tiers: Tiers, want: Want, flight: Flight) -> Plan[None]:

@@ -99,6 +99,9 @@ def run(plan: Generator[S, Any, T], perform: Callable[[S], Any]) -> T:
     except StopIteration as end:
         result: T = end.value
         return result
+    except BaseException:
+        plan.close()  # what a signal raised in here leaves it between two steps, while its traceback lives
+        raise
 
 
 async def run_async(plan: Generator[S, Any, T], perform: Callable[[S], Awaitable[Any]]) -> T:
@@ -115,3 +118,6 @@ async def run_async(plan: Generator[S, Any, T], perform: Callable[[S], Awaitable
     except StopIteration as end:
         result: T = end.value
         return result
+    except BaseException:
+        plan.close()  # what a signal raised in here leaves it between two steps, while its traceback lives
+        raise

@@ -31,6 +31,7 @@ from tiercache._core.large import Large
 from tiercache._core.loads import (
     leave_abandoned,
     load_for_l1,
+    owe_unlock,
     too_long,
     unlock,
 )
@@ -120,7 +121,9 @@ def fly(
             written = frozenset(core.held)
             landing = yield Join(flight.future, max(0.0, begun + tiers.load_timeout - now))
         except BaseException as error:
-            if role == "follow" and not isinstance(error, GeneratorExit):
+            if role == "lead":
+                board.abandon(flight)
+            elif not isinstance(error, GeneratorExit):
                 yield from leave_abandoned(tiers, want, flight)
             raise
         finally:
@@ -192,11 +195,15 @@ def _past_the_tiers(want: Want, audit: Load | None) -> Plan[Any]:
 
 def _lead(tiers: Tiers, want: Want, flight: Flight, *, blocking: bool) -> Plan[Any]:
     """Answer for everybody who joins *flight*, and end it whatever happens."""
-    owner = flight.owner = tiers.owner()
+    owner = ""
     try:
+        owner = flight.owner = tiers.owner()
         landing, value = yield from _fetch(tiers, want, flight, owner, blocking=blocking)
-    except GeneratorExit:  # the plan itself is thrown away, with the loop it ran in
-        tiers.board.abandon(flight)
+        tiers.board.land(flight, landing)
+        return value
+    except GeneratorExit:
+        if not tiers.board.abandon(flight):
+            owe_unlock(tiers, want, owner)
         raise
     except BaseException as error:
         # Where a follower takes over, as from one that is cancelled, the lock stays with the node.
@@ -208,8 +215,6 @@ def _lead(tiers: Tiers, want: Want, flight: Flight, *, blocking: bool) -> Plan[A
         if not is_followed:
             yield from unlock(tiers, want, owner)
         raise
-    tiers.board.land(flight, landing)
-    return value
 
 
 def _second_look(tiers: Tiers, want: Want, now: float) -> tuple[Landing, Any] | None:
