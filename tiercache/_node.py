@@ -79,7 +79,7 @@ class Node:
         self.on_close: Callable[[], None] | None = None  # ends the server that lives for this node alone
         self.fallback = False  # memory:// because nobody said where
         self._forked = False  # memory:// in a child that has not been used yet
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._listener: Listener | None = None
         self.unheard: str | None = None  # why there can be no listener
         self._listen_at = -inf  # under `_lock`: none is tried before this instant
@@ -260,11 +260,15 @@ class Node:
 
         assert self.address is not None
         assert self._prober is not None
+        self._listen_at = inf  # for the handler of a signal that comes amid this, and uses the cache
         try:
             self._listener = Listener(self.tiers, self.address, self.names, self._prober.perform, self.served)
             self.unheard = None
         except RuntimeError as error:  # as many threads as the system allows, or the interpreter ends
             self.unheard, self._listen_at = str(error), self.clock() + LISTEN_AGAIN
+        except BaseException:
+            self._listen_at = -inf
+            raise
 
     def _new_awaiting(self) -> Awaiting:
         from tiercache._transport.awaiting import Awaiting
@@ -277,8 +281,8 @@ class Node:
         """Forget what belongs to the parent: its threads, its sockets, its lease, its name."""
         core = self.tiers.core
         core.lock = threading.RLock()
-        core.is_torn = core.is_torn or amid_a_change
-        self._lock = threading.Lock()
+        core.is_torn, core.is_changing = core.is_torn or amid_a_change, False
+        self._lock = threading.RLock()
         core.node = _new_id()
         core.disown()
         core.has_left = False

@@ -32,7 +32,7 @@ class Cut(BaseException):
 
 
 CALLS = ("CALL",)  # where CPython, beside the turns of a loop, lets the handler of a signal run
-ACTS = (*CALLS, "STORE_ATTR", "STORE_SUBSCR", "DELETE_", "RETURN_")
+STEPS = (*CALLS, "STORE_ATTR", "STORE_SUBSCR", "DELETE_", "RETURN_")
 
 
 @cache
@@ -51,7 +51,7 @@ def cut_short(
     act: Callable[[], object],
     at: int,
     files: Collection[str | None] = FILES,
-    acts: tuple[str, ...] = ACTS,
+    acts: tuple[str, ...] = STEPS,
 ) -> bool:
     """Whether *act* came to its step *at* within *files*, and no further."""
     left = at
@@ -76,6 +76,33 @@ def cut_short(
     finally:
         sys.settrace(before)
     return False
+
+
+def comes_amid(act: Callable[[], object], at: int, other: Callable[[], object]) -> bool:
+    """Whether *act* came to its step *at*, and *other* was done there before it went on."""
+    left = at
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal left
+        if frame.f_code.co_filename not in FILES:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode" and frame.f_lasti in steps_of(frame.f_code, STEPS):
+            left -= 1
+            if left == -1:
+                sys.settrace(None)
+                other()
+                return None
+        return trace
+
+    before = sys.gettrace()
+    sys._getframe().f_trace_opcodes = True
+    sys.settrace(trace)
+    try:
+        act()
+    finally:
+        sys.settrace(before)
+    return left < 0
 
 
 def out_of_stack(act: Callable[[], object], room: int) -> bool:
@@ -155,6 +182,37 @@ class World:
             named = (*entry.value, f"k:{entry.key}")
             assert max((n for dep, n in self.records if dep in named), default=0) <= entry.vouched
 
+    def settle(self) -> None:
+        """Nothing waits any more, or is held, and all is proved."""
+        self.core.settle(dict(self.core.pending))
+        while self.core.held:
+            self.core.release(list(self.core.held))
+        self.sync()
+
+    def fill(self) -> None:
+        """All values are put anew, and given."""
+        amend(self.core, self.core.l1.drop, f"k{COUNT}")  # there is no room for it, too
+        for number in range(COUNT):
+            self.put(number)
+            self.file(number)
+        for _ in range(COUNT):
+            self.core.serve("none")  # sweeps
+        assert len([given for number in range(COUNT) for given in self.given(number)]) == 2 * COUNT
+
+    def empty(self) -> None:
+        """Each tag still reaches what depends on it, until nothing is left."""
+        for dep in ("t:1", "t:pair 1", "k:k5", "t:all"):
+            assert self.core.hear(Hint(self.epoch, self.record(dep), (dep,))) == "applied"
+            self.check()
+        for _ in range(COUNT):
+            self.core.serve("none")
+        held = self.core.l1
+        # What was filed as another change came amid that is dead, and stays until its call is filed again.
+        filed = [
+            entry for table in (self.table, self.other) for entry in table.values() if entry.deadline > 0
+        ]
+        assert len(held.entries) == held.used_bytes == len(filed) == 0
+
 
 def hear(dep: str) -> Callable[[World], Callable[[], object]]:
     return lambda world: partial(world.core.hear, Hint(7, world.record(dep), (dep,)))
@@ -231,30 +289,46 @@ def test_what_is_cut_short_leaves_nothing_old_and_nothing_broken(
         again()  # as who was interrupted does
         world.check()
 
-        world.core.settle(dict(world.core.pending))
-        while world.core.held:
-            world.core.release(list(world.core.held))
-        world.sync()
+        world.settle()
         world.check()
 
-        for number in range(COUNT):
-            world.put(number)
-            world.file(number)
-        for _ in range(COUNT):
-            world.core.serve("none")  # sweeps
-        assert len(world.all_given()) == 2 * COUNT
-        for dep in ("t:1", "t:pair 1", "k:k5", "t:all"):
-            assert world.core.hear(Hint(world.epoch, world.record(dep), (dep,))) == "applied"
-            world.check()
-        for _ in range(COUNT):
-            world.core.serve("none")
-        assert (
-            len(world.core.l1.entries)
-            == world.core.l1.used_bytes
-            == len(world.table)
-            == len(world.other)
-            == 0
-        )
+        world.fill()
+        world.empty()
+    assert at > 3
+
+
+# What the handler of a signal, or a finalizer, comes to do in the cache.
+OTHERS: dict[str, Callable[[World], object]] = {
+    "a read": World.all_given,
+    "a sync": World.sync,
+    "a sync and a value": lambda world: (world.sync(), world.put(COUNT), world.file(COUNT)),
+    "an invalidation": lambda world: own("t:all")(world)(),
+    "an invalidation that waits": lambda world: world.core.pend(("t:pair 1",), 9),
+    "a load": lambda world: (world.core.begin_load(7, 1), world.core.end_load(7, 1)),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+@pytest.mark.parametrize("act", ACTS)
+def test_what_another_change_comes_amid_leaves_nothing_old_and_nothing_broken(
+    act: str, other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock does not keep out a signal's handler, or a finalizer: they run on the thread that has it."""
+    monkeypatch.setattr(groups, "FEW", 2)
+    at = 0
+    while True:
+        world = World()
+        if not comes_amid(ACTS[act](world), at, partial(OTHERS[other], world)):  # and raises nothing
+            break
+        at += 1
+        world.check()
+        if other == "an invalidation that waits":
+            assert world.core.withheld(("t:pair 1",))
+        world.settle()
+        world.core.settle(dict(world.core.pending))  # what was told is owed to a new epoch
+        world.check()
+        world.fill()
+        world.empty()
     assert at > 3
 
 

@@ -106,7 +106,7 @@ def test_a_lock_that_may_stand_for_nobody_is_let_go_of_with_the_next_sync(
 
 def test_what_is_owed_is_said_again_where_redis_did_not_answer_and_not_where_it_refused(a: Node) -> None:
     """A user who may not unlock would else send it with every sync, for ever."""
-    a.read("k").lose()
+    a.finish(a.read("k").lose(), "v")
     for error, is_owed in ((L2Unavailable("lost"), True), (L2Refused("NOPERM"), False)):
         syncing = a.sync().answer()
         assert syncing.at == ("Unlock",)

@@ -43,12 +43,11 @@ class Coherence:
     )
 
     def __init__(self, l1: L1, *, max_staleness: float, node: str, trust_tenure: bool = False) -> None:
-        self.l1 = l1
-        self.max_staleness = max_staleness
+        self.l1, self.max_staleness = l1, max_staleness
         self.node = node
         self.trust_tenure = trust_tenure  # a lease even where the server's tenure cannot be read
         self.lock = threading.RLock()
-        self.is_torn = False  # a change was cut short, and L1 is to be emptied (whole.py)
+        self.is_changing = self.is_torn = False  # torn: cut short, and L1 is to be emptied (whole.py)
         # All under `lock`. `lease` and `open_until` are also read without it, each by itself.
         self.lease = -inf
         self.open_until = -inf  # the lease; -inf while a running load may be ahead of L1, or it is not swept
@@ -151,7 +150,7 @@ class Coherence:
             self.l1.clear()
             self.recent.clear()
             if owed := self.told.owed_to(reply.epoch):
-                self.pend(owed, self.own + 1)
+                self._pend(owed, self.own + 1)
             self.told.adopt(reply.epoch)
             self.epoch = reply.epoch
             self.adopted = now
@@ -198,7 +197,7 @@ class Coherence:
         # (model: OwnRecord)
         self.told.note(deps, record.epoch, now)
         if record.epoch != self.epoch:
-            self.disown()
+            self.leave_epoch()
             return False
         self._apply(deps, record.number)
         self._fold()
@@ -212,15 +211,16 @@ class Coherence:
             self.generation += 1
             self.lease = self.open_until = -inf
 
-    @whole
-    def disown(self) -> None:
-        """Forget epoch, lease and L1; every reply still under way is void (model: Disown)."""
+    def leave_epoch(self) -> None:
+        """Under the lock: forget epoch, lease and L1; every reply still under way is void (model: Disown)."""
         self.l1.clear()
         self.lease = self.open_until = -inf
         self.epoch = self.applied = self.proved = self.seen = self.recent_floor = 0
         self.adopted = inf
         self.recent.clear()
         self.generation += 1
+
+    disown = whole(leave_epoch)
 
     @whole
     def insert(self, entry: Entry, stand: Stand, now: float) -> bool:
@@ -251,8 +251,7 @@ class Coherence:
         self._drop(deps)
         return self.own
 
-    @whole
-    def pend(self, deps: Iterable[str], serial: int) -> None:
+    def _pend(self, deps: Iterable[str], serial: int) -> None:
         """Redis did not take it: until it does, *deps* are served from nowhere here (model: Pend)."""
         self.own += 1  # a flight that began after it was sent may bring what L2 had before it ran
         for dep in deps:
@@ -260,6 +259,8 @@ class Coherence:
         if len(self.pending) > MAX_PENDING:
             self.pending = {EVERYTHING: serial}
         self._drop(self.pending)
+
+    pend = whole(_pend)
 
     @whole
     def settle(self, sent: dict[str, int]) -> None:

@@ -63,7 +63,7 @@ class Shelves(MutableMapping[str, V], Generic[V]):
         self._count = 0
 
     def __len__(self) -> int:
-        return self._count
+        return max(0, self._count)  # less where all was cleared amid the removal of one (whole.py)
 
     def __iter__(self) -> Iterator[str]:
         return chain.from_iterable(self._shelves)

@@ -27,7 +27,7 @@ class Memory:
     """Both transports of one node that has no server."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # reentrant, since a signal's handler or a finalizer may use the cache
         self._epoch = nonce()
         self._head = self._floor = 1  # under `_lock`
         self._versions: dict[str, int] = {}  # under `_lock`: dependency -> its last record; the newest last
@@ -79,7 +79,10 @@ class Memory:
 
     def _since(self, number: int) -> tuple[tuple[str, int], ...]:
         """The records after *number*: the thread that made one may be late to apply it."""
-        return tuple(takewhile(lambda version: version[1] > number, reversed(self._versions.items())))
+        if number == self._head:
+            return ()
+        newest_first = reversed(self._versions.copy().items())  # one more may be made amid this, see `_lock`
+        return tuple(takewhile(lambda version: version[1] > number, newest_first))
 
     def _record(self, deps: tuple[str, ...]) -> Recorded:
         self._head += 1
