@@ -9,7 +9,7 @@ from sqlalchemy import schema
 from sqlalchemy.schema import DDL
 from sqlalchemy.sql.ddl import DropTable
 
-from tiercache.sqlalchemy.texts import Effect, effect_of
+from tiercache.sqlalchemy.texts import Effect, effects_of
 
 # What neither changes rows nor what a SELECT gives.
 HARMLESS = (
@@ -28,16 +28,16 @@ HARMLESS = (
 )
 
 
-def written_by(compiled: Any, whole: Callable[[Any], Any]) -> tuple[tuple[Any, ...], Effect]:
+def written_by(compiled: Any, whole: Callable[[Any], Any]) -> tuple[tuple[Any, ...], tuple[Effect, ...]]:
     """The writes of a compiled DDL element, and what else it does."""
     element = compiled.statement
     if isinstance(element, DropTable):
-        return (whole(element.element),), Effect.READS
+        return (whole(element.element),), (Effect.READS,)
     if isinstance(element, DDL):
-        return (), effect_of(element.statement)
+        return (), effects_of(element.statement)
     if isinstance(element, HARMLESS) or _is_type(element):
-        return (), Effect.READS
-    return (), Effect.EVERYTHING
+        return (), (Effect.READS,)
+    return (), (Effect.EVERYTHING,)
 
 
 def _is_type(element: Any) -> bool:

@@ -24,12 +24,13 @@ from tiercache.sqlalchemy.actions import kin
 from tiercache.sqlalchemy.names import Schemas, name_of, plain, tables_of
 from tiercache.sqlalchemy.publishing import Publisher
 from tiercache.sqlalchemy.statements import Analysis, analysis_of
-from tiercache.sqlalchemy.texts import Effect, changes_what_is_read, effect_of
+from tiercache.sqlalchemy.texts import Effect, changes_what_is_read, effects_of
 from tiercache.sqlalchemy.transactions import Transaction, row_tags, transaction_of
 
 log = logging.getLogger("tiercache.sqlalchemy")
 
 SNAPSHOTS = frozenset({"REPEATABLE READ", "SERIALIZABLE", "SNAPSHOT"})
+READS = (Effect.READS,)
 ADVICE = (
     'say what it touches: .execution_options(invalidates=[User, "posts", "row:users:7"]), or [] where it '
     "changes nothing that is cached"
@@ -70,7 +71,7 @@ def hearing(contexts: Any, listener: Listener) -> Any:
 
     class Heard(contexts):  # type: ignore[misc]  # the dialect's own class, known when it runs
         tiercache_expected: Any = ()  # INSERTs whose keys the answer may tell
-        tiercache_commits = False
+        tiercache_effects: Any = ()
         tiercache_transaction: Any = None
         tiercache_fence: Any = None
 
@@ -112,31 +113,31 @@ class Listener:
         schemas: Schemas = options.get("schema_translate_map")
         compiled = context.compiled
         if compiled is None:
-            analysis, effect = None, effect_of(context.statement)
+            analysis, effects = None, effects_of(context.statement)
         else:
             analysis = analysis_of(compiled, connection.dialect)
-            effect = analysis.effect
-        if (analysis is None or analysis.unseen or effect is Effect.NEITHER) and changes_what_is_read(
+            effects = analysis.effects
+        context.tiercache_effects = effects
+        if (analysis is None or analysis.unseen or {*effects} <= {Effect.NEITHER}) and changes_what_is_read(
             context.statement
         ):
             self._publisher.is_tuned = True
         said = options.get("invalidates")
         if said is not None:
             self._said(transaction, connection, said, schemas)
-            effect = Effect.NEITHER if effect is Effect.EVERYTHING else effect
         if analysis is not None and analysis.writes:
             write(transaction, analysis, context, schemas)
-        elif effect is Effect.READS:
+        elif Effect.READS in effects:
             read(transaction, analysis, context, schemas)
-        if effect not in (Effect.READS, Effect.NEITHER):
-            self._effect(transaction, effect, context.statement)
-        context.tiercache_commits = effect is Effect.COMMITS
+        if effects != READS:
+            self._effects(transaction, effects, context.statement, is_said=said is not None)
         if not (self._publisher.fences and transaction.is_dirty):
             return
         is_alone = transaction.is_autocommit and not is_inside(connection.connection.dbapi_connection)
-        if is_alone or context.tiercache_commits:
-            context.tiercache_fence = self._publisher.around(transaction)
-            context.tiercache_fence.__enter__()
+        if is_alone or Effect.COMMITS in effects:
+            fence = self._publisher.around(transaction, keeps=len(effects) > 1)
+            context.tiercache_fence = fence
+            fence.__enter__()
 
     def after(self, connection: Connection, context: Any) -> None:
         """*context* has been executed, and what it brought back is known."""
@@ -155,8 +156,12 @@ class Listener:
         transaction = context.tiercache_transaction
         if transaction is None or transaction.is_busy or not transaction.is_dirty:
             return
-        if context.tiercache_commits or is_public(transaction, connection):
+        effects = context.tiercache_effects
+        if is_public(transaction, connection):
             self._publisher.publish(transaction)
+        elif Effect.COMMITS in effects:
+            # What came after the COMMIT is not committed, nor is anything where it stands in a constant.
+            self._publisher.publish(transaction, keeps=len(effects) > 1)
 
     def _said(
         self, transaction: Transaction, connection: Connection, said: Iterable[Any], schemas: Schemas
@@ -188,8 +193,10 @@ class Listener:
             transaction.write_others(tables, rows, tags)
             source.uncommitted()
 
-    def _effect(self, transaction: Transaction, effect: Effect, statement: str) -> None:
-        if effect is Effect.EVERYTHING:
+    def _effects(
+        self, transaction: Transaction, effects: tuple[Effect, ...], statement: str, *, is_said: bool
+    ) -> None:
+        if Effect.EVERYTHING in effects and not is_said:
             if self._publisher.fences:
                 raise InvalidRequestError(
                     f'under write_safety="fence" nothing is executed of which nobody knows what it writes: '
@@ -198,9 +205,8 @@ class Listener:
             self._warn(statement)
             transaction.write_everything()
             source.uncommitted()
-        elif effect is not Effect.COMMITS:
-            transaction.wants_snapshots |= effect is Effect.SNAPSHOTS
-            transaction.is_snapshot = True
+        transaction.wants_snapshots |= Effect.SNAPSHOTS in effects
+        transaction.is_snapshot |= Effect.SNAPSHOT in effects or Effect.SNAPSHOTS in effects
 
     def _warn(self, statement: str) -> None:
         with self._lock:

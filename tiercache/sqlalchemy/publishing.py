@@ -48,8 +48,11 @@ class Publisher:
         return any(each.write_safety == "fence" for each in self.told)
 
     @contextmanager
-    def around(self, transaction: Transaction) -> Iterator[None]:
-        """What commits *transaction* runs inside; an error of a fence that has to stand comes before it."""
+    def around(self, transaction: Transaction, *, keeps: bool = False) -> Iterator[None]:
+        """What commits *transaction* runs inside; an error of a fence that has to stand comes before it.
+
+        *keeps*: it may not have committed all of it, so it is told, and not forgotten.
+        """
         touched = transaction.take()
         if not touched:
             yield
@@ -67,11 +70,11 @@ class Publisher:
             try:
                 self._tell(touched, tags, blocks)
             finally:
-                transaction.end()
+                transaction.back(touched) if keeps else transaction.end()
 
-    def publish(self, transaction: Transaction) -> None:
+    def publish(self, transaction: Transaction, *, keeps: bool = False) -> None:
         """What has been committed already."""
-        with self.around(transaction):
+        with self.around(transaction, keeps=keeps):
             pass
 
     def everything(self) -> None:

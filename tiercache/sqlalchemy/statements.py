@@ -31,7 +31,7 @@ from tiercache.sqlalchemy.conditions import (
 from tiercache.sqlalchemy.ddl import written_by
 from tiercache.sqlalchemy.names import Part, Schemas, name_of
 from tiercache.sqlalchemy.noting import Noted, noting
-from tiercache.sqlalchemy.texts import Effect, effect_of
+from tiercache.sqlalchemy.texts import Effect, effects_of
 
 MAX_ROWS = 1000  # of one table that are told by name; more count as any row
 
@@ -159,7 +159,7 @@ def values_of(given: Mapping[str, Any], name: str) -> Sequence[object]:
 class Analysis:
     """What is known of all statements of one compiled form."""
 
-    __slots__ = ("_declared", "_sizes", "effect", "is_orm", "rows_read", "tables", "unseen", "writes")
+    __slots__ = ("_declared", "_sizes", "effects", "is_orm", "rows_read", "tables", "unseen", "writes")
 
     def __init__(self, compiled: Any, dialect: Dialect) -> None:
         self._declared = declared()
@@ -170,12 +170,12 @@ class Analysis:
         # Semi-private: by what SQLAlchemy tells statements of the ORM, in 2.0 and 2.1.
         attributes = getattr(compiled.statement, "_propagate_attrs", {})
         self.is_orm = attributes.get("compile_state_plugin") == "orm"
-        self.effect = Effect.READS
+        self.effects: tuple[Effect, ...] = (Effect.READS,)
         """Of what is not told by `writes`."""
         self.rows_read: Write | None = None
         """Where it reads one table by its whole key alone: which rows."""
         if isinstance(compiled, DDLCompiler):
-            self.writes, self.effect = written_by(compiled, lambda table: whole(table, dialect))
+            self.writes, self.effects = written_by(compiled, lambda table: whole(table, dialect))
         elif isinstance(compiled, SQLCompiler):
             self._analyse(compiled, dialect)
         tables = (each.table for each in self.writes)
@@ -197,7 +197,7 @@ class Analysis:
         self.writes = tuple(write for noted in compiled.noted_dml for write in writes_of(noted, compiled))
         is_known = isinstance(statement, SelectBase | FromStatement) and not is_custom(statement)
         if compiled.noted_text or not (is_known or self.writes or is_plain(statement)):
-            self.effect = effect_of(compiled.string)
+            self.effects = effects_of(compiled.string)
         elif not self.writes:
             self.rows_read = read_by_key(compiled, dialect)
 

@@ -2,8 +2,8 @@
 
 What begins with one of READING reads, with one of NEITHER it does nothing of either. WITH and EXPLAIN read
 where none of the words that change data is in them. COMMIT and END make public what was gathered. Anything
-else, and each text that does not look like one statement, counts as a write to everything. Functions and
-procedures that write are not seen: say `invalidates=`.
+else counts as a write to everything. What stands between semicolons is judged by itself, be it a statement or
+a part of a constant. Functions and procedures that write are not seen: say `invalidates=`.
 """
 
 from __future__ import annotations
@@ -92,13 +92,9 @@ def _calls(sql: str) -> bool:
 
 
 @functools.lru_cache(maxsize=500)
-def effect_of(sql: str) -> Effect:
-    """The effect of *sql*: of several statements, the one that concerns most."""
-    effects = {_effect(part) for part in sql.lower().split(";") if _begin(part) < len(part)}
-    for worst in (Effect.EVERYTHING, Effect.COMMITS, Effect.SNAPSHOTS, Effect.SNAPSHOT, Effect.READS):
-        if worst in effects:
-            return worst
-    return Effect.NEITHER
+def effects_of(sql: str) -> tuple[Effect, ...]:
+    """The effect of each statement of *sql*, in their order."""
+    return tuple(_effect(part) for part in sql.lower().split(";") if _begin(part) < len(part))
 
 
 def _begin(sql: str) -> int:
