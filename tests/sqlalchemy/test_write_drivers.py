@@ -118,6 +118,21 @@ async def test_autocommit_is_told_at_once(engine: AsyncEngine, entries: Entries)
 
 
 @pytest.mark.anyio
+async def test_an_autocommit_whose_task_is_cancelled_is_told(engine: AsyncEngine, entries: Entries) -> None:
+    own = engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    @event.listens_for(engine.sync_engine, "after_cursor_execute")
+    def cancel(connection: Any, cursor: Any, sql: str, *rest: Any) -> None:
+        if sql.startswith("UPDATE"):
+            raise asyncio.CancelledError
+
+    with entries.changed("row:users:1", "row:users:2"):
+        with pytest.raises(asyncio.CancelledError):
+            async with own.connect() as connection:
+                await connection.execute(update(User).where(User.id == 1).values(name="x"))
+
+
+@pytest.mark.anyio
 async def test_text_of_an_async_session(engine: AsyncEngine, entries: Entries) -> None:
     async with AsyncSession(engine) as session:
         with entries.changed("row:users:1", "row:users:2"):

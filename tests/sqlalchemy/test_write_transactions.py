@@ -372,6 +372,45 @@ def test_what_may_follow_a_commit_in_a_text_is_told_at_the_next(
             connection.commit()
 
 
+@pytest.mark.parametrize("safety", ["commit", "fence"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("way", ["autocommit", "commit by text"])
+def test_a_write_whose_answer_was_cut_off_is_told(
+    plain_engine: Engine,
+    new_engine: Callable[..., Engine],
+    entries: Entries,
+    way: str,
+    error: type[BaseException],
+    safety: Any,
+) -> None:
+    """What a signal's handler raises then, no part of SQLAlchemy tells the statement's context."""
+    level = {"isolation_level": "AUTOCOMMIT"} if way == "autocommit" else {}
+    engine = new_engine(plain_engine.url, begins=not level, **level)
+    install(entries.cache, engine, write_safety=safety)
+
+    def cut_off(connection: Any, cursor: Any, sql: str, *rest: Any) -> None:
+        if sql.startswith("UPDATE" if level else "COMMIT"):
+            raise error
+
+    def write() -> None:
+        with engine.connect() as connection:
+            rename(connection, 1)
+            connection.exec_driver_sql("COMMIT")
+
+    event.listen(engine, "after_cursor_execute", cut_off)
+    with entries.changed("row:users:1", "row:users:2"):
+        with pytest.raises(error):
+            write()
+        with plain_engine.connect() as connection:
+            assert connection.scalar(select(User.name).where(User.id == 1)) == "changed"
+
+
+def test_what_was_not_committed_goes_with_a_connection_that_is_lost(engine: Engine, entries: Entries) -> None:
+    with entries.unchanged("row:users:1"), engine.connect() as connection:
+        rename(connection, 1)
+        connection.invalidate()
+
+
 def test_several_binds_of_a_session_are_each_told(
     engine: Engine, tmp_path: Path, new_engine: Callable[..., Engine], entries: Entries
 ) -> None:

@@ -79,8 +79,16 @@ class Hooks:
         finally:
             self._drop(transaction)
 
+    def lose(self, connection: Any, record: Any, error: BaseException | None) -> None:
+        """An event of the pool: the driver's connection goes, and its transaction with it.
+
+        So it does where a cancellation, or what a signal's handler raised, cut off the answer of a statement.
+        """
+        self._drop(transaction_of(record.info))
+
     def _drop(self, transaction: Transaction) -> None:
-        if transaction.is_autocommit and transaction.is_dirty:  # a statement that was cut short
+        transaction.leave_fence()
+        if transaction.may_be_public:
             self._publisher.publish(transaction)
         transaction.end()
 

@@ -40,7 +40,7 @@ class Installed:
         engine = self._engine()
         if not self._told and engine is not None:
             self._hooks.put_on()
-            event.listen(engine, "invalidate", forget)
+            event.listen(engine, "invalidate", self._hooks.lose)
         for (other, cache), known in list(self._told.items()):
             if other is not None and other() is None:  # one session after the other, each for itself
                 del self._told[other, cache]
@@ -54,7 +54,7 @@ class Installed:
             return
         self._publish()
         if not self._told and engine is not None:
-            event.remove(engine, "invalidate", forget)
+            event.remove(engine, "invalidate", self._hooks.lose)
             self._hooks.take_off()
 
     def has(self, cache: TierCache, wish: Wish) -> bool:
@@ -179,11 +179,6 @@ def own_class(current: type[Session], maker: Any) -> type[Session]:
     if getattr(current, "tiercache_of", lambda: None)() is maker:
         return current
     return type("Session", (current,), {"tiercache_of": weakref.ref(maker)})
-
-
-def forget(connection: Any, record: Any, error: BaseException | None) -> None:
-    """The driver's connection is lost, and its transaction with it: an event of the pool."""
-    transaction_of(record.info).end()
 
 
 def _put(engine: Engine, told: Told, wish: Wish) -> None:

@@ -73,7 +73,6 @@ def hearing(contexts: Any, listener: Listener) -> Any:
         tiercache_expected: Any = ()  # INSERTs whose keys the answer may tell
         tiercache_effects: Any = ()
         tiercache_transaction: Any = None
-        tiercache_fence: Any = None
 
         def pre_exec(self) -> None:
             listener.before(self.root_connection, self)
@@ -131,13 +130,14 @@ class Listener:
             read(transaction, analysis, context, schemas)
         if effects != READS:
             self._effects(transaction, effects, context.statement, is_said=said is not None)
+        transaction.is_committing = Effect.COMMITS in effects
         if not (self._publisher.fences and transaction.is_dirty):
             return
         is_alone = transaction.is_autocommit and not is_inside(connection.connection.dbapi_connection)
-        if is_alone or Effect.COMMITS in effects:
+        if is_alone or transaction.is_committing:
             fence = self._publisher.around(transaction, keeps=len(effects) > 1)
-            context.tiercache_fence = fence
             fence.__enter__()
+            transaction.fence = fence
 
     def after(self, connection: Connection, context: Any) -> None:
         """*context* has been executed, and what it brought back is known."""
@@ -149,19 +149,19 @@ class Listener:
 
     def executed(self, connection: Connection, context: Any) -> None:
         """What is public as soon as it is executed is told at once."""
-        fence, context.tiercache_fence = context.tiercache_fence, None
-        if fence is not None:
-            fence.__exit__(None, None, None)
-            return
         transaction = context.tiercache_transaction
-        if transaction is None or transaction.is_busy or not transaction.is_dirty:
+        if transaction is None or transaction.is_busy:
             return
-        effects = context.tiercache_effects
-        if is_public(transaction, connection):
+        is_committing, transaction.is_committing = transaction.is_committing, False
+        if transaction.fence is not None:
+            transaction.leave_fence()
+        elif not transaction.is_dirty:
+            pass
+        elif is_public(transaction, connection):
             self._publisher.publish(transaction)
-        elif Effect.COMMITS in effects:
+        elif is_committing:
             # What came after the COMMIT is not committed, nor is anything where it stands in a constant.
-            self._publisher.publish(transaction, keeps=len(effects) > 1)
+            self._publisher.publish(transaction, keeps=len(context.tiercache_effects) > 1)
 
     def _said(
         self, transaction: Transaction, connection: Connection, said: Iterable[Any], schemas: Schemas

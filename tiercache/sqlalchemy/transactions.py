@@ -12,6 +12,7 @@ is what one record of an invalidation takes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from tiercache import source
@@ -125,6 +126,9 @@ class Transaction:
         self.wants_snapshots = False  # by a text, until the connection is closed
         self.prepared: Any = None  # the xid, between the phases of a COMMIT in two
         self.is_busy = False  # the dialect itself executes, as a part of a COMMIT in two phases
+        self.is_committing = False  # a text that commits was sent, and its answer has not come
+        self.fence: AbstractContextManager[None] | None = None
+        """Around a statement that commits what it writes, until its answer has come."""
 
     @property
     def top(self) -> Touched:
@@ -133,6 +137,16 @@ class Transaction:
     @property
     def is_dirty(self) -> bool:
         return any(layer for _, layer in self._layers)
+
+    @property
+    def may_be_public(self) -> bool:
+        """Whether something was committed that has not been told: the answer of a statement was cut off."""
+        return self.is_dirty and (self.is_autocommit or self.is_committing)
+
+    def leave_fence(self) -> None:
+        fence, self.fence = self.fence, None
+        if fence is not None:
+            fence.__exit__(None, None, None)
 
     def begin(self) -> None:
         """BEGIN is about to be sent. What is there stays: where several connections are one, others write."""
@@ -233,6 +247,7 @@ class Transaction:
         self._layers = [(None, Touched())]
         self.moment = self.prepared = None
         self.is_new = True
+        self.is_committing = False
         if self._writing is not None:
             self._writing.end()
             self._writing = None
