@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import logging
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -607,7 +609,7 @@ def test_what_is_read_from_a_dirty_transaction_is_not_kept(engine: Engine, entri
         assert cache.get_or_load("by text", lambda: 2) == 2
 
 
-@pytest.mark.parametrize("how", ["connection", "engine", "text"])
+@pytest.mark.parametrize("how", ["connection", "engine", "text", "text in autocommit"])
 def test_what_a_snapshot_shows_is_as_old_as_its_begin(
     database_url: str, new_engine: Callable[..., Engine], engine: Engine, entries: Entries, how: str
 ) -> None:
@@ -617,11 +619,17 @@ def test_what_a_snapshot_shows_is_as_old_as_its_begin(
             isolation_level="SERIALIZABLE" if engine.dialect.name == "sqlite" else "REPEATABLE READ",
         )
         install(entries.cache, engine)
+    elif how == "text in autocommit":
+        engine = new_engine(database_url, isolation_level="AUTOCOMMIT", begins=False)
+        install(entries.cache, engine)
     cache = entries.cache.sync
     cache.get("warm")
     with engine.connect() as connection:
         if how == "connection":
             connection = connection.execution_options(isolation_level="SERIALIZABLE")
+        elif how == "text in autocommit":
+            repeats = " ISOLATION LEVEL REPEATABLE READ" if engine.dialect.name == "postgresql" else ""
+            connection.exec_driver_sql(f"BEGIN{repeats}")
         elif how == "text" and engine.dialect.name == "postgresql":
             connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
         connection.execute(select(Label.id)).all()
@@ -634,6 +642,46 @@ def test_what_a_snapshot_shows_is_as_old_as_its_begin(
         assert cache.get("old") is None
         assert cache.get_or_load("other", load, tags=["row:users:2"]) == ""
         assert cache.get("other") == ""
+
+
+def test_sqlite_reads_snapshots_at_any_level(
+    new_engine: Callable[..., Engine], plain_engine: Engine, entries: Entries
+) -> None:
+    if plain_engine.dialect.name == "postgresql":
+        pytest.skip("SQLite's")
+    engine = new_engine(plain_engine.url, isolation_level="READ UNCOMMITTED")
+    install(entries.cache, engine)
+    cache = entries.cache.sync
+    cache.get("warm")
+    with closing(sqlite3.connect(plain_engine.url.database or "")) as plainly:
+        plainly.execute("PRAGMA journal_mode = wal")
+    with engine.connect() as connection, plain_engine.connect() as other:
+        connection.execute(select(Label.id)).all()
+        rename(other, 1)
+        other.commit()
+        cache.invalidate_tags("row:users:1")
+        by_key = select(USERS.c.name).where(USERS.c.id == 1)
+        assert cache.get_or_load("old", lambda: connection.scalar(by_key), tags=["row:users:1"]) == ""
+        assert cache.get("old") is None
+
+
+def test_autocommit_keeps_what_it_loads_outside_of_a_transaction_by_text(
+    database_url: str, plain_engine: Engine, new_engine: Callable[..., Engine], entries: Entries
+) -> None:
+    engine = new_engine(database_url, isolation_level="AUTOCOMMIT", begins=False)
+    install(entries.cache, engine)
+    cache = entries.cache.sync
+    cache.get("warm")
+    for end in ("COMMIT", "ROLLBACK"):
+        with engine.connect() as connection:
+            connection.exec_driver_sql("BEGIN")
+            connection.execute(select(User.name)).all()
+            cache.invalidate_tags("table:users")
+            connection.exec_driver_sql(end)
+            cache.get_or_load(
+                end, lambda: len(connection.execute(select(User.name)).all()), tags=["table:users"]
+            )
+        assert cache.get(end) == 2
 
 
 def test_an_object_is_as_old_as_the_transaction_that_has_it(

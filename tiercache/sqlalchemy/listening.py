@@ -105,8 +105,7 @@ class Listener:
         if transaction is None or transaction.is_busy:
             return
         if transaction.is_new:
-            level = level_of(connection.dialect, connection.get_execution_options())
-            transaction.settle(level in SNAPSHOTS, level == "AUTOCOMMIT")
+            settle(transaction, connection)
         transaction.join()
         options = context.execution_options
         schemas: Schemas = options.get("schema_translate_map")
@@ -121,6 +120,9 @@ class Listener:
             context.statement
         ):
             self._publisher.is_tuned = True
+        if transaction.is_autocommit:
+            is_within = is_inside(connection.connection.dbapi_connection)
+            transaction.go_on(is_within=is_within, may_begin=effects != READS)
         said = options.get("invalidates")
         if said is not None:
             self._said(transaction, connection, said, schemas)
@@ -133,8 +135,7 @@ class Listener:
         transaction.is_committing = Effect.COMMITS in effects
         if not (self._publisher.fences and transaction.is_dirty):
             return
-        is_alone = transaction.is_autocommit and not is_inside(connection.connection.dbapi_connection)
-        if is_alone or transaction.is_committing:
+        if (transaction.is_autocommit and not is_within) or transaction.is_committing:
             fence = self._publisher.around(transaction, keeps=len(effects) > 1)
             fence.__enter__()
             transaction.fence = fence
@@ -218,6 +219,13 @@ class Listener:
             statement[:200],
             ADVICE,
         )
+
+
+def settle(transaction: Transaction, connection: Connection) -> None:
+    level = level_of(connection.dialect, connection.get_execution_options())
+    # SQLite reads snapshots at any level: READ UNCOMMITTED says nothing without a shared cache.
+    is_snapshot = level in SNAPSHOTS or connection.dialect.name == "sqlite"
+    transaction.settle(is_snapshot, level == "AUTOCOMMIT")
 
 
 def write(transaction: Transaction, analysis: Analysis, context: Any, schemas: Schemas) -> None:

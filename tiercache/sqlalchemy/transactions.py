@@ -119,7 +119,7 @@ class Transaction:
         self._writing: source.Writing | None = None
         self._known: set[str] = set()  # tags that `_writing` has
         self.moment: source.Moment | None = None
-        """When it began; None in autocommit."""
+        """When it began; None in autocommit, where no text began one."""
         self.is_snapshot = False  # whether all of it reads what was committed by then
         self.is_new = True  # what kind of a transaction it is has not been asked
         self.is_autocommit = False
@@ -157,10 +157,18 @@ class Transaction:
         """What kind of a transaction it is."""
         self.is_new = False
         self.is_autocommit = is_autocommit
-        self.is_snapshot = is_snapshot or self.wants_snapshots
         if is_autocommit:
             self.moment = None
-        elif self.moment is None:  # it began before anybody listened, nobody knows when
+        # One that began before anybody listened, or by a text: nobody knows how.
+        self.is_snapshot = is_snapshot or self.wants_snapshots or self.moment is None
+        if not is_autocommit and self.moment is None:  # nor when
+            self.moment = source.Moment(())
+
+    def go_on(self, *, is_within: bool, may_begin: bool) -> None:
+        """In autocommit, a statement is about to be sent: within a transaction, or one that may begin it."""
+        if not is_within:
+            self.moment = source.moment() if may_begin else None
+        elif self.moment is None:
             self.moment = source.Moment(())
 
     def write(self, write: Write, schemas: Schemas, rows: Rows | None) -> None:
