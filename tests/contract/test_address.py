@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import ssl
 import threading
@@ -115,8 +116,32 @@ def test_a_url_says_where_the_server_is(url: str, shown: str) -> None:
         ("redis://cache?credential_provider=x", "a URL takes no credential_provider"),
         ("redis://cache?connection_class=x", "a URL takes no connection_class"),
         ("redis:///0?port=x", "a URL takes no port"),
-        ("redis://cache?socket_read_size=-1", "negative"),
-        ("rediss://cache?ssl_min_version=5", "5 is not a valid TLSVersion"),
+        ("redis://cache?socket_read_size=-1", "socket_read_size must be from 1024 to 67108864 bytes"),
+        ("redis://cache?socket_read_size=1023", "from 1024"),
+        ("redis://cache?socket_read_size=67108865", "from 1024"),
+        ("redis://cache?socket_read_size=99999999999999999999", "from 1024"),
+        ("redis://cache?socket_read_size=x", "from 1024"),
+        ("redis://cache?client_name=a%20b", "client_name must be of printable ASCII, without spaces"),
+        ("redis://cache?client_name=caf%C3%A9", "client_name must be of printable ASCII"),
+        ("redis://cache?client_name=a%0Ab", "client_name has a control character"),
+        ("redis://cache?password=a%00b", "password has a control character"),
+        ("rediss://cache?ssl_certfile=a%00b", "ssl_certfile has a control character"),
+        ("rediss://cache?ssl_ca_data=a%00b", "ssl_ca_data has a control character"),
+        ("redis://cache/0?db=1", "db is said twice"),
+        ("redis://shop@cache?username=shop", "username is said twice"),
+        ("redis://:a@cache?password=b", "password is said twice"),
+        ("unix://:a@/run/redis.sock?password=b", "password is said twice"),
+        ("unix:///run/redis.sock?path=/run/other.sock", "a URL takes no path"),
+        ("unix:///run/a%00b.sock", "the path of a socket must have no NUL"),
+        (f"unix:///{'a' * 107}", "must have at most 10[37] bytes here, not 108"),
+        ("redis://cache?ssl_check_hostname=false", "ssl_check_hostname needs rediss://"),
+        ("unix:///run/redis.sock?ssl_cert_reqs=none", "ssl_cert_reqs needs rediss://"),
+        ("rediss://cache?ssl_keyfile=key.pem", "it needs ssl_certfile, too"),
+        ("rediss://cache?ssl_keyfile=key.pem&ssl_certfile=", "it needs ssl_certfile, too"),
+        *(
+            (f"rediss://cache?ssl_min_version={version}", r"must be 771 \(TLS 1.2\) or 772 \(TLS 1.3\), not")
+            for version in ("5", "-2", "769", "TLSv1.3")
+        ),
         ("rediss://cache?ssl_ciphers=none-such", "(?i)cipher"),
         ("rediss://cache?ssl_ca_data=x", "(?i)certificate|pem"),
     ],
@@ -124,6 +149,27 @@ def test_a_url_says_where_the_server_is(url: str, shown: str) -> None:
 def test_a_typo_anywhere_in_a_url_is_an_error_now_that_names_it(url: str, said: str) -> None:
     with pytest.raises(SettingError, match=said):
         of_url(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://cache?socket_read_size=1024&client_name=shop-1",
+        "redis://cache?socket_read_size=67108864&client_name=",
+        "redis://:word@cache?username=shop&db=1",
+        "unix:///run/redis.sock?username=shop&password=word",
+        "rediss://cache?ssl_min_version=771&ssl_certfile=c.pem&ssl_keyfile=k.pem",
+        "rediss://cache?ssl_min_version=772",
+    ],
+)
+def test_options_that_can_be_meant_are_taken(url: str) -> None:
+    assert of_url(url)
+
+
+def test_a_certificate_in_a_url_may_have_lines() -> None:
+    pem = trustme.CA().cert_pem.bytes().decode()
+
+    assert of_url(f"rediss://cache?ssl_ca_data={quote(pem, safe='')}")
 
 
 @pytest.mark.parametrize(
@@ -295,6 +341,41 @@ def test_a_unix_socket_is_spoken_to_in_both_worlds(tmp_path: Path) -> None:
         assert answers(of_url(f"unix://{path}"))
         with redis.Redis(unix_socket_path=str(path)) as client:
             assert answers(of_client(client))
+
+
+UNUSABLE: list[tuple[dict[str, Any], str]] = [
+    ({"ssl_ca_certs": "/no/such.pem"}, "there is no '/no/such.pem', which ssl_ca_certs names"),
+    ({"ssl_certfile": "/no/such.pem"}, "there is no '/no/such.pem', which ssl_certfile names"),
+    ({"ssl_keyfile": __file__}, "TypeError"),
+    ({"ssl_ca_data": 5}, "TypeError"),
+    ({"ssl_certfile": "a\0b"}, "which ssl_certfile names"),
+]
+
+
+# After a TypeError, redis-py leaves its socket to the collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+@pytest.mark.parametrize("awaited", [False, True], ids=["blocking", "awaiting"])
+@pytest.mark.parametrize(("options", "said"), UNUSABLE)
+def test_options_that_no_connection_can_be_made_with_are_redis_away(
+    redis_server: RedisServer, options: dict[str, Any], said: str, awaited: bool
+) -> None:
+    client = redis.Redis(host="127.0.0.1", port=redis_server.port, ssl=True, **options)
+    cache = TierCache(client=client, private=True, listen=False)
+
+    async def read() -> Any:
+        async with cache:
+            return await cache.get_or_load("k", lambda: 1), await cache.health()
+
+    def read_blocking() -> Any:
+        with cache.sync as blocking:
+            return blocking.get_or_load("k", lambda: 1), blocking.health()
+
+    value, health = asyncio.run(read()) if awaited else read_blocking()
+
+    gc.collect()
+    assert value == 1
+    assert health.problem is not None
+    assert said in health.problem
 
 
 # ---- clients

@@ -19,8 +19,9 @@ from redis.exceptions import ConnectionError as BrokenConnection
 
 from tiercache._errors import SettingError
 from tiercache._transport import tls
+from tiercache._transport.options import OURS
 from tiercache._transport.replies import ClosedAtOnce, is_closed_at_once
-from tiercache._transport.urls import OURS, THROUGH_SENTINEL, read, redacted, without_secrets
+from tiercache._transport.urls import THROUGH_SENTINEL, read, redacted, without_secrets
 
 _TWINS: dict[type, type] = {
     blocking.Connection: awaiting.Connection,
@@ -173,11 +174,11 @@ class Address:
         return connection
 
     def _connect(self, connection: blocking.Connection) -> None:
-        with without_secrets(self.kwargs):
+        with without_secrets(self.kwargs), tls.told(self.kwargs):
             connection.connect()
 
     async def _connect_async(self, connection: awaiting.Connection) -> None:
-        with without_secrets(self.kwargs):
+        with without_secrets(self.kwargs), tls.told(self.kwargs):
             await self._context.lend(connection)
             await connection.connect()
 
@@ -191,13 +192,15 @@ class Address:
     def connection(self, where: Mapping[str, Any] = NOWHERE) -> blocking.Connection:
         """A connection that is not open yet, to *where* instead if that is given."""
         options = {**self._options[self._blocking], **where, **self._own(redis.retry.Retry)}
-        made: blocking.Connection = self._blocking(**options)
+        with tls.told(self.kwargs):
+            made: blocking.Connection = self._blocking(**options)
         return made
 
     def async_connection(self, where: Mapping[str, Any] = NOWHERE) -> awaiting.Connection:
         """The same in the other world."""
         options = {**self._options[self._awaiting], **where, **self._own(redis.asyncio.retry.Retry)}
-        made: awaiting.Connection = self._awaiting(**options)
+        with tls.told(self.kwargs):
+            made: awaiting.Connection = self._awaiting(**options)
         return made
 
     def _own(self, retry: Any) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from tiercache._transport.replies import (
 )
 from tiercache._transport.wire import Wire, Wires
 
-FAILURES = (RedisError, OSError, UnicodeError)  # the last of a host's name that the resolver does not take
+FAILURES = (RedisError, OSError)  # nothing else comes of making a connection: `tls.told`
 
 
 class Blocking:

@@ -32,16 +32,10 @@ from tiercache._core.plan import run, run_async
 from tiercache._errors import SettingError
 from tiercache._nearest import nearest
 from tiercache._transport.address import Address, Identity
+from tiercache._transport.options import check_characters, check_once, check_options, is_database
 from tiercache._transport.primary import Inquire, Known, Leave, Named, Reach, Step, Where, search, shown
 from tiercache._transport.replies import packed
-from tiercache._transport.urls import (
-    check_marks,
-    check_once,
-    check_options,
-    is_database,
-    redacted,
-    redacted_host,
-)
+from tiercache._transport.urls import check_marks, redacted, redacted_host
 
 FORM = "redis+sentinel://host1:26379,host2:26379/service/0"
 PORT = 26379
@@ -80,8 +74,9 @@ class SentinelAddress(Address):
             service, database = _service(path)
             check_once(parse_qs(query))
             own, options = _own_options(query)
-            check_options(options)
-            kwargs = {**blocking.parse_url(f"{scheme}://primary/{database}?{options}"), **_user(credentials)}
+            user = _user(credentials)
+            check_options(options, [*user, "db"] if database else list(user), tls=scheme == "rediss")
+            kwargs = {**blocking.parse_url(f"{scheme}://primary/{database}?{options}"), **user}
             del kwargs["host"]
             connection_class = kwargs.pop("connection_class", blocking.Connection)
             shared = {name: value for name, value in kwargs.items() if name.startswith(("ssl_", "socket_"))}
@@ -236,6 +231,7 @@ def _service(path: Sequence[str]) -> tuple[str, str]:
         raise ValueError(f"the database must be a number, not {database!r}")
     if any(more):
         raise ValueError("no more than the service and the database may follow the hosts")
+    check_characters("the name of the service", unquote(service))
     return unquote(service), database
 
 
@@ -257,6 +253,8 @@ def _own_options(query: str) -> tuple[dict[str, str], str]:
             raise ValueError(f"{name!r} is not an option{nearest(name, OWN_OPTIONS)}")
         else:
             own.update((name.removeprefix("sentinel_"), value) for name, value in parse_qsl(part))
+    for name, value in own.items():
+        check_characters(f"sentinel_{name}", value)
     return own, "&".join(options)
 
 

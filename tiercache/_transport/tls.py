@@ -1,4 +1,5 @@
-"""One TLS context for all awaited connections of an address, made outside of their event loops.
+"""One TLS context for all awaited connections of an address, made outside of their event loops;
+and what is told of options that no connection can be made with.
 
 redis-py makes one for each awaited connection, within the loop. To read the authorities of the system
 takes 65 ms, in which no task of the loop goes on: 16 connections at once were a second, and the replies
@@ -11,11 +12,14 @@ from __future__ import annotations
 import os
 import ssl
 import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import anyio
 import anyio.to_thread
 from redis.asyncio.connection import Connection, RedisSSLContext, SSLConnection
+from redis.exceptions import ConnectionError as BrokenConnection
 
 _FILES = ("ca_certs", "ca_path", "certfile", "keyfile")
 Stamp = tuple[Any, ...]
@@ -74,3 +78,25 @@ def _of_file(path: str | None) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return found and (found.st_mtime_ns, found.st_ino, found.st_size)
+
+
+class NoConnection(BrokenConnection):
+    """What the options say is not there, or is none; nobody was asked."""
+
+
+@contextmanager
+def told(kwargs: Mapping[str, Any]) -> Iterator[None]:
+    """Whatever prevents a connection is an error of redis-py or of the system, so that Redis is away.
+
+    A TypeError or ValueError of an option is NoConnection; so is any where a file of *kwargs* is missing.
+    """
+    try:
+        yield
+    except (BrokenConnection, OSError, TypeError, ValueError) as error:
+        for name in _FILES:
+            path = kwargs.get(f"ssl_{name}")
+            if isinstance(path, str) and path and not os.path.exists(path):
+                raise NoConnection(f"there is no {path!r}, which ssl_{name} names") from error
+        if isinstance(error, (BrokenConnection, OSError)):
+            raise
+        raise NoConnection(f"{type(error).__name__}: {error}") from error

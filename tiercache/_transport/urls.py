@@ -2,59 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import re
-import ssl
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import parse_qs, unquote_plus, urlsplit
+from urllib.parse import unquote_plus, urlsplit
 
 import redis
 import redis.connection as blocking
 
 from tiercache._errors import SettingError
 from tiercache._nearest import nearest
+from tiercache._transport.options import IN_A_URL, check_options, is_database
 
 THROUGH_SENTINEL = ("redis+sentinel", "rediss+sentinel")
 SCHEMES = ("redis", "rediss", "unix", "memory", *THROUGH_SENTINEL)
-# What a cache decides for itself: redis-py's own retries cost 3.5 to 7 s where nobody answers.
-OURS = (
-    "connection_class",
-    "decode_responses",
-    "health_check_interval",
-    "himport_registry",
-    "maint_notifications_config",
-    "maint_notifications_pool_handler",
-    "max_connections",
-    "orig_host_address",
-    "orig_socket_connect_timeout",
-    "orig_socket_timeout",
-    "oss_cluster_maint_notifications_handler",
-    "parser_class",
-    "protocol",
-    "event_dispatcher",
-    "retry",
-    "retry_on_error",
-    "retry_on_timeout",
-    "socket_connect_timeout",
-    "socket_timeout",
-    "timeout",
-)
-# What a text can say of a connection. The other options are objects: as text they would fail at each call.
-_SAID_IN_A_URL = """
-    client_name db password path socket_keepalive socket_read_size username
-    ssl_ca_certs ssl_ca_data ssl_ca_path ssl_cert_reqs ssl_certfile ssl_check_hostname ssl_ciphers
-    ssl_exclude_verify_flags ssl_include_verify_flags ssl_keyfile ssl_min_version ssl_password
-"""
-_IN_A_URL = {*_SAID_IN_A_URL.split(), *OURS} - {"connection_class"}
 # Of any other name it is not known what its value is: it may be a password's, misspelt.
-_SHOWN = (_IN_A_URL | {"sentinel_username"}) - {"password", "ssl_password"}
+_SHOWN = (IN_A_URL | {"sentinel_username"}) - {"password", "ssl_password"}
 _USER = re.compile("([^:/?#=]*)[:/?#=]")  # and what may be a password
 _QUOTED = re.compile("(with args beginning with:).*", re.DOTALL)  # Redis' words
-# redis-py takes any other word for true, "off" included; on our own options a word is not looked at.
-_TRUE, _FALSE = ("1", "t", "true", "y", "yes"), ("0", "f", "false", "n", "no")
-_FLAGS = {"socket_keepalive", "ssl_check_hostname"}
 _SOCKET = "write it as in unix:///run/redis.sock?db=0"
+LONGEST_PATH = 107 if sys.platform == "linux" else 103  # bytes: `sun_path` of sockaddr_un, and its NUL
 _VALUE = re.compile("=.*", re.DOTALL)
 _HOST = re.compile(r"[^:=]*(:\d*)?|\[[^\]=]*\](:\d*)?|[0-9a-fA-F:.]+")
 WRITTEN = (
@@ -92,8 +62,20 @@ def read(url: str) -> dict[str, Any]:
         raise ValueError(f"a socket has no host, and its path begins with a third slash; {_SOCKET}")
     if scheme != "unix" and path and not is_database(path):
         raise ValueError("the database must be a number, as in redis://host:6379/0")
-    check_options(parts.query)
-    return dict(blocking.parse_url(url))
+    said = {"username": parts.username, "password": parts.password, "db": path if scheme != "unix" else ""}
+    check_options(parts.query, [name for name, value in said.items() if value], tls=scheme == "rediss")
+    kwargs = dict(blocking.parse_url(url))
+    if "path" in kwargs:
+        check_path(kwargs["path"])
+    return kwargs
+
+
+def check_path(path: str) -> None:
+    """Raise ValueError for a socket that the system could not be asked for."""
+    if "\0" in path:
+        raise ValueError("the path of a socket must have no NUL in it")
+    if (length := len(os.fsencode(path))) > LONGEST_PATH:
+        raise ValueError(f"the path of a socket must have at most {LONGEST_PATH} bytes here, not {length}")
 
 
 def check_marks(rest: str) -> None:
@@ -104,36 +86,6 @@ def check_marks(rest: str) -> None:
     authority = rest.replace("?", "/").partition("/")[0]
     if "#" in rest or "@" in rest.removeprefix(authority):
         raise ValueError(WRITTEN)
-
-
-def check_options(query: str) -> None:
-    """Raise an error for options that cannot be meant, and that would be one only with each connection."""
-    options: Mapping[str, Sequence[str]] = parse_qs(query, keep_blank_values=True)
-    check_once(options)
-    if unknown := options.keys() - _IN_A_URL:
-        raise TypeError(f"a URL takes no {', '.join(sorted(unknown))}")
-    for name in options.keys() & _FLAGS:
-        if options[name][0].lower() not in _TRUE + _FALSE:
-            raise ValueError(f"{name} must be one of {', '.join(_TRUE + _FALSE)}")
-    if "db" in options and not is_database(options["db"][0]):
-        raise ValueError("db must be the number of a database, as in ?db=0")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    for version in filter(None, options.get("ssl_min_version", ())):
-        context.minimum_version = ssl.TLSVersion(int(version))
-    for ciphers in filter(None, options.get("ssl_ciphers", ())):
-        context.set_ciphers(ciphers)
-    for data in filter(None, options.get("ssl_ca_data", ())):
-        context.load_verify_locations(cadata=data)
-
-
-def check_once(options: Mapping[str, Sequence[str]]) -> None:
-    """Raise ValueError for an option that is given twice: redis-py takes the first, without a word."""
-    if twice := sorted(name for name, values in options.items() if len(values) > 1):
-        raise ValueError(f"{', '.join(twice)} is given twice")
-
-
-def is_database(text: str) -> bool:
-    return text.isascii() and text.isdecimal()
 
 
 def redacted(url: str) -> str:
