@@ -59,7 +59,7 @@ class CompiledHitPath(BuildHookInterface[Any]):
 def compile_extension(sources: Iterable[Path], target: Path) -> None:
     """Compile and link *sources* as this Python itself was; an error of those named above if it cannot be."""
     config = sysconfig.get_config_vars()
-    if os.environ.get("TIERCACHE_PURE", "0") not in ("", "0"):
+    if os.environ.get("TIERCACHE_PURE", "").lower() not in ("", "0", "false", "no"):
         raise NotImplementedError("TIERCACHE_PURE is set")
     if sys.implementation.name != "cpython" or config.get("Py_GIL_DISABLED") or not config.get("LDSHARED"):
         raise NotImplementedError("it is for CPython with its lock, on POSIX")

@@ -62,6 +62,7 @@ def test_the_compiler_is_the_one_that_the_environment_names(
         ("CC", "false", subprocess.CalledProcessError),
         ("CC", "no-such-compiler", OSError),
         ("TIERCACHE_PURE", "1", NotImplementedError),
+        ("TIERCACHE_PURE", "yes", NotImplementedError),
     ],
 )
 def test_where_nothing_can_be_compiled_the_error_is_one_that_the_hook_goes_on_after(
@@ -76,6 +77,16 @@ def test_where_nothing_can_be_compiled_the_error_is_one_that_the_hook_goes_on_af
 
     with pytest.raises(error):
         compile_extension(tmp_path / "made.so")
+
+
+@pytest.mark.parametrize("off", ["", "0", "false", "No"])
+def test_a_flag_that_is_off_leaves_nothing_out(
+    compile_extension: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, off: str
+) -> None:
+    monkeypatch.setenv("TIERCACHE_PURE", off)
+    monkeypatch.setenv("CC", "true")
+
+    compile_extension(tmp_path / "made.so")
 
 
 def test_what_is_compiled_can_be_imported(compile_extension: Callable[[Path], None], tmp_path: Path) -> None:

@@ -500,7 +500,7 @@ def test_an_entry_takes_no_more_memory_once_it_was_hit() -> None:
     assert min(left) < 10_000, "bytes; a number each would be 24,000"
 
 
-@pytest.mark.parametrize("pure", ["", "0", "1"])
+@pytest.mark.parametrize("pure", ["", "0", "false", "No", "1"])
 def test_health_says_which_half_serves_and_the_environment_may_choose_python(pure: str) -> None:
     program = (
         "from tiercache import TierCache\n"

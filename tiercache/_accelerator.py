@@ -1,9 +1,9 @@
 """The compiled half of hits and of looks into L2: `compiled`, None where all is Python.
 
 It is made when the package is built on a machine with a C compiler, for CPython with its lock.
-TIERCACHE_PURE=1 in the environment of the process leaves it unused. Both halves keep the same
-rules (tests/test_hits.py runs both, tests/core/test_looks_compiled.py compares them);
-`health().hit_path` tells which one serves.
+TIERCACHE_PURE=1 in the environment of the process leaves it unused, and any other word but "0",
+"false" and "no". Both halves keep the same rules (tests/test_hits.py runs both,
+tests/core/test_looks_compiled.py compares them); `health().hit_path` tells which one serves.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 compiled: ModuleType | None = None
-if os.environ.get("TIERCACHE_PURE", "0") in ("", "0"):
+if os.environ.get("TIERCACHE_PURE", "").lower() in ("", "0", "false", "no"):
     try:
         import tiercache._compiled as compiled
     except ImportError:
