@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from tiercache._errors import SettingError
 from tiercache._node import Clock, Node
-from tiercache._settings import Settings
+from tiercache._settings import Settings, check_handle
 
 if TYPE_CHECKING:
     from tiercache._transport.address import Address, Identity
@@ -31,6 +31,7 @@ def acquire(
     address: Address | None, given: Mapping[str, object], *, private: bool, clock: Clock
 ) -> tuple[Node, Settings]:
     """The node for a handle that was *given* these settings, and the handle's own settings."""
+    check_handle(private, clock)
     settings = Settings.of(given)
     if private:
         return Node(address, settings, clock), settings

@@ -50,6 +50,7 @@ _OF_A_SERVICE = re.compile(
     r"|PORT_\d+_(TCP|UDP|SCTP)_(PROTO|PORT|ADDR)=.*)"
 )
 MIN_STALENESS = 0.2  # seconds; below it a lease is shorter than Redis' own hiccups
+MIN_WAIT = 0.001  # seconds; no server and no loader answers sooner
 LONGEST = 10 * 365 * 86400.0  # seconds
 
 
@@ -88,11 +89,13 @@ def lifetime(value: object, name: str) -> float | None:
         raise SettingError(f"{error}; for no expiry pass None") from None
 
 
-def _count(least: int) -> Callable[[object, str], int]:
+def _count(least: int, most: int | None = None) -> Callable[[object, str], int]:
     def check(value: object, name: str) -> int:
         number = int(value) if isinstance(value, str) and value.strip().isdecimal() else value
         if isinstance(number, bool) or not isinstance(number, int) or number < least:
             raise SettingError(f"{name} must be a whole number of at least {least}, not {value!r}")
+        if most is not None and number > most:
+            raise SettingError(f"{name} must be at most {most:,}, not {value!r}")
         return number
 
     return check
@@ -142,10 +145,27 @@ def _staleness(value: object, name: str) -> float:
     return result
 
 
+def _wait(value: object, name: str) -> float:
+    result = seconds(value, name)
+    if result < MIN_WAIT:
+        raise SettingError(f"{name} must be at least {MIN_WAIT} s, not {value!r}")
+    return result
+
+
 def _on_lapse(value: object, name: str) -> str:
     if value not in ("load", "raise"):
         raise SettingError(f"{name} must be 'load' or 'raise', not {value!r}")
     return str(value)
+
+
+def check_handle(private: object, clock: object) -> None:
+    """Raise SettingError for arguments of a handle that cannot be."""
+    if not isinstance(private, bool):
+        raise SettingError(f"private must be True or False, not {private!r}")
+    if not callable(clock):
+        raise SettingError(
+            f"clock must be a function that gives seconds, such as time.monotonic, not {clock!r}"
+        )
 
 
 def _compression(value: object, name: str) -> str | None:
@@ -178,9 +198,9 @@ _CHECKS: dict[str, Callable[[object, str], Any]] = {
     "l1_maxbytes": _count_or_none,
     "max_staleness": _staleness,
     "on_lapse": _on_lapse,
-    "load_timeout": seconds,
-    "timeout": seconds,
-    "pool_size": _count(1),
+    "load_timeout": _wait,
+    "timeout": _wait,
+    "pool_size": _count(1, 10_000),
     "listen": _flag,
     "assume_no_failover_loss": _flag,
     "audit": _share_of_hits,
@@ -262,6 +282,6 @@ def _from_text(name: str, value: str) -> object:
     if text.lower() == "none":
         return None
     try:
-        return float(text) if _CHECKS[name] in (seconds, lifetime, _staleness) else text
+        return float(text) if _CHECKS[name] in (lifetime, _staleness, _wait) else text
     except ValueError:
         return text
