@@ -27,6 +27,7 @@ from tests.world import Tasks, World
 from tiercache import SettingError, TierCache, cached, default_cache, register_uncounted
 from tiercache._audit import MAX_AUDITS
 from tiercache._audit_calls import start_on_loop
+from tiercache._core.audits import SHOWN, shown
 from tiercache._core.plan import Call
 
 D = 0.2
@@ -52,6 +53,19 @@ def ended(cache: TierCache, **counted: int) -> None:
 
 def threads_of_audits() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("tiercache-audit")]
+
+
+def test_a_value_that_fits_into_the_warning_is_shown_whole() -> None:
+    old, new = ({"name": "Ada", "born": 1815, "place": "Marylebone", "city": city} for city in "LP")
+    assert len(repr(old)) < SHOWN
+
+    assert shown(repr(old), repr(new)) == (repr(old), repr(new))
+
+
+def test_a_value_that_ends_soon_after_the_difference_is_shown_up_to_the_whole_length() -> None:
+    old, _ = shown("x" * 200 + "1", "x" * 200 + "2")
+
+    assert old == "..." + "x" * (SHOWN - 1) + "1"
 
 
 def test_a_forgotten_tag_is_found_and_named(

@@ -216,7 +216,7 @@ def _text(value: Any) -> str:
 
 
 def shown(old: str, new: str) -> tuple[str, str]:
-    """Both texts cut to where they first differ."""
+    """Both texts cut to where they first differ; one that fits is whole."""
     same = next(
         (i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new))
     )
@@ -226,5 +226,6 @@ def shown(old: str, new: str) -> tuple[str, str]:
 
 
 def _cut(text: str, begin: int) -> str:
+    begin = min(begin, max(0, len(text) - SHOWN))
     end = begin + SHOWN
     return ("..." if begin else "") + text[begin:end] + ("..." if end < len(text) else "")
