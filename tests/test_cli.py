@@ -16,7 +16,7 @@ import redis
 
 from tests.servers import is_alive
 from tiercache import __version__, embedded
-from tiercache.cli import main
+from tiercache.cli import main, server
 
 TIMEOUT = 20.0
 
@@ -184,6 +184,14 @@ def test_a_wrong_call_is_told_what_to_write_instead(
     arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert told in refusal(capsys, arguments)
+
+
+def test_a_command_without_an_output_ends_as_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under `tiercache server >&-`."""
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(server, "run", lambda args: 0)
+
+    assert main(["server"]) == 0
 
 
 def test_it_tells_its_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,7 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         before[signal.SIGHUP] = signal.signal(signal.SIGHUP, _interrupt)
     try:
         status: int = args.run(args)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it is closed from the start under `>&-`
+            sys.stdout.flush()
     except KeyboardInterrupt:
         _tell("interrupted")
         return INTERRUPTED
