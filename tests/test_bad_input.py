@@ -203,6 +203,12 @@ def test_a_client_that_is_none_is_refused(client: object) -> None:
         TierCache(client=client)
 
 
+@pytest.mark.parametrize("ttl", ["5 m", "4m 60s", "4 m 60 s", "5m"])
+def test_a_duration_may_have_spaces_between_numbers_and_units(ttl: str) -> None:
+    with TierCache("memory://", private=True, ttl=ttl).sync as cache:
+        assert cache._cache._settings.ttl == 300
+
+
 def plain(a: int, b: int = 0) -> int:
     return a + b
 

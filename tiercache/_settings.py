@@ -42,7 +42,7 @@ class SettingArguments(TypedDict, total=False):
 
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw])")
+_PART = re.compile(r"(\d+(?:\.\d+)?) *(ms|[smhdw])")
 # What Kubernetes sets for a Service named tiercache, or tiercache-redis, in each pod beside it.
 _OF_A_SERVICE = re.compile(
     r"TIERCACHE_([A-Z0-9_]+_)?"
