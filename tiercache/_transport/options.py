@@ -34,12 +34,12 @@ OURS = (
     "timeout",
 )
 # What a text can say of a connection. The other options are objects: as text they would fail at each call.
-_SAIDIN_A_URL = """
+_SAID_IN_A_URL = """
     client_name db password socket_keepalive socket_read_size username
     ssl_ca_certs ssl_ca_data ssl_ca_path ssl_cert_reqs ssl_certfile ssl_check_hostname ssl_ciphers
     ssl_exclude_verify_flags ssl_include_verify_flags ssl_keyfile ssl_min_version ssl_password
 """
-IN_A_URL = {*_SAIDIN_A_URL.split(), *OURS} - {"connection_class"}
+IN_A_URL = {*_SAID_IN_A_URL.split(), *OURS} - {"connection_class"}
 # redis-py takes any other word for true, "off" included; on our own options a word is not looked at.
 _TRUE, _FALSE = ("1", "t", "true", "y", "yes"), ("0", "f", "false", "n", "no")
 _FLAGS = {"socket_keepalive", "ssl_check_hostname"}
