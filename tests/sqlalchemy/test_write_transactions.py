@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import sqlite3
+import tracemalloc
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -833,7 +834,28 @@ def test_text_that_reads_is_nothing(engine: Engine, entries: Entries) -> None:
         "ALTER TABLE users ADD x INT",
         "CREATE OR REPLACE VIEW v AS SELECT 1",
         "COMMIT PREPARED 'x'",
+        "/* a /* b */ select */ UPDATE users SET id = 1",
+        "-- renames\rUPDATE users SET id = 1",
+        "-- one\rSELECT 1\nUPDATE users SET id = 1",
+        "EXPLAIN ANALYZE EXECUTE prepared",
     ],
 )
 def test_text_that_may_write_is_everything(sql: str) -> None:
     assert Effect.EVERYTHING in effects_of(sql)
+
+
+def test_a_comment_before_a_select_is_none_of_it() -> None:
+    for sql in ("/* a */ SELECT 1", "-- a\r\nSELECT 1", "-- a\n/* b\n c */ (SELECT 1)"):
+        assert effects_of(sql) == (Effect.READS,)
+
+
+def test_a_long_text_is_not_kept() -> None:
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for number in range(20):
+            effects_of(f"SELECT '{number}{'x' * 1_000_000}'")
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 2_000_000

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from sqlalchemy import (
     Column,
+    Computed,
     Engine,
     ForeignKey,
     Integer,
     MetaData,
+    String,
     Table,
     bindparam,
     delete,
@@ -402,6 +404,40 @@ def test_a_delete_reaches_what_was_declared_since(engine: Engine, entries: Entri
 
     with entries.changed("table:children row:children:1", "row:children:2"):
         remove(1)
+
+
+@pytest.mark.parametrize("changes", ["computed", "by a default"])
+def test_what_follows_a_column_that_changes_by_itself_goes_with_it(
+    engine: Engine, entries: Entries, changes: str
+) -> None:
+    metadata = MetaData()
+    changing: Any = {
+        "computed": Column("code", String(9), Computed("upper(name)", persisted=True), unique=True),
+        "by a default": Column("code", String(9), onupdate="B", unique=True),
+    }[changes]
+    named = Table(
+        "named", metadata, Column("id", Integer, primary_key=True), Column("name", String(9)), changing
+    )
+    Table(
+        "referring", metadata, Column("code", ForeignKey(named.c.code, onupdate="CASCADE"), primary_key=True)
+    )
+    metadata.create_all(engine)
+
+    with entries.changed("table:named row:named:1 table:referring row:referring:A", "row:named:2"):
+        with engine.begin() as connection:
+            connection.execute(update(named).where(named.c.id == 1).values(name="b"))
+
+
+def test_an_update_may_change_a_key_that_it_does_not_name(engine: Engine, entries: Entries) -> None:
+    metadata = MetaData()
+    version = Column("n", Integer, onupdate=5, primary_key=True)
+    named = Table(
+        "named", metadata, Column("id", Integer, primary_key=True), version, Column("name", String(9))
+    )
+    metadata.create_all(engine)
+
+    with entries.changed("row:named:1,1 row:named:1,5", NOTHING), engine.begin() as connection:
+        connection.execute(update(named).where(named.c.id == 1, named.c.n == 1).values(name="b"))
 
 
 def test_a_table_shows_the_rows_of_those_that_inherit_it(engine: Engine, entries: Entries) -> None:

@@ -253,7 +253,7 @@ def change(table: Table, noted: Noted, compiled: Any) -> Write:
     changed: list[Column[Any]] = []
     if noted.kind == "update":
         keys = {*map(key_of, set_columns(noted)), *((compiled.column_keys or ()) if noted.state else ())}
-        changed = [column for column in table.columns if column.key in keys]
+        changed = [column for column in table.columns if column.key in keys or changes_by_itself(column)]
     is_known = any(names) and not any(column in changed for column in columns)
     return Write(
         table,
@@ -261,6 +261,11 @@ def change(table: Table, noted: Noted, compiled: Any) -> Write:
         parameters=tuple(names) if is_known else None,
         reach=reached(table, deleted=noted.kind == "delete", changed=changed),
     )
+
+
+def changes_by_itself(column: Column[Any]) -> bool:
+    """Whether an UPDATE that does not name it may give it another value."""
+    return not (column.onupdate is None and column.server_onupdate is None and column.computed is None)
 
 
 def insertion(table: Table, noted: Noted, compiled: Any) -> Write:

@@ -11,8 +11,14 @@ from __future__ import annotations
 import enum
 import functools
 import re
+from collections.abc import Callable
+from typing import TypeVar
 
 from tiercache.sqlalchemy.noting import PURE
+
+T = TypeVar("T")
+
+LONG = 4_000  # characters of a text that is not kept
 
 
 class Effect(enum.Enum):
@@ -36,9 +42,10 @@ NEITHER = frozenset(
     rollback savepoint set start unlisten use vacuum
     """.split()  # noqa: SIM905  # twenty quoted words are harder to read
 )
-_COMMENT = re.compile(r"\s+|--[^\n]*(\n|$)|/\*(?!!).*?\*/|\(", re.DOTALL)
+# Not one in another, nor one with a CR in it: databases differ in where those end.
+_COMMENT = re.compile(r"\s+|--[^\r\n]*(\r?\n|$)|/\*(?!!)((?!/\*).)*?\*/|\(", re.DOTALL)
 _WORD = re.compile(r"[a-z_]+")
-_CHANGES = re.compile(r"\b(insert|update|delete|merge|replace|truncate|drop|alter|call|into)\b")
+_CHANGES = re.compile(r"\b(insert|update|delete|merge|replace|truncate|drop|alter|call|execute|into)\b")
 _SNAPSHOT = re.compile(r"\b(repeatable\s+read|serializable|snapshot)\b")
 _CREATES = re.compile(
     r"create\s+(unique\s+)?(table|index|schema|sequence|extension|type|database|role|user)\b"
@@ -70,7 +77,18 @@ _PLAIN = PURE | frozenset(
 )
 
 
-@functools.lru_cache(maxsize=500)
+def remembered(function: Callable[[str], T]) -> Callable[[str], T]:
+    """*function*, asked once for a text that comes again; a long one, as of many rows, hardly does."""
+    of_known = functools.lru_cache(maxsize=500)(function)
+
+    @functools.wraps(function)
+    def of(sql: str) -> T:
+        return of_known(sql) if len(sql) <= LONG else function(sql)
+
+    return of
+
+
+@remembered
 def changes_what_is_read(sql: str) -> bool:
     """Whether *sql* tells the connection something by which one question may have another answer on another.
 
@@ -91,7 +109,7 @@ def _calls(sql: str) -> bool:
     )
 
 
-@functools.lru_cache(maxsize=500)
+@remembered
 def effects_of(sql: str) -> tuple[Effect, ...]:
     """The effect of each statement of *sql*, in their order."""
     return tuple(_effect(part) for part in sql.lower().split(";") if _begin(part) < len(part))
