@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
 import re
 import signal
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -70,6 +72,48 @@ def test_on_a_server_of_the_users_nothing_is_touched_and_nothing_is_left(
     assert "not restarted" in output
     table = output[output.index("restart: ") : output.index("failure: ")]
     assert [row[1] for row in rows(table)] == ["5", "5", "5"], "one for each key that was forgotten"
+
+
+def test_a_server_of_the_users_that_goes_away_amid_a_run_is_named_and_nothing_is_judged(
+    own_redis: RedisServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def kill() -> None:
+        with redis.Redis.from_url(own_redis.url()) as client:
+            assert eventually(lambda: client.keys("*tiercache-stampede-*"))
+        own_redis.kill()
+
+    killing = threading.Thread(target=kill)
+    killing.start()
+    status = main(["bench", "stampede", *TINY, "--redis", own_redis.url(), "--scenario", "cold", "tag"])
+    killing.join()
+    told = capsys.readouterr()
+
+    assert status == 2
+    assert "went away amid the run" in told.err
+    assert "Traceback" not in told.err
+    assert "wrong" not in told.out
+
+
+def test_a_cache_that_does_not_answer_at_the_beginning_is_not_played(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(stampede, "Tiercache", Silent)
+    status = main(["bench", "stampede", *TINY, "--scenario", "cold"])
+
+    assert status == 2
+    assert "no answer within 10 s" in capsys.readouterr().err
+
+
+class Silent(Tiercache):
+    """A cache that never gives an answer."""
+
+    def verbs(self, world: World) -> Verbs:
+        async def load(key: str, loader: Loader) -> object:
+            return await asyncio.Event().wait()
+
+        verbs = super().verbs(world)
+        verbs.load = load  # type: ignore[method-assign,assignment]
+        return verbs
 
 
 class Forgetful(Tiercache):

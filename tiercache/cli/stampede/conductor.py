@@ -13,6 +13,7 @@ from tiercache.cli.stampede.stage import Stage
 from tiercache.cli.stampede.subjects import MakeSubject, Open, Unfit
 
 GRACE = 10.0  # seconds after its deadline within which a process must have told what it saw
+A_KEY = 0.004  # seconds for each key that is to be hot, in all processes at once
 READERS = 50  # keys that a process reads at once before they are hot
 
 
@@ -95,13 +96,14 @@ class Conductor:
         loads: list[Load] = []
         others = list(range(1, len(self._callers)))
         for among in ([0], others):
-            now = time.monotonic()
-            order = Order(world, min(READERS, len(keys)), keys, now, load=load, deadline=now + GRACE)
-            for share in self._callers.ask(order, among).values():
+            now, patience = time.monotonic(), GRACE + A_KEY * len(keys)
+            order = Order(world, min(READERS, len(keys)), keys, now, load=load, deadline=now + patience)
+            for share in self._callers.ask(order, among, until=order.deadline + GRACE).values():
                 loads += share.loads
                 for call in share.calls:
                     if call.answer is None:
-                        raise StampedeFailed(f"{call.key} could not be read before the round: {call.error}")
+                        why = call.error or f"no answer within {patience:.0f} s"
+                        raise StampedeFailed(f"{call.key} could not be read before the round: {why}")
         return loads
 
     def _perform(self, observed: Observed, *, kills: bool) -> None:

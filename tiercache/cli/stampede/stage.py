@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import redis
@@ -57,10 +58,11 @@ class Stage:
 
     def commands(self) -> dict[str, int] | None:
         """How often the server ran each command, of whomever; None where this user may not ask."""
-        try:
-            stats: Any = self._client.info("commandstats")
-        except redis.RedisError:
-            return None
+        with self._there():
+            try:
+                stats: Any = self._client.info("commandstats")
+            except redis.ResponseError:
+                return None
         return {name.removeprefix("cmdstat_"): entry["calls"] for name, entry in stats.items()}
 
     def forget_all(self, place: Place) -> None:
@@ -70,8 +72,17 @@ class Stage:
 
     def clear(self, namespace: str) -> None:
         """Drop the keys that have *namespace* in their names; no other is touched."""
-        for keys in _batches(self._client, f"*{namespace}*"):
-            self._client.delete(*keys)
+        with self._there():
+            for keys in _batches(self._client, f"*{namespace}*"):
+                self._client.delete(*keys)
+
+    @contextmanager
+    def _there(self) -> Iterator[None]:
+        """L2Unavailable where the server went away: of what is played without one nothing can be told."""
+        try:
+            yield
+        except (redis.ConnectionError, redis.TimeoutError) as error:
+            raise L2Unavailable(f"the server at {self.shown} went away amid the run: {error}") from error
 
     def close(self) -> None:
         self._client.close()

@@ -77,6 +77,6 @@ async def _opened(assignment: Assignment, opening: Open, pool: Executor) -> Subj
     finally:
         part.over()
     for call in share.calls:
-        if call.error:
-            raise Unfit(call.error)
+        if call.answer is None:
+            raise Unfit(call.error or f"no answer within {PATIENCE:.0f} s")
     return subject
