@@ -212,7 +212,7 @@ OF_THE_CORE = (
         "an own record of another epoch changes nothing",
         coherence,
         "Coherence.own_record",
-        "self.disown()\n",
+        "self.leave_epoch()\n",
         "pass\n",
         theme="replaced",
     ),
