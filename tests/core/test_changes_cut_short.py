@@ -47,13 +47,14 @@ def steps_of(code: CodeType, acts: tuple[str, ...]) -> frozenset[int]:
     )
 
 
-def cut_short(
+def comes_amid(
     act: Callable[[], object],
     at: int,
+    other: Callable[[], object],
     files: Collection[str | None] = FILES,
     acts: tuple[str, ...] = STEPS,
 ) -> bool:
-    """Whether *act* came to its step *at* within *files*, and no further."""
+    """Whether *act* came to its step *at* within *files*, and *other* was done there before it went on."""
     left = at
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
@@ -63,7 +64,9 @@ def cut_short(
         frame.f_trace_opcodes = True
         left -= event == "opcode" and frame.f_lasti in steps_of(frame.f_code, acts)
         if left < 0:
-            raise Cut
+            sys.settrace(None)
+            other()
+            return None
         return trace
 
     before = sys.gettrace()
@@ -71,38 +74,27 @@ def cut_short(
     sys.settrace(trace)
     try:
         act()
-    except Cut:
-        return True
-    finally:
-        sys.settrace(before)
-    return False
-
-
-def comes_amid(act: Callable[[], object], at: int, other: Callable[[], object]) -> bool:
-    """Whether *act* came to its step *at*, and *other* was done there before it went on."""
-    left = at
-
-    def trace(frame: FrameType, event: str, _: Any) -> Any:
-        nonlocal left
-        if frame.f_code.co_filename not in FILES:
-            return None
-        frame.f_trace_opcodes = True
-        if event == "opcode" and frame.f_lasti in steps_of(frame.f_code, STEPS):
-            left -= 1
-            if left == -1:
-                sys.settrace(None)
-                other()
-                return None
-        return trace
-
-    before = sys.gettrace()
-    sys._getframe().f_trace_opcodes = True
-    sys.settrace(trace)
-    try:
-        act()
     finally:
         sys.settrace(before)
     return left < 0
+
+
+def cut_short(
+    act: Callable[[], object],
+    at: int,
+    files: Collection[str | None] = FILES,
+    acts: tuple[str, ...] = STEPS,
+) -> bool:
+    """Whether *act* came to its step *at* within *files*, and no further."""
+
+    def cut() -> None:
+        raise Cut
+
+    try:
+        comes_amid(act, at, cut, files, acts)
+    except Cut:
+        return True
+    return False
 
 
 def out_of_stack(act: Callable[[], object], room: int) -> bool:
