@@ -324,6 +324,28 @@ def test_what_another_change_comes_amid_leaves_nothing_old_and_nothing_broken(
     assert at > 3
 
 
+@pytest.mark.parametrize("change", ["a block", "a load begun", "a load ended"])
+def test_what_is_counted_is_counted_once_whatever_comes_amid(change: str) -> None:
+    at = 0
+    while True:
+        world = World()
+        core = world.core
+        core.begin_load(7, 5)
+        core.begin_load(7, 5)
+        hear("t:all")(world)()
+        act = {
+            "a block": partial(core.hold, ("t:1",)),
+            "a load begun": partial(core.begin_load, 7, 5),
+            "a load ended": partial(core.end_load, 7, 5),
+        }[change]
+        if not comes_amid(act, at, world.sync):
+            break
+        at += 1
+        assert core.held == ({"t:1": 1} if change == "a block" else {})
+        assert core._loads == {(7, 5): {"a load begun": 3, "a load ended": 1}.get(change, 2)}
+    assert at > 3
+
+
 def test_what_waits_for_redis_goes_on_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coherence, "MAX_PENDING", 2)
     at = 0

@@ -36,7 +36,7 @@ OF_THE_CORE = (
     Mutation(
         "the hit path does not heed running loads",
         coherence,
-        "Coherence._fold",
+        "Coherence._open",
         "token <= self.proved for",
         "True for",
         theme="cut off",
@@ -52,7 +52,7 @@ OF_THE_CORE = (
     Mutation(
         "the hit path does not heed what is condemned",
         coherence,
-        "Coherence._fold",
+        "Coherence._open",
         "is_open = not self.l1.condemned",
         "is_open = True",
         theme="cut off",

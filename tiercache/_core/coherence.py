@@ -43,24 +43,20 @@ class Coherence:
     )
 
     def __init__(self, l1: L1, *, max_staleness: float, node: str, trust_tenure: bool = False) -> None:
-        self.l1, self.max_staleness = l1, max_staleness
-        self.node = node
+        self.l1, self.max_staleness, self.node = l1, max_staleness, node
         self.trust_tenure = trust_tenure  # a lease even where the server's tenure cannot be read
-        self.lock = threading.RLock()
+        self.lock, self.told = threading.RLock(), Told()
         self.is_changing = self.is_torn = False  # torn: cut short, and L1 is to be emptied (whole.py)
         # All under `lock`. `lease` and `open_until` are also read without it, each by itself.
-        self.lease = -inf
-        self.open_until = -inf  # the lease; -inf while a running load may be ahead of L1, or it is not swept
+        self.lease = self.open_until = -inf  # latter -inf while a running load may be ahead of L1, too
         self.epoch = self.generation = self.applied = self.proved = self.seen = self.own = 0
         self.adopted = inf  # instant at which the epoch was learned
         self.fenced: frozenset[str] = frozenset()  # dependencies under a fence, as of `proved`
-        self.tenure_known = False
-        self.has_left = False  # the register: a lease got since is one that no barrier waits for
+        self.tenure_known = self.has_left = False  # left the register: no barrier waits for a lease got since
         self.synced: Synced | None = None
         self.recent: dict[str, int] = {}  # dependency -> number of the last record applied on it
         self.recent_floor = 0
         self.pending: dict[str, int] = {}  # dependency -> value of `own` when it was asked for
-        self.told = Told()
         self.held: dict[str, int] = {}  # dependency -> `invalidating` blocks open on it
         self._loads: dict[tuple[int, float], int] = {}  # (epoch, token) -> running loads that have it
 
@@ -152,8 +148,7 @@ class Coherence:
             if owed := self.told.owed_to(reply.epoch):
                 self._pend(owed, self.own + 1)
             self.told.adopt(reply.epoch)
-            self.epoch = reply.epoch
-            self.adopted = now
+            self.epoch, self.adopted = reply.epoch, now
             self.applied = self.proved = self.seen = self.recent_floor = reply.head
         else:
             self.told.forget(stand.at)
@@ -272,9 +267,9 @@ class Coherence:
     @whole
     def hold(self, deps: Iterable[str]) -> None:
         """A write of the truth under *deps* begins: neither tier answers for them here until `release`."""
+        self._drop(deps)
         for dep in deps:
             self.held[dep] = self.held.get(dep, 0) + 1
-        self._drop(deps)
 
     @whole
     def release(self, deps: Iterable[str]) -> None:
@@ -289,15 +284,17 @@ class Coherence:
     @whole
     def begin_load(self, epoch: int, token: float) -> None:
         """A load with *token* runs from now on: hits look twice while L1 may be behind it."""
+        self.l1.sweep()  # before what is counted: all of it may be made once more (whole.py)
         self._loads[epoch, token] = self._loads.get((epoch, token), 0) + 1
-        self._fold()
+        self._open()
 
     @whole
     def end_load(self, epoch: int, token: float) -> None:
+        self.l1.sweep()
         running = self._loads.pop((epoch, token), 0)  # none in a child that was forked inside the load
         if running > 1:
             self._loads[epoch, token] = running - 1
-        self._fold()
+        self._open()
 
     @whole
     def forget_loads(self) -> None:
@@ -340,8 +337,11 @@ class Coherence:
         self._fold()
 
     def _fold(self) -> None:
-        """Sweep a slice of what is condemned, and open the hit path if nothing keeps it closed."""
         self.l1.sweep()
+        self._open()
+
+    def _open(self) -> None:
+        """Open the hit path if nothing keeps it closed."""
         is_open = not self.l1.condemned
         if self._loads:
             here = (self.epoch, ANY_EPOCH)
