@@ -106,6 +106,35 @@ def test_a_look_asks_for_no_more_versions_than_a_record_may_have(looks: Node) ->
     assert max(sizes) < MAX_DEPS + 128
 
 
+def test_a_batch_of_keys_whose_tags_were_seen_asks_for_these(a: Node, b: Node) -> None:
+    fill(b, "x", "y", tags=("t",))
+    a.synced()
+    first = a.get_many("x", "y")
+    assert first.at == ("Read",)
+    assert first.answer().result == {"x": "v", "y": "v"}
+    assert a.get_many("x", "y").is_done
+
+    for key in "xy":
+        a.core.l1.drop(key)
+    second = a.get_many("x", "y")
+    assert second.at == ("Look",)
+    assert second.answer().result == {"x": "v", "y": "v"}
+    assert a.counts.prospect <= 0  # of keys that are new it says nothing
+
+
+def test_a_batch_of_seen_keys_whose_tag_was_invalidated_is_looked_for_once_in_vain(a: Node, b: Node) -> None:
+    fill(b, "x", "y", tags=("t",))
+    a.synced()
+    a.finish(a.get_many("x", "y"))
+    bump(a.server, "t")
+    for first in ("Look", "Read"):
+        for key in "xy":
+            a.core.l1.drop(key)
+        reading = a.get_many("x", "y")
+        assert reading.at == (first,)
+        assert a.finish(reading) == {}
+
+
 # ---- when it pays
 
 

@@ -92,9 +92,11 @@ def test_until_then_who_met_the_lost_record_is_not_answered(a: Node, b: Node, se
     b.finish(b.invalidate("t"))
     server.fail_over(copy)
 
-    reading = b.read("k", tags=["t"]).answer()
+    reading = b.read("k", tags=["t"])
+    assert reading.at == ("Look",)
+    assert reading.answer().at == ("Read",)
 
-    assert reading.at == ("Sync", "Read")
+    assert reading.answer().at == ("Sync", "Read")
     assert b.tiers.events["resyncs"] == 1
     assert b.finish(reading, "new") == "new"
 

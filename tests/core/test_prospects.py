@@ -6,8 +6,10 @@ import random
 
 import pytest
 
-from tests.core.hands import Node
-from tiercache._core.tiers import MOST, REFUSED
+from tests.core.hands import Node, bump
+from tiercache._core.looks import Look
+from tiercache._core.reads import MISS
+from tiercache._core.tiers import MAX_KNOWN, MOST, REFUSED, KnownTags
 from tiercache._errors import L2Refused
 
 
@@ -91,3 +93,123 @@ def test_within_a_load_without_redis_nothing_is_looked_for(a: Node) -> None:
     a.counts.prospect = 1
 
     assert a.read("part", inside=outer).at == ("Call",)
+
+
+# ---- by key: what the entry is tagged with was seen before, or not
+
+
+def asked_for(a: Node, key: str = "k", **want: object) -> tuple[str, ...]:
+    """The tags whose versions a read by key asks for, in its one round trip, that finds "v"."""
+    a.core.l1.drop(key)
+    reading = a.read(key, call=None, **want)
+    (look,) = reading.commands
+    assert isinstance(look, Look)
+    assert reading.answer().result == "v"
+    return look.tags
+
+
+@pytest.fixture
+def tagged(a: Node, b: Node) -> Node:
+    """A node that has read "k" by key once, which has tags that such a read does not name."""
+    b.load("k", "v", ["t", "u"])
+    a.synced()
+    assert a.read("k", call=None).at == ("Read",)
+    assert a.get("k") == "v"
+    return a
+
+
+def test_a_read_by_key_asks_for_the_tags_that_the_last_one_found(tagged: Node) -> None:
+    assert asked_for(tagged) == ("t", "u")
+    assert asked_for(tagged, tags=["u", "w"]) == ("u", "w", "t")
+    assert tagged.counts.l2_hits == 3
+
+
+def test_of_another_key_it_says_nothing(tagged: Node, b: Node) -> None:
+    b.load("other", "v", ["t", "u"])
+
+    assert tagged.read("other", call=None).at == ("Read",)
+
+
+def test_an_invalidation_of_such_a_tag_is_seen(tagged: Node) -> None:
+    bump(tagged.server, "u")
+    tagged.core.l1.drop("k")
+    reading = tagged.read("k", call=None)
+
+    assert reading.at == ("Look",)
+    assert tagged.finish(reading) is MISS
+
+
+def test_an_entry_that_has_got_another_tag_is_asked_of_the_script_and_then_looked_for(
+    tagged: Node, b: Node
+) -> None:
+    b.finish(b.put("k", "v", tags=["w"]))
+    tagged.core.l1.drop("k")
+    reading = tagged.read("k", call=None)
+    assert reading.at == ("Look",)
+    assert reading.answer().at == ("Read",)
+    assert reading.answer().result == "v"
+
+    assert asked_for(tagged) == ("w",)
+
+
+def test_after_a_look_in_vain_the_script_is_asked(tagged: Node) -> None:
+    bump(tagged.server, "u")
+    for first in ("Look", "Read", "Read"):
+        tagged.core.l1.drop("k")
+        reading = tagged.read("k", call=None)
+        assert reading.at == (first,)
+        assert tagged.finish(reading) is MISS
+
+
+def test_a_load_by_key_whose_loader_names_tags_looks_as_well(tagged: Node) -> None:
+    tagged.core.l1.drop("k")
+
+    assert tagged.read("k").at == ("Look",)
+
+
+def test_a_refused_look_is_not_tried_for_known_tags(tagged: Node) -> None:
+    tagged.core.l1.drop("k")
+    tagged.finish(tagged.read("k", call=None).throw(L2Refused("NOPERM")))
+    tagged.core.l1.drop("k")
+
+    assert tagged.read("k", call=None).at == ("Read",)
+
+
+def test_that_there_is_no_entry_is_an_answer_to_a_read_by_key(stored: Node) -> None:
+    stored.counts.prospect = MOST
+    for number in range(20):
+        reading = stored.read(f"nothing {number}", call=None)
+        assert reading.at == ("Look",)
+        assert reading.answer().result is MISS
+
+    assert stored.counts.misses == 20
+
+
+def test_where_the_server_is_not_where_the_reader_has_been_no_entry_is_no_answer(
+    tagged: Node, b: Node
+) -> None:
+    """R42: 1. It has met a record.  2. A failover loses it, and an entry of after it."""
+    copy = tagged.server.copy()
+    b.finish(b.put("new", "v"))
+    assert tagged.get("new") == "v"
+    tagged.counts.prospect = MOST
+    tagged.server.fail_over(copy)
+    tagged.core.l1.drop("new")
+
+    reading = tagged.read("new", call=None)
+    assert reading.at == ("Look",)
+    assert reading.answer().at == ("Read",)
+    assert reading.answer().at == ("Sync", "Read")
+
+
+def test_what_is_known_of_tags_is_bounded_and_what_is_new_stays() -> None:
+    known = KnownTags()
+    for number in range(3 * MAX_KNOWN):
+        known.learn(f"k{number}", ("t",))
+        assert known.get(f"k{max(0, number - MAX_KNOWN // 2 + 1)}") == ("t",)
+
+    held = [number for number in range(3 * MAX_KNOWN) if known.get(f"k{number}") is not None]
+    assert len(held) <= MAX_KNOWN
+    assert known.forget(f"k{held[-1]}")
+    assert known.get(f"k{held[-1]}") is None
+    assert not known.forget(f"k{held[-1]}")

@@ -19,7 +19,14 @@ from tiercache._core.asks import ask_l2
 from tiercache._core.coherence import Stand
 from tiercache._core.commands import MAX_SENT, Answer, Hit, KeyAsk, Mode
 from tiercache._core.flights import ahead_of, running_load
-from tiercache._core.l2_hits import Taken, take_hit, take_stored
+from tiercache._core.l2_hits import (
+    Taken,
+    can_be_looked_for,
+    is_refused,
+    likely_tags,
+    take_hit,
+    take_stored,
+)
 from tiercache._core.large import Large
 from tiercache._core.looks import Look, Looked
 from tiercache._core.plan import Ask, Plan
@@ -50,9 +57,11 @@ def look_for_all(tiers: Tiers, wants: Sequence[Want], told: Told, *, loads: bool
     That there is no entry is an answer, but for who *loads*: leave to do so is the script's alone.
     """
     left: list[Want] = []
-    for some in _looks(Sought(want, want.tags, want.counts.size) for want in wants):
+    for some in _looks(Sought(want, likely_tags(tiers, want), want.counts.size) for want in wants):
         counts = some[0].want.counts
-        found = (yield from _look(tiers, some)) if counts.prospect > 0 else None
+        new = {each.want.key for each in some if each.tags is each.want.tags}  # nothing is known of these
+        is_likely = counts.prospect > 0 or (_pays(len(some), len(new)) and not is_refused(counts))
+        found = (yield from _look(tiers, some)) if is_likely else None
         if found is None:
             left += (each.want for each in some)
             continue
@@ -61,8 +70,9 @@ def look_for_all(tiers: Tiers, wants: Sequence[Want], told: Told, *, loads: bool
         raws = looked.entries or {}
         note_sizes(counts, [len(raw) for raw in raws.values() if raw is not None])
         unsure = unfound if loads else [want for want in unfound if raws[want.key] is not None]
-        if unsure or len(unfound) < len(some):
-            counts.learn(FOUND if _pays(len(some), len(unsure)) else IN_VAIN)
+        in_vain = [want for want in unsure if not tiers.known_tags.forget(want.key)]
+        if in_vain or new.difference(want.key for want in unfound):
+            counts.learn(FOUND if _pays(len(new), len(in_vain)) else IN_VAIN)
         left += unsure
     return left
 
@@ -144,10 +154,11 @@ def ask_for_all(
             sizes.append(len(answer.raw))
             taken = take_hit(tiers, want, answer, stand, head)
             if taken is not None:
-                seen += set(taken.stored.tags) <= set(want.tags)
+                seen += can_be_looked_for(tiers, want, taken.stored.tags)
                 told(want, taken)
                 continue
         elif isinstance(answer, Large):
+            can_be_looked_for(tiers, want, answer.tags)
             large.append((want, answer))
         absent += answer == "miss" and head != AWAY
         without.append((want, owner, stand, head, answer))

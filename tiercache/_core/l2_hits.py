@@ -19,7 +19,7 @@ from tiercache._core.looks import Look, Looked
 from tiercache._core.plan import Ask, Plan
 from tiercache._core.records import StoredEntry, parse_entry
 from tiercache._core.sources import is_writing, uncommitted
-from tiercache._core.tiers import FOUND, IN_VAIN, NOT_FOUND, REFUSED, Counts, Tiers, Want
+from tiercache._core.tiers import FOUND, IN_VAIN, MOST, NOT_FOUND, REFUSED, Counts, Tiers, Want
 from tiercache._core.values import Unreadable
 from tiercache._core.whole import amend
 from tiercache._core.writes import deps_named, made_entry
@@ -48,13 +48,39 @@ class Taken(NamedTuple):
     head: int
 
 
-def look_in_l2(tiers: Tiers, want: Want, tags: tuple[str, ...] | None = None) -> Plan[Taken | None]:
-    """What L2 has, asked by plain commands; None where the script must be asked.
+def likely_tags(tiers: Tiers, want: Want) -> tuple[str, ...]:
+    """All that the entry of *want* may depend on: those that were last found on it are but a guess.
 
-    The entry depends on *tags*, as the script said; None: on those of *want*, if on any.
+    A look finds nothing that has others. The very tags of *want* where nothing else is known.
+    """
+    known = tiers.known_tags.get(want.key)
+    return want.tags if known is None else tuple(dict.fromkeys((*want.tags, *known)))
+
+
+def is_refused(counts: Counts) -> bool:
+    return counts.prospect < -MOST
+
+
+def can_be_looked_for(tiers: Tiers, want: Want, tags: tuple[str, ...]) -> bool:
+    """Whether a look for *want* finds an entry with *tags*; where it has to ask for more, that is kept."""
+    if set(tags) <= set(want.tags):
+        return True
+    tiers.known_tags.learn(want.key, tags)
+    return False
+
+
+def look_in_l2(
+    tiers: Tiers, want: Want, tags: tuple[str, ...] | None = None
+) -> Plan[tuple[Stand, Looked] | None]:
+    """Look for the entry of *want* by plain commands; None where the script must be asked.
+
+    It is there and depends on *tags*, as the script said; None: on such as are likely, if it is.
     No flight: who looks loads nothing. One at a time looks for a key; whoever comes meanwhile flies, and
     is joined: a hundred threads that miss at once would else be a hundred requests.
     """
+    expected = likely_tags(tiers, want) if tags is None else tags
+    if tags is None and (want.counts.prospect <= 0 if expected is want.tags else is_refused(want.counts)):
+        return None  # in vain, in all likelihood
     core = tiers.core
     stand = core.stand(tiers.clock())
     if core.pending or stand.lease <= stand.at:
@@ -65,14 +91,13 @@ def look_in_l2(tiers: Tiers, want: Want, tags: tuple[str, ...] | None = None) ->
         return None
     tiers.looking.add(want.key)
     try:
-        asked = Look(stand.epoch, stand.seen, (want.key,), want.tags if tags is None else tags)
-        replies = yield Ask((asked,))
+        replies = yield Ask((Look(stand.epoch, stand.seen, (want.key,), expected),))
     except L2Unavailable as error:
         unlooked(tiers, want.counts, error)
         return None
     finally:
         tiers.looking.discard(want.key)
-    return judged(tiers, want, stand, replies[0], tags)
+    return stand, replies[0]
 
 
 def unlooked(tiers: Tiers, counts: Counts, error: L2Unavailable) -> None:
@@ -82,28 +107,35 @@ def unlooked(tiers: Tiers, counts: Counts, error: L2Unavailable) -> None:
         counts.prospect = REFUSED
 
 
-def judged(
-    tiers: Tiers, want: Want, stand: Stand, looked: Looked, tags: tuple[str, ...] | None = None
-) -> Taken | None:
+def judged(tiers: Tiers, want: Want, stand: Stand, looked: Looked) -> Taken | None:
     """What a look sent at *stand* found that will do."""
     taken = None
     good = looked.good(want.key)
     if good is not None and looked.head is not None and tiers.core.meet(stand, looked.head, (want.key,)):
         taken = take_stored(tiers, want, *good, stand, looked.head)
-    if taken is None:
+    if taken is not None:
+        if set(taken.stored.tags) <= set(want.tags):
+            want.counts.learn(FOUND)
+    elif not tiers.known_tags.forget(want.key):
         want.counts.learn(IN_VAIN)
-    elif tags is None or set(tags) <= set(want.tags):
-        want.counts.learn(FOUND)
     return taken
+
+
+def is_absent(tiers: Tiers, want: Want, stand: Stand, looked: Looked) -> bool:
+    """Whether a look sent at *stand* shows that there is no entry: an answer to who would not load it."""
+    if looked.head is None or looked.entries is None or looked.entries[want.key] is not None:
+        return False
+    return tiers.core.meet(stand, looked.head, (want.key,))
 
 
 def take(tiers: Tiers, want: Want, answer: Hit | Large, stand: Stand, head: int) -> Plan[Taken | None]:
     """The value of an entry that the script found good as of *head*; None where it will not do."""
     if isinstance(answer, Large):
-        return (yield from look_in_l2(tiers, want, answer.tags))
+        can_be_looked_for(tiers, want, answer.tags)
+        looked = yield from look_in_l2(tiers, want, answer.tags)
+        return None if looked is None else judged(tiers, want, *looked)
     taken = take_hit(tiers, want, answer, stand, head)
-    # Whether a look would have found as much.
-    could_be_seen = taken is not None and set(taken.stored.tags) <= set(want.tags)
+    could_be_seen = taken is not None and can_be_looked_for(tiers, want, taken.stored.tags)
     want.counts.learn(FOUND if could_be_seen else NOT_FOUND)
     return taken
 

@@ -26,7 +26,15 @@ from tiercache._core.flights import (
 )
 from tiercache._core.join_rule import may_follow
 from tiercache._core.l1 import Entry, deps_of
-from tiercache._core.l2_hits import file_alias, keep, look_in_l2, take
+from tiercache._core.l2_hits import (
+    Taken,
+    file_alias,
+    is_absent,
+    judged,
+    keep,
+    look_in_l2,
+    take,
+)
 from tiercache._core.large import Large
 from tiercache._core.loads import (
     leave_abandoned,
@@ -71,8 +79,11 @@ def read(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Any]:
             if want.audit is not None:
                 want.audit(want, entry, "L1")
             return entry.take()
-    if want.counts.prospect > 0 and want.l2 and not want.renew:
-        taken = yield from look_in_l2(tiers, want)
+    if want.call is None:
+        return (yield from peek(tiers, want, blocking=blocking))
+    if want.l2 and not want.renew:
+        looked = yield from look_in_l2(tiers, want)
+        taken = None if looked is None else judged(tiers, want, *looked)
         if taken is not None:
             want.counts.l2_hits += 1
             if want.l1 or want.audit is not None or want.early is not None:
@@ -81,8 +92,6 @@ def read(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Any]:
                     want.audit(want, entry, "L2")
             return taken.value
         load = running_load()  # who did not wait for this read may be done by now
-    if want.call is None:
-        return (yield from peek(tiers, want, blocking=blocking))
     return (yield from fly(tiers, want, load, blocking=blocking))
 
 
@@ -164,22 +173,32 @@ def is_bypassed(tiers: Tiers, want: Want) -> bool:
 
 def peek(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Any]:
     """The value under a key as L2 has it, or MISS; loads nothing and waits for nobody."""
-    get = KeyAsk(want.key, "get", "")
-    asked = (yield from ask_for_one(tiers, get, blocking=blocking)) if want.l2 else None
-    if asked is not None:
-        stand, head, answer = asked
-        taken = None
-        if isinstance(answer, Hit | Large):
-            taken = yield from take(tiers, want, answer, stand, head)
-        if taken is not None:
-            want.counts.l2_hits += 1
-            if want.l1:
-                keep(tiers, want, taken)
-            return taken.value
-        if answer == "miss":
-            want.counts.learn(NOT_FOUND)
-    want.counts.misses += 1
-    return MISS
+    taken = None
+    if want.l2:
+        looked = yield from look_in_l2(tiers, want)
+        if looked is None or not is_absent(tiers, want, *looked):
+            taken = None if looked is None else judged(tiers, want, *looked)
+            if taken is None:
+                taken = yield from _asked(tiers, want, blocking=blocking)
+    if taken is None:
+        want.counts.misses += 1
+        return MISS
+    want.counts.l2_hits += 1
+    if want.l1:
+        keep(tiers, want, taken)
+    return taken.value
+
+
+def _asked(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Taken | None]:
+    """What the script finds under a key."""
+    asked = yield from ask_for_one(tiers, KeyAsk(want.key, "get", ""), blocking=blocking)
+    if asked is None:
+        return None
+    stand, head, answer = asked
+    if isinstance(answer, Hit | Large):
+        return (yield from take(tiers, want, answer, stand, head))
+    want.counts.learn(NOT_FOUND)
+    return None
 
 
 def _past_the_tiers(want: Want, audit: Load | None) -> Plan[Any]:

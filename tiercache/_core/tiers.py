@@ -41,6 +41,7 @@ MOST = 8  # that all of them count for
 REFUSED = -1_000  # by an ACL, say, that is seldom changed
 MAX_DUE, MAX_DUE_OF_ONE = 1_000, 10  # keys whose wake-ups nobody waits for any more, and those of one key
 
+MAX_KNOWN = 4_000  # keys whose tags are remembered
 MAX_OWED = 10_000  # locks and fences that are still to be let go of; those of before end by themselves
 
 
@@ -67,6 +68,33 @@ class Counts(Tally):
 
     def reads(self) -> int:
         return self.l1_hits + self.l2_hits + self.loads + self.joins + self.misses
+
+
+class KnownTags:
+    """What the entries of keys were last found to be tagged with beyond what their readers declare.
+
+    A guess, by which a look knows what to ask for; some thousands, those that were learned last. Without a
+    lock: each step leaves it whole.
+    """
+
+    __slots__ = ("_older", "_recent")
+
+    def __init__(self) -> None:
+        self._recent: dict[str, tuple[str, ...]] = {}
+        self._older: dict[str, tuple[str, ...]] = {}
+
+    def get(self, key: str) -> tuple[str, ...] | None:
+        return self._recent.get(key) or self._older.get(key)
+
+    def learn(self, key: str, tags: tuple[str, ...]) -> None:
+        if len(self._recent) >= MAX_KNOWN // 2:
+            self._older, self._recent = self._recent, {}
+        self._recent[key] = tags
+
+    def forget(self, key: str) -> bool:
+        """Whether anything was known of *key*."""
+        known = self._recent.pop(key, None), self._older.pop(key, None)
+        return known != (None, None)
 
 
 class Bells:
@@ -141,6 +169,7 @@ class Tiers:
     board: Board = field(init=False)
     syncs: Board = field(init=False)
     bells: Bells = field(default_factory=Bells)
+    known_tags: KnownTags = field(default_factory=KnownTags)
     looking: set[str] = field(default_factory=set)  # keys that somebody looks for in L2, outside of a flight
     refreshed: dict[str, int] = field(default_factory=dict)  # ends of the entries loaded anew before those
     complaints: Complaints = field(init=False)
