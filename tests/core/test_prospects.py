@@ -185,6 +185,10 @@ def test_that_there_is_no_entry_is_an_answer_to_a_read_by_key(stored: Node) -> N
     assert stored.counts.misses == 20
 
 
+def test_reads_by_key_half_of_which_find_no_entry_go_on_looking(stored: Node) -> None:
+    assert reads(stored, "-+" + "-+" * 20, call=None) == ["Read"] * 2 + ["Look"] * 40
+
+
 def test_where_the_server_is_not_where_the_reader_has_been_no_entry_is_no_answer(
     tagged: Node, b: Node
 ) -> None:

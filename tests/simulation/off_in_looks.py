@@ -50,6 +50,7 @@ OF_LOOKS = (
         "Looked.good",
         "self.versions.get(tag, inf)",
         "self.versions.get(tag)",
+        theme="looks",  # a look asks for what was last found: seldom by itself
     ),
     Mutation(
         "a look does not compare an entry with the versions of its tags",

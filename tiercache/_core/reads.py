@@ -46,7 +46,7 @@ from tiercache._core.loads import (
 from tiercache._core.plan import TIMED_OUT, Join, Plan, ask
 from tiercache._core.sources import is_writing, uncommitted
 from tiercache._core.stand import Stand
-from tiercache._core.tiers import NOT_FOUND, Tiers, Want
+from tiercache._core.tiers import Tiers, Want
 from tiercache._core.whole import amend
 from tiercache._core.writes import deps_named, ttl_ms
 from tiercache._errors import L2Unavailable
@@ -195,10 +195,9 @@ def _asked(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Taken | None]:
     if asked is None:
         return None
     stand, head, answer = asked
-    if isinstance(answer, Hit | Large):
-        return (yield from take(tiers, want, answer, stand, head))
-    want.counts.learn(NOT_FOUND)
-    return None
+    if not isinstance(answer, Hit | Large):
+        return None  # says nothing of a look: that would have shown as much, where there is no entry
+    return (yield from take(tiers, want, answer, stand, head))
 
 
 def _past_the_tiers(want: Want, audit: Load | None) -> Plan[Any]:
