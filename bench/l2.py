@@ -3,8 +3,10 @@
 Workload: a decorated function whose value is in Redis and in no process: every call asks Redis again, on
 loopback. It returns a dict of some 200 bytes, and for the sizes one with a text in it that does not repeat
 itself. A contender whose function runs again after the first call is named, not measured: it did not cache.
-Then the same dict read by key, stored under a tag that its reader does not name: tiercache's plain commands
-ask for no version of that, so its script has to say whether the entry is still good.
+Then the same dict read by key, stored under a tag that its reader does not name. When tiercache first meets
+such a key its plain commands ask for no version of that tag, and its script has to say whether the entry is
+still good; it knows the tag from then on. So once a key that is read over and over, and once a new one at
+each call.
 
 How to read it: the first line is the least that one can do by hand, redis-py's GET and orjson, which knows
 no tags and no invalidation; tiercache holds each entry against the last invalidation of its tags (here one
@@ -57,11 +59,16 @@ def measure(run: Run) -> list[Result]:
 async def everything(run: Run, url: str) -> list[Result]:
     crowd = Crowd(run.calls(TASKS, 10))
     each = run.calls(THREAD_READS)
+    new = rounds_of(run) * run.calls(CALLS) + 1
     results = [
         await one_caller(run, url, BLOCKING, "L2 hit, def, one caller", by_call),
         await one_caller(run, url, AWAITED, "L2 hit, async def, one caller", by_call),
         await one_caller(run, url, BLOCKING, "L2 hit by key, def, one caller", by_key),
         await one_caller(run, url, AWAITED, "L2 hit by key, async def, one caller", by_key),
+        await one_caller(run, url, BLOCKING, "L2 hit by a new key, def, one caller", by_new_key, keys=new),
+        await one_caller(
+            run, url, AWAITED, "L2 hit by a new key, async def, one caller", by_new_key, keys=new
+        ),
         await compare(run, url, AWAITED, f"L2 hits, {TASKS} tasks", crowd, crowd.reads, by_call, keys=TASKS),
         crowd.of_single_reads(),
         await compare(
@@ -91,6 +98,7 @@ async def one_caller(
     *,
     size: int = 0,
     calls: int = CALLS,
+    keys: int = 1,
 ) -> Result:
     times = run.calls(calls)
 
@@ -104,7 +112,7 @@ async def one_caller(
                 read(0)
         return time.perf_counter() - begun
 
-    return await compare(run, url, contenders, title, timed, times, ready, size=size)
+    return await compare(run, url, contenders, title, timed, times, ready, size=size, keys=keys)
 
 
 async def compare(
@@ -121,7 +129,7 @@ async def compare(
 ) -> Result:
     """The contenders in turn, against the first; a round of one makes so many *calls* on so many *keys*."""
     reads: dict[str, Read] = {}
-    rounds = run.rounds(10, 1) if size else run.rounds(20, 2)
+    rounds = run.rounds(10, 1) if size else rounds_of(run)
     async with opened(run, url, contenders, maxsize=0) as (able, unable):
         for contender in able:
             try:
@@ -133,6 +141,10 @@ async def compare(
             for name in order:
                 times[name].append(await timed(name, reads[name]))
     return against(title, times, calls=calls, unit="us", unable=unable, log=True)
+
+
+def rounds_of(run: Run) -> int:
+    return run.rounds(20, 2)
 
 
 class Crowd:
@@ -200,9 +212,15 @@ async def by_key(contender: Contender, size: int, keys: int) -> Read:
     names = [f"profile:{next(USERS)}" for _ in range(keys)]
     for name in names:
         await answered(contender.write(name, PROFILE, tags=["profiles"]))
-        if await answered(contender.read(name)) != PROFILE:
-            raise Unable("gives another value than was written")
+    if await answered(contender.read(names[0])) != PROFILE:
+        raise Unable("gives another value than was written")
     return numbered(contender, contender.read, names)
+
+
+async def by_new_key(contender: Contender, size: int, keys: int) -> Read:
+    """Likewise, by a key that was never read before, whatever its number."""
+    read, new = await by_key(contender, size, keys), itertools.count(1)
+    return numbered(contender, lambda _: read(next(new)), (None,))
 
 
 async def by_call(contender: Contender, size: int, keys: int) -> Read:
