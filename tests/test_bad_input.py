@@ -255,6 +255,7 @@ DECLARATIONS: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
     (async_generator, {}, TypeError, "generator.*return a list instead"),
     (Thing, {}, TypeError, "is a class; decorate a function"),
     (lambda a: a, {}, TypeError, "has no name.*write a def"),
+    (str.upper, {}, TypeError, "str.upper is of no module.*write a def"),
 ]
 
 
@@ -266,6 +267,19 @@ def test_a_wrong_declaration_is_refused_at_decoration(
         for decorate in (cached, cache._cache.cached):
             with pytest.raises(kind, match=message):
                 decorate(**options)(function)
+
+
+def test_where_to_is_a_cache() -> None:
+    with TierCache("memory://", private=True).sync as view:
+        for wrong in (view, "redis://localhost"):
+            with pytest.raises(SettingError, match="cache= takes what TierCache"):
+                cached(cache=wrong)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("make", [TierCache.embedded, TierCache.from_env])
+def test_who_finds_the_server_takes_no_url(make: Any) -> None:
+    with pytest.raises(SettingError, match=r"TierCache\(url\) and configure\(url\)"):
+        make(url="redis://localhost")
 
 
 def test_an_option_given_by_position_is_refused_and_shown_by_name() -> None:

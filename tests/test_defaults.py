@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -100,6 +102,18 @@ def test_without_a_word_from_the_user_it_is_memory_and_says_so_once() -> None:
     assert ended.err.count("RuntimeWarning") == 1
     assert "TIERCACHE_URL" in ended.err
     assert "configure('redis://" in ended.err
+
+
+@pytest.mark.parametrize(
+    "asking", ["count()", "asyncio.run(awaited())", "TierCache()", "TierCache.from_env()"]
+)
+def test_the_warning_points_at_who_asked(asking: str, tmp_path: Path) -> None:
+    program = tmp_path / "asking.py"
+    program.write_text(f"{COUNTED}\nasync def awaited():\n    await count_awaited()\n{asking}\n")
+    ended = run_script("import runpy, sys; runpy.run_path(sys.argv[1])", str(program), warnings="always")
+
+    assert ended.status == 0
+    assert re.search(r"asking\.py:\d+: RuntimeWarning: no URL", ended.err), ended.err
 
 
 def test_memory_that_was_asked_for_is_no_cause_for_a_warning() -> None:

@@ -99,6 +99,7 @@ class TierCache:
         """
         from tiercache import embedded
 
+        Settings.of(settings)
         server = embedded.start()
         atexit.register(wind_up_all)  # last in, first out: no node is to see its server end
         cache = cls(server.url, **settings)

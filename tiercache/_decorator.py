@@ -319,11 +319,14 @@ def cached(function: Any = None, /, *, cache: TierCache | None = None, **options
     at once. A call raises what the function raises; UnstableKey for an argument without a stable key,
     Unstorable for a value that would not come back as it is, LoadTimeout as `get_or_load` does.
     """
+    from tiercache._cache import TierCache
     from tiercache._default import default_cache
 
     unknown = [name for name in options if name not in OPTIONS]
     if unknown:
         raise SettingError(f"@cached has no option {unknown[0]!r}{nearest(unknown[0], OPTIONS)}")
+    if cache is not None and not isinstance(cache, TierCache):
+        raise SettingError(f"cache= takes what TierCache() or configure() made, not {cache!r}")
     whole = {**OPTIONS, **options}
     owner = default_cache if cache is None else lambda: cache
     if function is not None:

@@ -8,6 +8,7 @@ of a bare `@cached`; else memory://, with a warning.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Sequence
@@ -98,8 +99,16 @@ def warn_of_memory(nodes: Sequence[Node] = ()) -> None:
             else ""
         ),
         RuntimeWarning,
-        stacklevel=4,
+        stacklevel=_distance_to_the_caller(),
     )
+
+
+def _distance_to_the_caller() -> int:
+    """Frames from who asks to the first that is not tiercache's own."""
+    distance, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "tiercache":
+        distance, frame = distance + 1, frame.f_back
+    return distance
 
 
 def _renew_lock() -> None:

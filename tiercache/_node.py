@@ -150,6 +150,12 @@ class Node:
         listener = self._listener
         return listener is not None and listener.subscribed and listener.thread.is_alive()
 
+    def is_deaf(self) -> bool:
+        """Whether the channel should be heard by now, and is not."""
+        if not self.settings.listen or self.is_listening():
+            return False
+        return self._listener is None or self.clock() >= self._listener.expected_by
+
     def close(self) -> None:
         """Serve no more: wind up, and forget what is held."""
         with self._lock:

@@ -65,8 +65,10 @@ class CacheInfo:
 class Health:
     """What this node can do right now, and what keeps it from more.
 
-    `problem` is None where both tiers serve and the channel is heard. `lease` is for how many seconds more
-    L1 may answer without asking Redis; it is renewed three times in `max_staleness` while the process reads.
+    `problem` is None where both tiers serve and the channel is heard, or will be: `listening` is False for
+    some milliseconds after the first call of a process, and no problem yet. `lease` is for how many seconds
+    more L1 may answer without asking Redis; it is renewed three times in `max_staleness` while the process
+    reads.
     """
 
     url: str
@@ -123,6 +125,6 @@ def _problem(node: Node) -> str | None:
     if node.unheard is not None:
         why = f"no thread can hear the channel ({node.unheard})"
         return f"{why}; what others invalidate is found by the next sync"
-    if node.settings.listen and not node.is_listening():
+    if node.is_deaf():
         return "the channel is not heard; what others invalidate is found by the next sync"
     return None

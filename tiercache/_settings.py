@@ -253,6 +253,8 @@ class Settings:
         """*base*, or the defaults, with what was *given*; SettingError for a name or value that cannot be."""
         known = [field.name for field in fields(cls)]
         for name in given:
+            if name == "url":
+                raise SettingError("url= is no setting here: TierCache(url) and configure(url) take one")
             if name not in known:
                 raise SettingError(f"{name!r} is not a setting of tiercache{nearest(name, known)}")
         return replace(base or cls(), **{name: _CHECKS[name](value, name) for name, value in given.items()})

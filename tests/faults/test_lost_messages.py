@@ -114,6 +114,14 @@ def test_a_node_that_never_hears_reads_within_the_bound(
         assert reader.do("stats").l1_hits > len(history) / 2, "it read from L1, or this test shows little"
 
 
+def test_a_node_that_never_heard_says_so(
+    own_redis: RedisServer, deaf_user: str, new_node: Callable[..., TierCache]
+) -> None:
+    deafen(own_redis)
+    cache = new_node(deaf_user).sync
+    assert eventually(lambda: "not heard" in str(cache.health().problem))
+
+
 def test_a_node_that_does_not_hear_says_so(
     own_redis: RedisServer, deaf_user: str, new_node: Callable[..., TierCache]
 ) -> None:

@@ -258,6 +258,18 @@ def test_health_says_what_serves(world: World, any_url: str, cache: Any) -> None
     world.run(body())
 
 
+def test_the_first_health_of_a_process_finds_nothing_wrong(
+    world: World, any_url: str, new_node: Callable[..., TierCache]
+) -> None:
+    async def body() -> None:
+        for _ in range(20):
+            cache = world.view(new_node(any_url))
+            first = await cache.health()
+            assert (first.problem, first.pending) == (None, 0)
+
+    world.run(body())
+
+
 def test_l1_holds_no_more_than_it_may(world: World, any_url: str, new_node: Callable[..., TierCache]) -> None:
     node = new_node(any_url, l1_maxsize=10)
     cache = world.view(node)

@@ -85,6 +85,7 @@ class Listener:
         self._trust = TRUSTED  # in the next one
         self._flood = Flood()
         self.subscribed = False
+        self.expected_by = tiers.clock() + tiers.timeout  # to hear the channel for the first time
         self.thread = threading.Thread(target=self._run, name="tiercache-listener", daemon=True)
         self.thread.start()
 
@@ -257,7 +258,7 @@ class Listener:
     def _lost(self, error: BaseException | None) -> None:
         if self.subscribed and not self._stopping.is_set():
             self._tiers.events["subscriptions_lost"] += 1
-        self.subscribed = False
+        self.subscribed, self.expected_by = False, 0.0
         self._tiers.bells.ring_all()
         subscription, self._subscription = self._subscription, None
         if subscription is not None:
