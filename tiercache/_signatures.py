@@ -35,14 +35,14 @@ def check_function(function: Any) -> None:
         )
     if inspect.isclass(function):
         raise TypeError(f"{name} is a class; decorate a function that returns an instance of it")
-    if getattr(function, "__module__", None) is None:
-        raise TypeError(
-            f"{name} is of no module, by which its keys would be told apart; write a def that calls it"
-        )
     owner = getattr(function, "__self__", None)
     if isinstance(function, partial) or not (owner is None or isinstance(owner, types.ModuleType)):
         raise TypeError(
             f"{name} is bound to what would be no part of its keys; write a def that takes it as an argument"
+        )
+    if getattr(function, "__module__", None) is None:
+        raise TypeError(
+            f"{name} is of no module, by which its keys would be told apart; write a def that calls it"
         )
 
 

@@ -202,7 +202,7 @@ def test_a_look_sees_at_once_what_another_process_did(
     world.run(body())
 
 
-def test_an_entry_with_tags_that_its_source_named_is_asked_for_by_the_script(
+def test_an_entry_with_tags_that_its_source_named_is_looked_for_once_the_script_has_told_them(
     any_redis: RedisServer, world: World, new_node: Callable[..., TierCache], monitor: Counted
 ) -> None:
     node = new_node(any_redis.url(), max_staleness=60, listen=False)  # whose syncs would be counted, too
@@ -213,10 +213,16 @@ def test_an_entry_with_tags_that_its_source_named_is_asked_for_by_the_script(
         return a
 
     async def body() -> None:
-        await function(1), await function(1)
+        await function(1)
         monitor()
         assert await function(1) == 1
         assert monitor() == {"evalsha": 1}
+        assert await function(1) == 1
+        assert monitor() == {"mget": 1}
+        await world.view(node).invalidate_tags("found")
+        monitor()
+        assert await function(1) == 1
+        assert monitor()["evalsha"] >= 1, "it was loaded"
 
     world.run(body())
 
