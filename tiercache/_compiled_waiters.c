@@ -283,8 +283,10 @@ waiter_clear(Waiter *self)
     Py_CLEAR(self->callback);
     Py_CLEAR(self->context);
     Py_CLEAR(self->loop);
-    if (self->at == WAITING) /* else there is always an outcome */
-        Py_CLEAR(self->outcome);
+    if (self->outcome != NULL) { /* it may be a tuple that leads here, and such a one nobody else takes apart */
+        self->at = CANCELLED;    /* which has an outcome, always */
+        Py_SETREF(self->outcome, Py_NewRef(Py_None));
+    }
     Py_CLEAR(self->trace);
     return 0;
 }

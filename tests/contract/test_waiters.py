@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import weakref
 from asyncio import tasks as asyncio_tasks
 from collections.abc import Callable, Coroutine
@@ -268,6 +269,20 @@ def test_a_task_that_everybody_has_forgotten_is_collected(
 
     assert half.played(main())
     assert "Task was destroyed but it is pending" in caplog.text  # asyncio says so
+
+
+def test_one_that_is_landed_with_what_leads_back_to_it_is_collected(half: Half) -> None:
+    held = object()
+
+    async def main() -> int:
+        waiter = half.waiter()
+        waiter.set_result((waiter, held))  # nobody but the waiter can let go of a tuple's parts
+        del waiter
+        gc.collect()
+        return sys.getrefcount(held)
+
+    before = sys.getrefcount(held)
+    assert half.played(main()) == before
 
 
 @needs_compiled
