@@ -194,55 +194,47 @@ is_list_of(PyObject *reply, Py_ssize_t number)
     return PyList_CheckExact(reply) && PyList_GET_SIZE(reply) == number;
 }
 
-static PyObject * /* by tag; NULL, perhaps with an error, where one has an odd form */
-versions_of(PyObject *tags, PyObject *scores)
+static int /* whether all is filed by tag; there may be an error where one has an odd form */
+file_versions(PyObject *versions, PyObject *tags, PyObject *scores)
 {
-    PyObject *versions = PyDict_New();
-
-    for (Py_ssize_t i = 0; versions != NULL && i < PyTuple_GET_SIZE(tags); i++) {
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(tags); i++) {
         PyObject *tag = PyTuple_GET_ITEM(tags, i), *score = PyList_GET_ITEM(scores, 3 + i), *version = NULL;
         long long number;
+        int is_filed;
         if (score == Py_None)
             version = Py_NewRef(Py_None);
         else if (is_whole(score, &number))
             version = PyLong_FromLongLong(number);
-        if (version == NULL || !PyUnicode_CheckExact(tag) || PyDict_SetItem(versions, tag, version) < 0)
-            Py_CLEAR(versions);
+        is_filed = version != NULL && PyUnicode_CheckExact(tag) && PyDict_SetItem(versions, tag, version) == 0;
         Py_XDECREF(version);
+        if (!is_filed)
+            return 0;
     }
-    return versions;
+    return 1;
 }
 
-static PyObject * /* by key; likewise */
-entries_of(PyObject *keys, PyObject *found)
+static int /* by key; likewise */
+file_entries(PyObject *entries, PyObject *keys, PyObject *found)
 {
-    PyObject *entries = PyDict_New();
-
-    for (Py_ssize_t i = 0; entries != NULL && i < PyTuple_GET_SIZE(keys); i++) {
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(keys); i++) {
         PyObject *key = PyTuple_GET_ITEM(keys, i), *raw = PyList_GET_ITEM(found, i);
         if (!(raw == Py_None || PyBytes_CheckExact(raw)) || !PyUnicode_CheckExact(key)
             || PyDict_SetItem(entries, key, raw) < 0)
-            Py_CLEAR(entries);
+            return 0;
     }
-    return entries;
+    return 1;
 }
 
-static PyObject *
-looked(PyObject *module, PyObject *const *arguments, Py_ssize_t number)
+/* Whether *replies* to *look* are usual, and of use. No foreign code runs in it. */
+static int
+fill_looked(Looked *self, PyObject *look, PyObject *replies)
 {
-    State *state = PyModule_GetState(module);
-    PyObject *replies, *scores, *found, *time, *after;
+    PyObject *scores, *found, *time, *after;
     Asked asked;
     long long epoch, head, floor, epoch_after, head_after, seconds, micros;
-    Looked *self;
 
-    if (number != 2) {
-        PyErr_Format(PyExc_TypeError, "looked() takes 2 arguments, not %zd", number);
-        return NULL;
-    }
-    replies = arguments[1];
-    if (state->looked_type == NULL || !is_look(arguments[0], &asked) || !is_list_of(replies, 4))
-        Py_RETURN_NONE;
+    if (!is_look(look, &asked) || !is_list_of(replies, 4))
+        return 0;
     scores = PyList_GET_ITEM(replies, 0);
     found = PyList_GET_ITEM(replies, 1);
     time = PyList_GET_ITEM(replies, 2);
@@ -255,19 +247,37 @@ looked(PyObject *module, PyObject *const *arguments, Py_ssize_t number)
         || !is_whole(PyList_GET_ITEM(after, 1), &head_after)
         || !is_whole(PyList_GET_ITEM(time, 0), &seconds) || !is_whole(PyList_GET_ITEM(time, 1), &micros)
         || seconds < 0 || micros < 0)
-        Py_RETURN_NONE;
+        return 0;
     epoch = -epoch, head = -head, floor = -floor, epoch_after = -epoch_after, head_after = -head_after;
     if (epoch != epoch_after || epoch != asked.epoch || head < asked.seen || head > head_after)
-        Py_RETURN_NONE;
-    self = (Looked *)state->looked_type->tp_alloc(state->looked_type, 0);
-    if (self == NULL)
-        return NULL;
+        return 0;
     self->head = head;
     self->epoch = epoch;
     self->floor = floor;
     self->now_ms = seconds * 1000 + micros / 1000;
-    if ((self->versions = versions_of(asked.tags, scores)) == NULL
-        || (self->entries = entries_of(asked.keys, found)) == NULL) {
+    return file_versions(self->versions, asked.tags, scores) && file_entries(self->entries, asked.keys, found);
+}
+
+static PyObject *
+looked(PyObject *module, PyObject *const *arguments, Py_ssize_t number)
+{
+    State *state = PyModule_GetState(module);
+    Looked *self;
+
+    if (number != 2) {
+        PyErr_Format(PyExc_TypeError, "looked() takes 2 arguments, not %zd", number);
+        return NULL;
+    }
+    if (state->looked_type == NULL)
+        Py_RETURN_NONE;
+    self = (Looked *)state->looked_type->tp_alloc(state->looked_type, 0);
+    if (self == NULL)
+        return NULL;
+    /* Before anything is taken from the lists: what makes a dict may start the garbage collector, and that
+       the __del__ of somebody who has them. */
+    self->versions = PyDict_New();
+    self->entries = PyDict_New();
+    if (self->versions == NULL || self->entries == NULL || !fill_looked(self, arguments[0], arguments[1])) {
         Py_DECREF(self);
         PyErr_Clear();
         Py_RETURN_NONE;

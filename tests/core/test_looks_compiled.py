@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import pytest
@@ -289,3 +290,35 @@ def test_neither_the_usual_nor_the_odd_leaves_anything_behind() -> None:
     references, memory = left_behind(run, watched, 300)
     assert references < 100, "of 900 rounds"
     assert memory < 5_000, "bytes, of 300 rounds"
+
+
+def test_lists_that_the_collector_empties_amid_a_look_are_not_read_behind_their_end() -> None:
+    """What makes the result may start it, and it runs what __del__ does."""
+
+    class Emptying:
+        def __init__(self, replies: list[list[Any]]) -> None:
+            self.itself, self.replies = self, replies
+
+        def __del__(self) -> None:
+            for each in self.replies:
+                each.clear()
+
+    keys, tags = tuple(f"k{n}" for n in range(300)), tuple(f"t{n}" for n in range(300))
+    look, thresholds = Look(EPOCH, 0, keys, tags), gc.get_threshold()
+    try:
+        for _ in range(20):
+            gc.disable()
+            scores = [b"-%d" % EPOCH, b"-40", b"-5", *(b"%d" % (n + 10**6) for n in range(300))]
+            raw = [scores, [b"entry %d" % n for n in range(300)], [b"1", b"2"], scores[:2]]
+            Emptying(raw)
+            gc.set_threshold(1)
+            gc.enable()
+            looked = compiled.looked(look, raw)
+            gc.disable()
+            if looked is not None:
+                assert looked.entries == {f"k{n}": b"entry %d" % n for n in range(300)}
+                assert looked.versions == {f"t{n}": n + 10**6 for n in range(300)}
+            gc.collect()
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.enable()
