@@ -295,7 +295,8 @@ judged(Glancer *self, PyObject *const *arguments, Py_ssize_t number, Stored *sto
     int good;
 
     if (number != 3 || !Py_IS_TYPE(arguments[0], state->of_glances.look_type)
-        || !Py_IS_TYPE(arguments[1], state->of_glances.stand_type)) {
+        || !Py_IS_TYPE(arguments[1], state->of_glances.stand_type) || PyTuple_GET_SIZE(arguments[0]) != 4
+        || PyTuple_GET_SIZE(arguments[1]) != 8) {
         PyErr_SetString(PyExc_TypeError, "it takes a look, where it was sent from, and what it found");
         return NULL;
     }
@@ -408,6 +409,10 @@ glancer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
                                      &PyDict_Type, &flights, &PySet_Type, &looking, &PyTuple_Type, &shelves,
                                      &clock, &decode, &print, &keeps))
         return NULL;
+    if (PyTuple_GET_SIZE(shelves) == 0) {
+        PyErr_SetString(PyExc_ValueError, "a key is on one of the shelves: there are none");
+        return NULL;
+    }
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(shelves); i++)
         if (!PyDict_CheckExact(PyTuple_GET_ITEM(shelves, i))) {
             PyErr_SetString(PyExc_TypeError, "a shelf is a dict");
@@ -528,6 +533,11 @@ use_glances(PyObject *module, PyObject *args)
         return NULL;
     if (PyBytes_GET_SIZE(plain) != 1) {
         PyErr_SetString(PyExc_ValueError, "what is plain begins with one byte");
+        return NULL;
+    }
+    if (!PyType_IsSubtype((PyTypeObject *)stand, &PyTuple_Type) || !PyType_IsSubtype((PyTypeObject *)look, &PyTuple_Type)
+        || !PyType_IsSubtype((PyTypeObject *)taken, &PyTuple_Type)) {
+        PyErr_SetString(PyExc_TypeError, "a Stand, a Look and a Taken are tuples");
         return NULL;
     }
     for (size_t i = 0; i < sizeof slots / sizeof slots[0]; i++)

@@ -17,10 +17,13 @@ from tests.core.hands import Cancelled, Clock, D, Hand, begun, glances_of, nodes
 from tests.core.sim_server import SimServer
 from tests.leaks import left_behind
 from tiercache._accelerator import compiled
+from tiercache._core import sources
 from tiercache._core.coherence import Coherence
+from tiercache._core.flights import current_load
 from tiercache._core.l2_hits import Taken
 from tiercache._core.sources import Writing
 from tiercache._core.tiers import MOST, REFUSED
+from tiercache._core.values import PLAIN
 from tiercache._errors import L2Refused, LoadTimeout
 
 if compiled is None:
@@ -313,3 +316,31 @@ def _leaves_nothing(l1: bool) -> None:
     references, memory = left_behind(run, watched, 300)
     assert references < 100, "of 900 rounds"
     assert memory < 5_000, "bytes, of 300 rounds"
+
+
+def test_what_is_of_the_right_class_and_empty_is_refused() -> None:
+    """A tuple of no fields, which only tuple.__new__ makes; no shelves for L1."""
+    Context().run(_refuses_the_empty)
+
+
+def _refuses_the_empty() -> None:
+    world = World(l1=True, by_glance=True)
+    glances = glances_of(world.a, world.a.want(KEY, **world.want), lambda: pytest.fail("it was made"))
+    glance = glances.begin((), {})
+    assert glance is not None
+    look, stand = glance
+    glances.over(glance)
+    found = world.server.perform(look)
+    empty = tuple.__new__(type(look), ()), tuple.__new__(type(stand), ())
+    for asked in (empty[0], stand, found), (look, empty[1], found):
+        with pytest.raises(TypeError, match="it takes a look"):
+            glances._take(*asked)
+
+    tiers = world.a.tiers
+    namer = compiled.Namer({}, 0, ((KEY, -1),), ())
+    where = tiers.core, world.a.counts, tiers.board._flights, tiers.looking, ()
+    with pytest.raises(ValueError, match="there are none"):
+        compiled.Glancer(namer, *where, tiers.clock, tiers.values.decode, 0, True)
+    arguments = [Coherence, world.a.counts.__class__, int, type(look), Taken]
+    with pytest.raises(TypeError, match="are tuples"):
+        compiled.use_glances(*arguments, current_load, sources._writings, PLAIN, tiers.values.decode)
