@@ -40,7 +40,7 @@ if compiled is not None:
 class Glances:
     """Those of one function in one place, whose usual calls *namer* names and whose tags have *print*.
 
-    *begin* gives the look to send for a call, by args and kwargs, and where the node stands; None where a
+    `begin` gives the look to send for a call, by args and kwargs, and where the node stands; None where a
     plan must see to it. `read`, or `read_async`, then comes to the value. *want* makes what a call asks for;
     *l1*: it is kept there.
     """
@@ -69,8 +69,15 @@ class Glances:
             print,
             l1,
         )
-        self.begin: Callable[[Args, Kwargs], Glance | None] = glancer.begin
+        self._begin: Callable[[Args, Kwargs], Glance | None] = glancer.begin
         self._take: Callable[[Look, Stand, Looked], Any] = glancer.taken if l1 else glancer.value
+
+    def begin(self, args: Args, kwargs: Kwargs) -> Glance | None:
+        glance = self._begin(args, kwargs)
+        if glance is None or self._tiers.known_tags.get(glance[0].keys[0]) is None:
+            return glance
+        self.over(glance)  # its entry has tags that a glance does not ask for: the look of a plan does
+        return None
 
     # In vain, a plan follows. Not by way of `Node.run`: a call that is under way goes on over a `close`.
 

@@ -344,3 +344,21 @@ def _refuses_the_empty() -> None:
     arguments = [Coherence, world.a.counts.__class__, int, type(look), Taken]
     with pytest.raises(TypeError, match="are tuples"):
         compiled.use_glances(*arguments, current_load, sources._writings, PLAIN, tiers.values.decode)
+
+
+def test_a_key_whose_entry_has_more_tags_than_are_declared_is_left_to_the_look_of_a_plan() -> None:
+    """A glance would be in vain each time, beside others of the function that pay."""
+    Context().run(_looks_once)
+
+
+def _looks_once() -> None:
+    world = World(l1=False, by_glance=True)
+    world.b.finish(world.b.invalidate(TAG))
+    world.b.load(KEY, "v", tags=[TAG, "more"], ttl=60.0, print=5)
+    world.a.finish(world.a.glance(KEY, **world.want))
+    world.a.counts.prospect = MOST
+    reading = world.a.glance(KEY, **world.want)
+
+    assert reading.at == ("Look",)
+    assert reading.answer().result == "v"
+    assert not world.a.tiers.looking

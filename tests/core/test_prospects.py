@@ -9,7 +9,7 @@ import pytest
 from tests.core.hands import Node, bump
 from tiercache._core.looks import Look
 from tiercache._core.reads import MISS
-from tiercache._core.tiers import MAX_KNOWN, MOST, REFUSED, KnownTags
+from tiercache._core.tiers import MAX_KNOWN, MAX_KNOWN_TAGS, MOST, REFUSED, KnownTags
 from tiercache._errors import L2Refused
 
 
@@ -161,6 +161,62 @@ def test_after_a_look_in_vain_the_script_is_asked(tagged: Node) -> None:
         assert tagged.finish(reading) is MISS
 
 
+def trips(a: Node) -> int:
+    """Round trips of one read by key past L1."""
+    a.core.l1.drop("k")
+    reading, number = a.read("k", call=None), 0
+    while not reading.is_done:
+        reading.answer()
+        number += 1
+    return number
+
+
+def test_an_entry_with_other_tags_at_each_read_is_soon_left_to_the_script(tagged: Node, b: Node) -> None:
+    """A list under the tags of its rows, say: each look would be a round trip in vain."""
+    made = []
+    for number in range(40):
+        b.finish(b.put("k", "v", tags=[f"row {number}"]))
+        made.append(trips(tagged))
+
+    assert made == [2, 2] + [1] * 38
+
+
+def test_an_entry_that_is_invalid_at_each_second_read_is_seldom_looked_for(tagged: Node, b: Node) -> None:
+    made = []
+    for _ in range(40):
+        b.synced()
+        b.load("k", "v", ["t"])
+        made.append(trips(tagged))
+        bump(tagged.server, "t")
+        made.append(trips(tagged))
+
+    assert sum(made) <= len(made) * 9 / 8 + 1
+
+
+def test_after_two_looks_in_vain_it_takes_four_answers_with_the_same_tags_to_look_again(
+    tagged: Node, b: Node
+) -> None:
+    for tag in ("w", "x"):
+        b.finish(b.put("k", "v", tags=[tag]))
+        assert trips(tagged) == 2
+    first = []
+    for _ in range(6):
+        tagged.core.l1.drop("k")
+        reading = tagged.read("k", call=None)
+        first.extend(reading.at)
+        assert reading.answer().result == "v"
+
+    assert first == ["Read"] * 4 + ["Look"] * 2
+
+
+def test_a_look_for_fewer_tags_says_nothing_against_those_that_are_known(tagged: Node) -> None:
+    """A reader that began when nothing was known, or that cannot ask for more."""
+    known, prospect = tagged.tiers.known_tags, tagged.counts.prospect
+    assert not known.failed("k", {"t": 1})
+    assert asked_for(tagged) == ("t", "u")
+    assert tagged.counts.prospect == prospect
+
+
 def test_a_load_by_key_whose_loader_names_tags_looks_as_well(tagged: Node) -> None:
     tagged.core.l1.drop("k")
 
@@ -214,6 +270,25 @@ def test_what_is_known_of_tags_is_bounded_and_what_is_new_stays() -> None:
 
     held = [number for number in range(3 * MAX_KNOWN) if known.get(f"k{number}") is not None]
     assert len(held) <= MAX_KNOWN
-    assert known.forget(f"k{held[-1]}")
+    assert known.failed(f"k{held[-1]}", None)
     assert known.get(f"k{held[-1]}") is None
-    assert not known.forget(f"k{held[-1]}")
+    assert not known.failed(f"k{held[-1]}", None)
+
+
+def test_of_keys_with_many_tags_fewer_are_known() -> None:
+    known, many = KnownTags(), 128
+    for number in range(MAX_KNOWN):
+        known.learn(f"k{number}", tuple(f"t{number}:{tag}" for tag in range(many)))
+        assert known.get(f"k{number}") is not None
+
+    held = [number for number in range(MAX_KNOWN) if known.get(f"k{number}") is not None]
+    assert len(held) * many <= MAX_KNOWN_TAGS + 2 * many
+
+
+def test_keys_that_are_learned_again_and_again_push_nobody_out() -> None:
+    known = KnownTags()
+    known.learn("other", ("t",))
+    for number in range(MAX_KNOWN_TAGS):
+        known.learn("k", ("t", f"row {number}"))
+
+    assert known.get("other") == ("t",)

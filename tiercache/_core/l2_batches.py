@@ -21,6 +21,7 @@ from tiercache._core.commands import MAX_SENT, Answer, Hit, KeyAsk, Mode
 from tiercache._core.flights import ahead_of, running_load
 from tiercache._core.l2_hits import (
     Taken,
+    are_declared,
     can_be_looked_for,
     is_refused,
     likely_tags,
@@ -70,7 +71,7 @@ def look_for_all(tiers: Tiers, wants: Sequence[Want], told: Told, *, loads: bool
         raws = looked.entries or {}
         note_sizes(counts, [len(raw) for raw in raws.values() if raw is not None])
         unsure = unfound if loads else [want for want in unfound if raws[want.key] is not None]
-        in_vain = [want for want in unsure if not tiers.known_tags.forget(want.key)]
+        in_vain = [want for want in unsure if not tiers.known_tags.failed(want.key, looked.versions)]
         if in_vain or new.difference(want.key for want in unfound):
             counts.learn(FOUND if _pays(len(new), len(in_vain)) else IN_VAIN)
         left += unsure
@@ -133,6 +134,8 @@ def _take(tiers: Tiers, want: Want, looked: Looked, stand: Stand, told: Told) ->
         return False
     taken = take_stored(tiers, want, *good, stand, looked.head)
     if taken is not None:
+        if not are_declared(want, taken.stored.tags):
+            tiers.known_tags.found(want.key)
         told(want, taken)
     return taken is not None
 

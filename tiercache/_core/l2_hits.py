@@ -61,9 +61,13 @@ def is_refused(counts: Counts) -> bool:
     return counts.prospect < -MOST
 
 
+def are_declared(want: Want, tags: tuple[str, ...]) -> bool:
+    return set(tags) <= set(want.tags)
+
+
 def can_be_looked_for(tiers: Tiers, want: Want, tags: tuple[str, ...]) -> bool:
     """Whether a look for *want* finds an entry with *tags*; where it has to ask for more, that is kept."""
-    if set(tags) <= set(want.tags):
+    if are_declared(want, tags):
         return True
     tiers.known_tags.learn(want.key, tags)
     return False
@@ -114,9 +118,11 @@ def judged(tiers: Tiers, want: Want, stand: Stand, looked: Looked) -> Taken | No
     if good is not None and looked.head is not None and tiers.core.meet(stand, looked.head, (want.key,)):
         taken = take_stored(tiers, want, *good, stand, looked.head)
     if taken is not None:
-        if set(taken.stored.tags) <= set(want.tags):
+        if are_declared(want, taken.stored.tags):
             want.counts.learn(FOUND)
-    elif not tiers.known_tags.forget(want.key):
+        else:
+            tiers.known_tags.found(want.key)
+    elif not tiers.known_tags.failed(want.key, looked.versions):
         want.counts.learn(IN_VAIN)
     return taken
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import count
@@ -41,7 +41,10 @@ MOST = 8  # that all of them count for
 REFUSED = -1_000  # by an ACL, say, that is seldom changed
 MAX_DUE, MAX_DUE_OF_ONE = 1_000, 10  # keys whose wake-ups nobody waits for any more, and those of one key
 
-MAX_KNOWN = 4_000  # keys whose tags are remembered
+# What a look in vain counts where the tags of its one key are known, and the most that those before count: it
+# costs what four that find the entry save. After two in a row the script must find the same tags four times.
+LOST, MOST_OF_ONE = -4, 5
+MAX_KNOWN, MAX_KNOWN_TAGS = 4_000, 40_000  # keys whose tags are remembered, and those tags, about
 MAX_OWED = 10_000  # locks and fences that are still to be let go of; those of before end by themselves
 
 
@@ -70,31 +73,71 @@ class Counts(Tally):
         return self.l1_hits + self.l2_hits + self.loads + self.joins + self.misses
 
 
+class Known:
+    """The tags last found on the entry of one key, and what a look that asks for them has been worth."""
+
+    __slots__ = ("is_sure", "prospect", "tags")
+
+    def __init__(self, tags: tuple[str, ...]) -> None:
+        self.tags, self.prospect = tags, MOST_OF_ONE
+        self.is_sure = True  # no look has been in vain since they were found
+
+    def learn(self, sign: int) -> None:
+        self.prospect = min(MOST_OF_ONE, self.prospect + sign)
+
+
 class KnownTags:
     """What the entries of keys were last found to be tagged with beyond what their readers declare.
 
-    A guess, by which a look knows what to ask for; some thousands, those that were learned last. Without a
-    lock: each step leaves it whole.
+    A guess, by which a look knows what to ask for; some thousands, those that were learned last. A key whose
+    entry has others each time, or is seldom good, is left to the script. Without a lock: each step leaves it
+    whole, and a count that two threads change at once is off by one.
     """
 
-    __slots__ = ("_older", "_recent")
+    __slots__ = ("_older", "_recent", "_tags")
 
     def __init__(self) -> None:
-        self._recent: dict[str, tuple[str, ...]] = {}
-        self._older: dict[str, tuple[str, ...]] = {}
+        self._recent: dict[str, Known] = {}
+        self._older: dict[str, Known] = {}
+        self._tags = 0  # of the recent ones
 
-    def get(self, key: str) -> tuple[str, ...] | None:
+    def _of(self, key: str) -> Known | None:
         return self._recent.get(key) or self._older.get(key)
 
-    def learn(self, key: str, tags: tuple[str, ...]) -> None:
-        if len(self._recent) >= MAX_KNOWN // 2:
-            self._older, self._recent = self._recent, {}
-        self._recent[key] = tags
+    def get(self, key: str) -> tuple[str, ...] | None:
+        known = self._of(key)
+        return known.tags if known is not None and known.is_sure and known.prospect > 0 else None
 
-    def forget(self, key: str) -> bool:
-        """Whether anything was known of *key*."""
-        known = self._recent.pop(key, None), self._older.pop(key, None)
-        return known != (None, None)
+    def learn(self, key: str, tags: tuple[str, ...]) -> None:
+        """The script has found *tags* on the entry of *key*."""
+        known = self._of(key)
+        if known is None:
+            known = Known(tags)
+        elif set(tags) <= set(known.tags):
+            known.learn(FOUND)  # a look for those would have found it
+        before = len(known.tags) if key in self._recent else 0
+        if not before and (len(self._recent) >= MAX_KNOWN // 2 or self._tags >= MAX_KNOWN_TAGS // 2):
+            self._older, self._recent, self._tags = self._recent, {}, 0
+        known.tags, known.is_sure = tags, True
+        self._tags += len(tags) - before
+        self._recent[key] = known
+
+    def found(self, key: str) -> None:
+        """A look found the entry of *key* by what was known of it."""
+        known = self._of(key)
+        if known is not None:
+            known.learn(FOUND)
+
+    def failed(self, key: str, asked: Container[str] | None) -> bool:
+        """Whether a look in vain, for *asked*, was for what was known of *key*; the next asks the script."""
+        known = self._of(key)
+        if known is None or not known.is_sure or known.prospect <= 0:
+            return False
+        if asked is not None and not all(tag in asked for tag in known.tags):
+            return False
+        known.is_sure = False
+        known.learn(LOST)
+        return True
 
 
 class Bells:
