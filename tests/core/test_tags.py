@@ -314,7 +314,8 @@ def test_a_callable_object_has_the_print_of_its_class() -> None:
         ),
         (["row:shop.users:a:b"], ("row:shop.users:a:b", "row:shop.users:*")),
         (["row:users:*"], ("row:users:*",)),
-        (["row:users:", "row:users", "arrow:users:7"], ("row:users:", "row:users", "arrow:users:7")),
+        (["row:users:"], ("row:users:", "row:users:*")),  # its key is the empty text
+        (["row:users", "row::7", "arrow:users:7"], ("row:users", "row::7", "arrow:users:7")),
     ],
 )
 def test_an_entry_of_a_row_depends_on_all_rows_of_its_table_too(

@@ -203,6 +203,17 @@ def test_a_member_of_an_enum_is_its_value(session: Session, entries: Entries) ->
         session.commit()
 
 
+def test_the_empty_text_is_a_key(engine: Engine, entries: Entries) -> None:
+    words = Table("words", MetaData(), Column("word", String(9), primary_key=True), Column("n", Integer))
+    words.create(engine)
+    with entries.changed("table:words row:words:", "row:words:a"), engine.begin() as connection:
+        connection.execute(insert(words).values(word="", n=1))
+    with entries.changed("table:words row:words: row:words:a", NOTHING), engine.begin() as connection:
+        connection.execute(update(words).values(n=2))
+    with entries.changed("table:words row:words:", "row:words:a"), engine.begin() as connection:
+        connection.execute(text("SELECT 1").execution_options(invalidates=["row:words:"]))
+
+
 def test_a_text_that_equals_others_is_any_row(engine: Engine, entries: Entries) -> None:
     if engine.dialect.name == "postgresql":
         pytest.skip("its texts are equal only where they are the same")

@@ -26,7 +26,7 @@ _SURE_LENGTH, _SURE_INT = 128, 10**18  # of a value whose tag needs no check
 
 ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+>")
 _FIELD = re.compile(r"([^\W\d]\w*)((?:\.[^\W\d]\w*|\[[^\[\]]+\])*)")
-_ROW = re.compile("(row:[^:]+:).", re.DOTALL)
+_ROW = re.compile("row:[^:]+:")
 _STEP = re.compile(r"\.(\w+)|\[([^\[\]]+)\]")
 _CONVERSIONS: dict[str | None, Callable[[object], object]] = {
     None: lambda value: value,
@@ -60,7 +60,7 @@ def check_entry_tags(tags: object) -> tuple[str, ...]:
     wider: dict[str, None] = {}
     for tag in given:
         if tag.startswith("row:") and (match := _ROW.match(tag)):
-            wider[match[1] + "*"] = None
+            wider[match[0] + "*"] = None
     return check_tags((*given, *wider)) if wider else given
 
 

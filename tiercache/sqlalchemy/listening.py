@@ -173,10 +173,11 @@ class Listener:
         for each in [said] if isinstance(said, str) else said:
             if isinstance(each, str):
                 kind, _, rest = each.partition(":")
-                name, _, key = rest.partition(":")
+                name, has_key, key = rest.partition(":")
+                is_row = bool(kind == "row" and name and has_key)  # of the empty text, too
                 # A key that no tag can hold counts as any row; what is wrong with a name is told here.
-                source.check_tags(f"row:{name}:*" if kind == "row" and key else each)
-                if kind == "row" and key:
+                source.check_tags(f"row:{name}:*" if is_row else each)
+                if is_row:
                     tables.add(name)
                     known = rows.setdefault(name, set())
                     if known is not None:
