@@ -187,6 +187,22 @@ def test_two_databases_share_no_key() -> None:
     assert len({key(select(User), engine) for engine in engines}) == len(engines)
 
 
+def test_a_relative_path_is_where_it_led_when_the_engine_was_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    url, uri = "sqlite:///shop.db", "sqlite:///file:shop.db?uri=true"
+    one, one_by_uri = create_engine(url), create_engine(uri)
+    before = key(select(User), one)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    other, other_by_uri = create_engine(url), create_engine(uri)
+    late = create_engine(f"sqlite:///{tmp_path / 'shop.db'}")
+
+    assert key(select(User), one) == before
+    assert len({key(select(User), each) for each in (one, other, late, one_by_uri, other_by_uri)}) == 5
+
+
 def test_what_an_engine_connects_with_is_part_of_the_key() -> None:
     """It may name another database, or a search path."""
 

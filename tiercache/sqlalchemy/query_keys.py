@@ -85,10 +85,13 @@ def described(engine: Engine, schema: str | None) -> str:
     given = connect_args(engine)
     at.append(alone(engine) if given is None else given)
     if dialect.name == "sqlite":
-        if url.database in (None, "", ":memory:") or "mode=memory" in str(url):
-            at.append(alone(engine))
+        path = str(connects_with(engine, "cargs", "cargs_tup")[0]) if given is not None else ":memory:"
+        # SQLAlchemy makes a path absolute when it makes the engine; where one in a URI leads, SQLite decides
+        # when it connects.
+        if os.path.isabs(path.removeprefix("file:")) and "mode=memory" not in str(url):
+            at += [path, socket.gethostname()]
         else:
-            at += [os.path.abspath(url.database or ""), socket.gethostname()]
+            at.append(alone(engine))
     elif url.host is None and not url.query:
         at.append(alone(engine))  # reached by creator= or by the environment: who knows where it is
     elif (url.host or "") in _LOCAL or (url.host or "").startswith(("127.", "/")):
@@ -103,16 +106,24 @@ def is_redirected(engine: Engine) -> bool:
 
 def connect_args(engine: Engine) -> str | None:
     """What its connections are made with besides its URL; None where nobody can tell."""
-    # Not public: the function that create_engine has its pool connect by, in 2.0 and 2.1, holds them.
-    connect: Any = engine.pool._creator
-    names = getattr(getattr(connect, "__code__", None), "co_freevars", ())
-    if is_redirected(engine) or "cparams" not in names or connect.__module__ != "sqlalchemy.engine.create":
+    given = None if is_redirected(engine) else connects_with(engine, "cparams")
+    if given is None:
         return None
-    given = connect.__closure__[names.index("cparams")].cell_contents
     try:
         return source.text_of({name: value for name, value in given.items() if is_place(name, value)})
     except UnstableKey:
         return None
+
+
+def connects_with(engine: Engine, *names: str) -> Any:
+    """What *engine*'s own way to connect holds under one of *names*; None where it has another way."""
+    # Not public: the function that create_engine has its pool connect by, in 2.0 and 2.1.
+    connect: Any = engine.pool._creator
+    held = getattr(getattr(connect, "__code__", None), "co_freevars", ())
+    found = [name for name in names if name in held]
+    if not found or connect.__module__ != "sqlalchemy.engine.create":
+        return None
+    return connect.__closure__[held.index(found[0])].cell_contents
 
 
 def is_place(name: str, value: object) -> bool:
