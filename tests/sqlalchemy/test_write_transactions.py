@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, delete, event, exc, insert, select, text, update
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.pool import StaticPool
 
 from tests.sqlalchemy.caching import Entries
 from tests.sqlalchemy.models import Base, Label, Note, Post, User
 from tiercache.sqlalchemy import install, noting_reads, uninstall
+from tiercache.sqlalchemy.statements import analysis_of
 from tiercache.sqlalchemy.texts import Effect, effects_of
 
 USERS = User.__table__
@@ -842,6 +844,21 @@ def test_text_that_reads_is_nothing(engine: Engine, entries: Entries) -> None:
 )
 def test_text_that_may_write_is_everything(sql: str) -> None:
     assert Effect.EVERYTHING in effects_of(sql)
+
+
+@pytest.mark.parametrize(
+    ("statement", "effects"),
+    [
+        (select(User.id).suffix_with(text("; DELETE FROM users")), (Effect.READS, Effect.EVERYTHING)),
+        (select(User.id).where(text("name <> 'a' ; DELETE FROM users")), (Effect.READS, Effect.EVERYTHING)),
+        (select(User.id).where(text(r"name <> 'a\'; DELETE FROM users")), (Effect.READS, Effect.EVERYTHING)),
+        (select(User.id).where(text("""name <> ';' AND ";" = 'it''s'""")), (Effect.READS,)),
+        (select(User.id.label("a;b")).where(User.name == ";"), (Effect.READS,)),
+    ],
+)
+def test_a_semicolon_in_a_select_ends_it(statement: Any, effects: tuple[Effect, ...]) -> None:
+    dialect = postgresql.dialect()
+    assert analysis_of(statement.compile(dialect=dialect), dialect).effects == effects
 
 
 def test_a_comment_before_a_select_is_none_of_it() -> None:

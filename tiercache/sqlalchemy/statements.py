@@ -31,7 +31,7 @@ from tiercache.sqlalchemy.conditions import (
 from tiercache.sqlalchemy.ddl import written_by
 from tiercache.sqlalchemy.names import Part, Schemas, name_of
 from tiercache.sqlalchemy.noting import Noted, noting
-from tiercache.sqlalchemy.texts import Effect, effects_of
+from tiercache.sqlalchemy.texts import Effect, effects_of, is_several
 
 MAX_ROWS = 1000  # of one table that are told by name; more count as any row
 
@@ -196,7 +196,8 @@ class Analysis:
         statement = compiled.statement
         self.writes = tuple(write for noted in compiled.noted_dml for write in writes_of(noted, compiled))
         is_known = isinstance(statement, SelectBase | FromStatement) and not is_custom(statement)
-        if compiled.noted_text or not (is_known or self.writes or is_plain(statement)):
+        is_known = (is_known or self.writes or is_plain(statement)) and not is_several(compiled.string)
+        if compiled.noted_text or not is_known:
             self.effects = effects_of(compiled.string)
         elif not self.writes:
             self.rows_read = read_by_key(compiled, dialect)

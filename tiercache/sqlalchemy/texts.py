@@ -58,6 +58,7 @@ _HARMLESS = (
 )
 _TUNES = re.compile(rf"(set|reset|discard|use|attach|detach)\b(?!\s+(session\s+|local\s+)?({_HARMLESS}))")
 
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`")
 _TEXT = re.compile(r"'[^']*'|\"")  # and what a name may stand in
 _CALLED = re.compile(r"([\w.]+)\s*\(")
 _OWN = re.compile(r"(pg_catalog\.)?(pg_|txid_|json|array_|has_|inet_|last_insert|sqlite_|uuid)|tiercache\.")
@@ -113,6 +114,15 @@ def _calls(sql: str) -> bool:
 def effects_of(sql: str) -> tuple[Effect, ...]:
     """The effect of each statement of *sql*, in their order."""
     return tuple(_effect(part) for part in sql.lower().split(";") if _begin(part) < len(part))
+
+
+def is_several(sql: str) -> bool:
+    """Whether a semicolon of *sql* may end a statement: it is in no constant and in no name."""
+    if ";" not in sql:
+        return False
+    # Where there are these, quotes may stand for themselves, and then nobody knows what is between two.
+    is_plain = not any(mark in sql for mark in ("\\", "--", "/*", "#", "$"))
+    return ";" in (_QUOTED.sub("", sql) if is_plain else sql)
 
 
 def _begin(sql: str) -> int:
