@@ -123,13 +123,14 @@ class Part:
     def text(self, value: object) -> str | None:
         """None where it has no text that is exact."""
         if type(value) is self._exact:
-            return str(value)
+            # PostgreSQL cuts spaces off that a VARCHAR(2) has no room for: 'ab ' is the row 'ab'.
+            return None if self._exact is str and str(value).endswith(" ") else str(value)
         if self._is_enum and isinstance(value, enum.Enum):
             return format(value.value)
         return None
 
     def texts(self, values: Sequence[object]) -> Sequence[str | None]:
         """The text of each: as quick as it can be had, for the many rows of one flush."""
-        if set(map(type, values)) == {self._exact}:
+        if self._exact is not str and set(map(type, values)) == {self._exact}:
             return list(map(str, values))
         return [self.text(value) for value in values]
