@@ -12,7 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, delete, event, exc, insert, select, text, update
+from sqlalchemy import (
+    Column,
+    Engine,
+    Integer,
+    MetaData,
+    Table,
+    delete,
+    event,
+    exc,
+    insert,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.pool import StaticPool
@@ -21,7 +34,7 @@ from tests.sqlalchemy.caching import Entries
 from tests.sqlalchemy.models import Base, Label, Note, Post, User
 from tiercache.sqlalchemy import install, noting_reads, uninstall
 from tiercache.sqlalchemy.statements import analysis_of
-from tiercache.sqlalchemy.texts import Effect, effects_of
+from tiercache.sqlalchemy.texts import Effect, effects_of, ends_transaction
 
 USERS = User.__table__
 
@@ -361,6 +374,26 @@ def test_a_commit_by_text_that_does_more_is_a_commit(
             else:
                 connection.exec_driver_sql(sql, execution_options=options)
             connection.rollback()
+
+
+def test_a_statement_by_which_mysql_commits_is_a_commit(
+    engine: Engine, entries: Entries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no MySQL here: another database is taken for one, and does not commit."""
+    assert all(
+        map(ends_transaction, ("CREATE INDEX a ON users (name)", "/* a */ SELECT 1; LOCK TABLE users"))
+    )
+    assert not ends_transaction("UPDATE users SET name = 'set'; SELECT 1")
+    with engine.connect() as connection:
+        monkeypatch.setattr(engine.dialect, "name", "mysql")
+        with entries.changed("table:users row:users:1", "table:labels"):
+            connection.execute(update(User).where(User.id == 1).values(name="x"))
+            Table("other", MetaData(), Column("id", Integer)).create(connection)
+        with entries.changed("table:users row:users:2", "table:labels"):
+            connection.execute(update(User).where(User.id == 2).values(name="x"))
+            connection.execute(text("CREATE INDEX b ON users (name)"))
+        monkeypatch.undo()
+        connection.rollback()
 
 
 @pytest.mark.parametrize("sql", ["COMMIT; BEGIN; UPDATE users SET name = ''", "SELECT '; COMMIT'"])
@@ -828,6 +861,7 @@ def test_text_that_reads_is_nothing(engine: Engine, entries: Entries) -> None:
         "WITH gone AS (DELETE FROM users RETURNING id) SELECT id FROM gone",
         "EXPLAIN ANALYZE DELETE FROM users",
         "/*!50000 DELETE */ FROM users",
+        "DECLARE @n int UPDATE users SET id = 1",
         "TRUNCATE labels",
         "CALL it()",
         "DO $$ BEGIN END $$",

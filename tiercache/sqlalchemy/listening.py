@@ -24,7 +24,7 @@ from tiercache.sqlalchemy.actions import kin
 from tiercache.sqlalchemy.names import Schemas, name_of, plain, tables_of
 from tiercache.sqlalchemy.publishing import Publisher
 from tiercache.sqlalchemy.statements import Analysis, analysis_of
-from tiercache.sqlalchemy.texts import Effect, changes_what_is_read, effects_of
+from tiercache.sqlalchemy.texts import IMPLICIT, Effect, changes_what_is_read, effects_of, ends_transaction
 from tiercache.sqlalchemy.transactions import Transaction, row_tags, transaction_of
 
 log = logging.getLogger("tiercache.sqlalchemy")
@@ -115,6 +115,8 @@ class Listener:
         else:
             analysis = analysis_of(compiled, connection.dialect)
             effects = analysis.effects
+        if connection.dialect.name in IMPLICIT and ends_transaction(context.statement):
+            effects = (Effect.COMMITS, *effects)
         context.tiercache_effects = effects
         if (analysis is None or analysis.unseen or {*effects} <= {Effect.NEITHER}) and changes_what_is_read(
             context.statement

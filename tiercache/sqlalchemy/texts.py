@@ -1,7 +1,7 @@
 """What SQL that nobody has described may do, judged by its first word; a stated rule, that errs on one side.
 
-What begins with one of READING reads, with one of NEITHER it does nothing of either. WITH and EXPLAIN read
-where none of the words that change data is in them. COMMIT and END make public what was gathered. Anything
+What begins with one of READING reads, with one of NEITHER it does nothing of either. WITH, EXPLAIN and DECLARE
+read where none of the words that change data is in them. COMMIT and END make public what was gathered. Anything
 else counts as a write to everything. What stands between semicolons is judged by itself, be it a statement or
 a part of a constant. Functions and procedures that write are not seen: say `invalidates=`.
 """
@@ -41,6 +41,13 @@ NEITHER = frozenset(
     abort analyze attach begin close deallocate detach discard listen lock move notify prepare release reset
     rollback savepoint set start unlisten use vacuum
     """.split()  # noqa: SIM905  # twenty quoted words are harder to read
+)
+# What MySQL and MariaDB list under "Statements That Cause an Implicit Commit", and the DDL of Oracle.
+IMPLICIT = frozenset({"mysql", "mariadb", "oracle"})
+_ENDING = re.compile(
+    r"(alter|analyze|associate|audit|begin|cache|change|check|comment|create|disassociate|drop|flashback|flush|"
+    r"grant|import|install|load|lock|noaudit|optimize|purge|rename|repair|reset|revoke|set|start|stop|"
+    r"truncate|uninstall|unlock|xa)\b"
 )
 # Not one in another, nor one with a CR in it: databases differ in where those end.
 _COMMENT = re.compile(r"\s+|--[^\r\n]*(\r?\n|$)|/\*(?!!)((?!/\*).)*?\*/|\(", re.DOTALL)
@@ -116,6 +123,12 @@ def effects_of(sql: str) -> tuple[Effect, ...]:
     return tuple(_effect(part) for part in sql.lower().split(";") if _begin(part) < len(part))
 
 
+@remembered
+def ends_transaction(sql: str) -> bool:
+    """Whether *sql* commits what came before it on MySQL, MariaDB or Oracle: nearly all but queries and DML."""
+    return any(_ENDING.match(part, _begin(part)) for part in sql.lower().split(";"))
+
+
 def is_several(sql: str) -> bool:
     """Whether a semicolon of *sql* may end a statement: it is in no constant and in no name."""
     if ";" not in sql:
@@ -140,7 +153,7 @@ def _effect(sql: str) -> Effect:
     if word in ("commit", "end"):
         # Of a transaction prepared elsewhere, nobody here knows what it wrote.
         return Effect.EVERYTHING if re.match(r"commit\s+prepared\b", sql) else Effect.COMMITS
-    if word in ("with", "explain", "prepare") and _CHANGES.search(sql) and not _is_transaction(sql):
+    if word in ("declare", "with", "explain", "prepare") and _CHANGES.search(sql) and not _is_transaction(sql):
         return Effect.EVERYTHING
     if word in ("set", "begin", "start") and _SNAPSHOT.search(sql):
         return Effect.SNAPSHOTS if re.match(r"set\s+(session|default)", sql) else Effect.SNAPSHOT
