@@ -16,10 +16,12 @@ from sqlalchemy import (
     String,
     Table,
     bindparam,
+    column,
     delete,
     insert,
     literal,
     select,
+    table,
     text,
     tuple_,
     update,
@@ -427,6 +429,81 @@ def test_a_delete_reaches_what_was_declared_since(engine: Engine, entries: Entri
         remove(1)
 
 
+def another(schema: str | None) -> list[Any]:
+    """Objects for `parents` of which no foreign key knows."""
+    light: Any = table("parents", column("id"), schema=schema)
+    own = Table("parents", MetaData(), Column("id", Integer, primary_key=True), schema=schema)
+    return [light, own]
+
+
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("is_named", [False, True])
+def test_foreign_keys_are_those_of_the_table_whichever_object_is_written_to(
+    engine: Engine, entries: Entries, which: int, is_named: bool
+) -> None:
+    metadata = MetaData()
+    parents = Table("parents", metadata, Column("id", Integer, primary_key=True))
+    Table(
+        "children",
+        metadata,
+        Column("id", ForeignKey(parents.c.id, ondelete="CASCADE", onupdate="CASCADE"), primary_key=True),
+    )
+    Table("grandchildren", metadata, Column("id", ForeignKey("children.id", ondelete="SET NULL")))
+    metadata.create_all(engine)
+    with engine.connect():
+        written = another(engine.dialect.default_schema_name if is_named else None)[which]
+
+    goes = "table:parents row:parents:1 table:children row:children:1 table:grandchildren"
+    with entries.changed(goes, NOTHING), engine.begin() as connection:
+        connection.execute(delete(written).where(written.c.id == 1))
+    with entries.changed("table:children row:children:1 row:parents:1", NOTHING):
+        with engine.begin() as connection:
+            connection.execute(update(written).values(id=8))
+    with entries.changed("table:parents row:parents:7", "table:children table:grandchildren"):
+        with engine.begin() as connection:
+            connection.execute(insert(written).values(id=7))
+
+
+def test_foreign_keys_to_what_another_metadata_has_are_followed(engine: Engine, entries: Entries) -> None:
+    """As declared by name alone, before there is such a table."""
+    elsewhere = MetaData()
+    Table("boxed", elsewhere, Column("id", ForeignKey("boxes.id", ondelete="CASCADE"), primary_key=True))
+    boxes = Table("boxes", MetaData(), Column("id", Integer, primary_key=True))
+    boxes.create(engine)
+    with entries.changed("table:boxes row:boxes:1 table:boxed row:boxed:1", "row:boxes:2"):
+        with engine.begin() as connection:
+            connection.execute(delete(boxes).where(boxes.c.id == 1))
+
+
+def test_an_association_is_what_it_points_to_whichever_object_is_written_to(
+    engine: Engine, entries: Entries
+) -> None:
+    light: Any = table("post_labels", column("post_id"), column("label_id"))
+    with entries.changed("table:post_labels row:posts:1 row:labels:2", "table:users"):
+        with engine.begin() as connection:
+            connection.execute(insert(light).values(post_id=1, label_id=2))
+
+
+@pytest.mark.parametrize("said", [User, USERS, "users", "table:users", "row:users:1"])
+def test_what_a_text_says_that_it_touches_reaches_what_its_foreign_keys_do(
+    engine: Engine, entries: Entries, said: Any
+) -> None:
+    def execute(sql: str) -> None:
+        with engine.begin() as connection:
+            connection.execute(text(sql).execution_options(invalidates=[said]))
+
+    with entries.changed("row:users:1 table:notes row:notes:1", NOTHING):
+        execute("DELETE FROM users WHERE id = 99")
+    with entries.changed("row:users:1", "table:notes row:notes:1"):
+        execute("UPDATE users SET name = 'x' WHERE id = 1")
+
+
+def test_a_row_that_a_text_names_is_those_it_stands_for(engine: Engine, entries: Entries) -> None:
+    with entries.changed("row:post_labels:1,2 row:posts:1 row:labels:2", "row:posts:2 row:labels:1"):
+        with engine.begin() as connection:
+            connection.execute(text("SELECT 1").execution_options(invalidates=["row:post_labels:1,2"]))
+
+
 @pytest.mark.parametrize("changes", ["computed", "by a default"])
 def test_what_follows_a_column_that_changes_by_itself_goes_with_it(
     engine: Engine, entries: Entries, changes: str
@@ -452,13 +529,13 @@ def test_what_follows_a_column_that_changes_by_itself_goes_with_it(
 def test_an_update_may_change_a_key_that_it_does_not_name(engine: Engine, entries: Entries) -> None:
     metadata = MetaData()
     version = Column("n", Integer, onupdate=5, primary_key=True)
-    named = Table(
-        "named", metadata, Column("id", Integer, primary_key=True), version, Column("name", String(9))
+    versioned = Table(
+        "versioned", metadata, Column("id", Integer, primary_key=True), version, Column("name", String(9))
     )
     metadata.create_all(engine)
 
-    with entries.changed("row:named:1,1 row:named:1,5", NOTHING), engine.begin() as connection:
-        connection.execute(update(named).where(named.c.id == 1, named.c.n == 1).values(name="b"))
+    with entries.changed("row:versioned:1,1 row:versioned:1,5", NOTHING), engine.begin() as connection:
+        connection.execute(update(versioned).where(versioned.c.id == 1, versioned.c.n == 1).values(name="b"))
 
 
 def test_a_table_shows_the_rows_of_those_that_inherit_it(engine: Engine, entries: Entries) -> None:

@@ -4,8 +4,9 @@ stand for others.
 A DELETE reaches the tables whose foreign keys say CASCADE, SET NULL or SET DEFAULT, and what these reach in
 turn; an UPDATE of a referenced column likewise. A row whose key is made of foreign keys alone (an
 association's, or the part of an object that a joined subclass adds) stands for the rows it points to: theirs
-change with it. What is not in the metadata, such as an action of the database's own schema or a trigger, is
-not seen. What is declared after the first write counts from then on.
+change with it. Two objects with one schema and one name are one table, so what is declared for one of them
+holds for a write through the other. What is in no metadata, such as an action of the database's own schema or
+a trigger, is not seen. What is declared after the first write counts from then on.
 """
 
 from __future__ import annotations
@@ -13,15 +14,14 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Column, ForeignKeyConstraint, MetaData, Table, event
+from sqlalchemy import Column, ColumnElement, ForeignKey, ForeignKeyConstraint, MetaData, Table, event
 from sqlalchemy.exc import NoReferenceError
 from sqlalchemy.orm import mapperlib
 from sqlalchemy.sql.expression import TableClause
 
-KEY = "tiercache"  # in a metadata's `info`
 ACTIONS = frozenset({"CASCADE", "SET NULL", "SET DEFAULT"})
 
 
@@ -70,18 +70,21 @@ def points(
     return tuple(found)
 
 
-def reached(table: Table, *, deleted: bool, changed: Sequence[Column[object]] = ()) -> tuple[Reach, ...]:
+def reached(
+    table: TableClause, default: str | None, *, deleted: bool, changed: Iterable[ColumnElement[Any]] = ()
+) -> tuple[Reach, ...]:
     """What the database changes when rows of *table* are deleted, or some of its columns change.
 
-    *table* itself is among it where rows of it go with others.
+    *table* itself is among it where rows of it go with others. *default* is the schema that is meant where
+    none is named.
     """
     found: dict[Table, Reach] = {}
-    ahead: list[tuple[Table, bool, tuple[Column[object], ...], bool]] = [
-        (table, deleted, tuple(changed), True)
+    ahead: list[tuple[TableClause, bool, frozenset[str], bool]] = [
+        (table, deleted, frozenset(each.name for each in changed), True)
     ]
     while ahead:
         parent, is_deleted, columns, keeps_key = ahead.pop()
-        for constraint in _referring(parent):
+        for constraint in _referring(parent, default):
             child = constraint.table
             action = _action(constraint, is_deleted, columns)
             if action is None:
@@ -92,7 +95,8 @@ def reached(table: Table, *, deleted: bool, changed: Sequence[Column[object]] = 
                 continue
             found[child] = Reach(child, same, points(child, constraint))
             gone = is_deleted and action == "CASCADE"
-            ahead.append((child, gone, () if gone else tuple(constraint.columns), same))
+            names = frozenset() if gone else frozenset(column.name for column in constraint.columns)
+            ahead.append((child, gone, names, same))
     return tuple(found.values())
 
 
@@ -117,48 +121,68 @@ def _inherits(table: Table) -> tuple[str, ...]:
     return tuple(name.rpartition(".")[2] for name in names)
 
 
-def _action(
-    constraint: ForeignKeyConstraint, is_deleted: bool, changed: Sequence[Column[object]]
-) -> str | None:
+def namesakes(table: TableClause, default: str | None) -> list[Table]:
+    """Other objects for the table that *table* is in the database; *default* is its default schema."""
+    keys = [f"{schema}.{name}" if schema else name for schema, name in _places(table, default)]
+    found = [metadata.tables.get(key) for metadata in _declared.metadatas() for key in keys]
+    return [each for each in dict.fromkeys(found) if each is not None and each is not table]
+
+
+def _places(table: TableClause, default: str | None) -> list[tuple[str | None, str]]:
+    schema = getattr(table, "schema", None)
+    schemas = dict.fromkeys((None, default)) if schema in (None, default) else (schema,)
+    return [(each, table.name) for each in schemas]
+
+
+def _action(constraint: ForeignKeyConstraint, is_deleted: bool, changed: Collection[str]) -> str | None:
     said = None
     if is_deleted:
         said = constraint.ondelete
-    elif any(element.column in changed for element in constraint.elements):
+    elif any(_referred(element)[1] in changed for element in constraint.elements):
         said = constraint.onupdate
     said = " ".join((said or "").upper().split())
     return next((action for action in ACTIONS if said.startswith(action)), None)
 
 
-def _same_key(constraint: ForeignKeyConstraint, parent: Table) -> bool:
+def _same_key(constraint: ForeignKeyConstraint, parent: TableClause) -> bool:
     """Whether a row of the one has the key of the row of *parent* it refers to."""
-    local = {element.column: element.parent for element in constraint.elements}
-    key = tuple(parent.primary_key)
+    local = {_referred(element)[1]: element.parent for element in constraint.elements}
+    key = [column.name for column in parent.primary_key]
     return (
         bool(key) and set(local) == set(key) and [local[c] for c in key] == list(constraint.table.primary_key)
     )
 
 
+def _referred(element: ForeignKey) -> tuple[tuple[str | None, str], str]:
+    """Schema and name of the table, and name of the column, that *element* refers to."""
+    try:
+        column = element.column
+        return (column.table.schema, column.table.name), column.name
+    except NoReferenceError:  # its metadata does not have it, but another one may
+        path, _, name = element.target_fullname.rpartition(".")
+        schema, _, table = path.rpartition(".")
+        return (schema or element.parent.table.metadata.schema, table), name
+
+
 def declared() -> int:
-    """How many foreign keys were declared in this process since it was first asked."""
+    """How many foreign keys, and tables where there are such, this process has declared so far."""
     return _declared.count
 
 
-def _referring(table: Table) -> Sequence[ForeignKeyConstraint]:
-    """The foreign keys that refer to *table*, of all tables of whichever metadata."""
-    now = declared(), len(table.metadata.tables)
-    # With the metadata, which it refers to: what is keyed by it elsewhere would keep it alive.
-    known = table.metadata.info.get(KEY)
-    if known is None or known[0] != now:
-        by_table: dict[Table, list[ForeignKeyConstraint]] = defaultdict(list)
-        for metadata in dict.fromkeys((table.metadata, *_declared.metadatas())):
-            for other in list(metadata.tables.values()):
-                for constraint in _constraints(other):
-                    referred = target(constraint)
-                    if referred is not None and referred.metadata is table.metadata:
-                        by_table[referred].append(constraint)
-        known = table.metadata.info[KEY] = now, by_table
-    found: Sequence[ForeignKeyConstraint] = known[1].get(table, ())
-    return found
+def _referring(table: TableClause, default: str | None) -> Iterator[ForeignKeyConstraint]:
+    """The foreign keys that refer to the table of the database that *table* is, of whichever metadata."""
+    if isinstance(table, Table):
+        _declared.add(table.metadata)
+    by_place = _declared.referring()
+    for place in _places(table, default):
+        for reference in by_place.get(place, ()):
+            constraint = reference()
+            if constraint is not None:
+                yield constraint
+
+
+Referring = Mapping[tuple[str | None, str], Sequence["weakref.ref[ForeignKeyConstraint]"]]
+"""The foreign keys by schema and name of the table that they refer to; weak, to keep no metadata alive."""
 
 
 class Declared:
@@ -168,11 +192,34 @@ class Declared:
         self._lock = threading.Lock()
         self._metadatas: weakref.WeakSet[MetaData] = weakref.WeakSet()  # under `_lock`
         self.count = 0  # changed under `_lock`
+        self._referring: tuple[object, Referring] = None, {}
 
     def hear(self, constraint: ForeignKeyConstraint, table: Table) -> None:
         with self._lock:
             self._metadatas.add(table.metadata)
             self.count += 1
+
+    def hear_table(self, table: Table, metadata: MetaData) -> None:
+        """One to which foreign keys that were there before it may refer."""
+        with self._lock:
+            self.count += metadata in self._metadatas
+
+    def add(self, metadata: MetaData) -> None:
+        with self._lock:
+            self._metadatas.add(metadata)
+
+    def referring(self) -> Referring:
+        metadatas = dict.fromkeys(self.metadatas())
+        now = self.count, sum(len(metadata.tables) for metadata in metadatas)
+        known, by_place = self._referring
+        if known != now:
+            found: dict[tuple[str | None, str], list[weakref.ref[ForeignKeyConstraint]]] = defaultdict(list)
+            for metadata in metadatas:
+                for table in list(metadata.tables.values()):
+                    for constraint in _constraints(table):
+                        found[_referred(constraint.elements[0])[0]].append(weakref.ref(constraint))
+            self._referring = now, by_place = now, found
+        return by_place
 
     def metadatas(self) -> list[MetaData]:
         """Those that have foreign keys. Of what was declared before this module, those of mapped classes."""
@@ -200,3 +247,4 @@ def target(constraint: ForeignKeyConstraint) -> Table | None:
 
 _declared = Declared()
 event.listen(ForeignKeyConstraint, "after_parent_attach", _declared.hear)
+event.listen(Table, "after_parent_attach", _declared.hear_table)

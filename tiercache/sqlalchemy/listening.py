@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -20,9 +20,9 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import InvalidRequestError
 
 from tiercache import source
-from tiercache.sqlalchemy.actions import kin
-from tiercache.sqlalchemy.names import Schemas, name_of, plain, tables_of
+from tiercache.sqlalchemy.names import Schemas, name_of
 from tiercache.sqlalchemy.publishing import Publisher
+from tiercache.sqlalchemy.saying import said_of
 from tiercache.sqlalchemy.statements import Analysis, analysis_of
 from tiercache.sqlalchemy.texts import IMPLICIT, Effect, changes_what_is_read, effects_of, ends_transaction
 from tiercache.sqlalchemy.transactions import Transaction, row_tags, transaction_of
@@ -127,7 +127,10 @@ class Listener:
             transaction.go_on(is_within=is_within, may_begin=effects != READS)
         said = options.get("invalidates")
         if said is not None:
-            self._said(transaction, connection, said, schemas)
+            touched = said_of(said, context.statement, connection.dialect, schemas)
+            if touched:
+                transaction.write_others(touched)
+                source.uncommitted()
         if analysis is not None and analysis.writes:
             write(transaction, analysis, context, schemas)
         elif Effect.READS in effects:
@@ -165,37 +168,6 @@ class Listener:
         elif is_committing:
             # What came after the COMMIT is not committed, nor is anything where it stands in a constant.
             self._publisher.publish(transaction, keeps=len(context.tiercache_effects) > 1)
-
-    def _said(
-        self, transaction: Transaction, connection: Connection, said: Iterable[Any], schemas: Schemas
-    ) -> None:
-        tables: set[str] = set()
-        rows: dict[str, set[str] | None] = {}
-        tags: set[str] = set()
-        for each in [said] if isinstance(said, str) else said:
-            if isinstance(each, str):
-                kind, _, rest = each.partition(":")
-                name, has_key, key = rest.partition(":")
-                is_row = bool(kind == "row" and name and has_key)  # of the empty text, too
-                # A key that no tag can hold counts as any row; what is wrong with a name is told here.
-                source.check_tags(f"row:{name}:*" if is_row else each)
-                if is_row:
-                    tables.add(name)
-                    known = rows.setdefault(name, set())
-                    if known is not None:
-                        known.add(key)
-                    continue
-                tags.add(each)
-                names = {plain(rest)} if kind == "table" else {each} if not rest else set()
-            else:
-                dialect = connection.dialect
-                named = [other for table in tables_of(each) for other in (table, *kin(table))]
-                names = {name_of(table, dialect, map_) for table in named for map_ in (schemas, None)}
-            tables |= names
-            rows.update(dict.fromkeys(names))
-        if tables or tags:
-            transaction.write_others(tables, rows, tags)
-            source.uncommitted()
 
     def _effects(
         self, transaction: Transaction, effects: tuple[Effect, ...], statement: str, *, is_said: bool

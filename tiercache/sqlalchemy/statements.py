@@ -18,7 +18,7 @@ from sqlalchemy.orm import FromStatement
 from sqlalchemy.sql.compiler import DDLCompiler, SQLCompiler
 from sqlalchemy.sql.expression import SelectBase, TableClause
 
-from tiercache.sqlalchemy.actions import Point, Reach, declared, identity, kin, points, reached
+from tiercache.sqlalchemy.actions import Point, Reach, declared, identity, kin, namesakes, points, reached
 from tiercache.sqlalchemy.conditions import (
     equalities,
     is_custom,
@@ -48,8 +48,9 @@ class Named:
             return tuple(dict.fromkeys((name_of(table, dialect, schemas), name_of(table, dialect))))
 
         reach = write.reach
-        self.tables = tuple(n for t in (write.table, *(r.table for r in reach)) for n in names(t))
-        self.same = tuple(n for t in (write.table, *(r.table for r in reach if r.same_key)) for n in names(t))
+        same = (write.table, *(r.table for r in reach if r.same_key))
+        self.tables = tuple(dict.fromkeys(n for t in (*same, *(r.table for r in reach)) for n in names(t)))
+        self.same = tuple(dict.fromkeys(n for t in same for n in names(t)))
         away = [r.table for r in reach if not r.same_key] + [p.table for r in reach for p in r.points]
         self.any = tuple(dict.fromkeys(n for t in away for n in names(t)))
         self.points = tuple((n, p.columns) for p in write.points for n in names(p.table))
@@ -69,6 +70,7 @@ class Write:
         asks_result: bool = False,
         reach: tuple[Reach, ...] = (),
     ) -> None:
+        reach = (*reach, *(alike(table, other) for other in namesakes(table, dialect.default_schema_name)))
         shown = [
             other for each in (table, *(r.table for r in reach)) for other in kin(each, below=not is_insert)
         ]
@@ -142,6 +144,12 @@ class Write:
             return None
         columns = zip(*found, strict=True)
         return list(zip(*(p.texts(c) for p, c in zip(self._parts, columns, strict=True)), strict=True))
+
+
+def alike(table: TableClause, other: Table) -> Reach:
+    """What a write of *table* is for *other*, an object for the same table of the database."""
+    names = [column.name for column in identity(table)] if isinstance(table, Table) else []
+    return Reach(other, names == [column.name for column in identity(other)], points(other))
 
 
 def values_of(given: Mapping[str, Any], name: str) -> Sequence[object]:
@@ -223,9 +231,12 @@ def again(compiled: Any) -> Any:
     )
 
 
-def whole(table: TableClause, dialect: Dialect) -> Write:
-    """A write that may have changed any row of *table*, and deleted some."""
-    reach = reached(table, deleted=True) if isinstance(table, Table) else ()
+def whole(table: TableClause, dialect: Dialect, *, deletes: bool = True) -> Write:
+    """A write that may have changed any row of *table*, and, if it *deletes*, deleted some."""
+    default = dialect.default_schema_name
+    reach = reached(table, default, deleted=False, changed=table.columns)
+    if deletes:
+        reach += reached(table, default, deleted=True)
     return Write(table, dialect, reach=reach)
 
 
@@ -234,7 +245,12 @@ def writes_of(noted: Noted, compiled: Any) -> Iterator[Write]:
     dialect = compiled.dialect
     yield from (whole(other, dialect) for other in others)
     if not isinstance(first, Table):
-        yield Write(first, dialect)
+        statement = noted.statement
+        is_plain_insert = (
+            noted.kind == "insert" and not statement._prefixes and statement._post_values_clause is None
+        )
+        deletes = noted.kind != "update"
+        yield Write(first, dialect) if is_plain_insert else whole(first, dialect, deletes=deletes)
     elif noted.kind == "insert":
         yield insertion(first, noted, compiled)
     else:
@@ -260,7 +276,9 @@ def change(table: Table, noted: Noted, compiled: Any) -> Write:
         table,
         compiled.dialect,
         parameters=tuple(names) if is_known else None,
-        reach=reached(table, deleted=noted.kind == "delete", changed=changed),
+        reach=reached(
+            table, compiled.dialect.default_schema_name, deleted=noted.kind == "delete", changed=changed
+        ),
     )
 
 
@@ -274,13 +292,14 @@ def insertion(table: Table, noted: Noted, compiled: Any) -> Write:
     statement, state = noted.statement, noted.state
     columns = identity(table)
     rest = statement._post_values_clause
+    default = compiled.dialect.default_schema_name
     reach: tuple[Reach, ...] = ()
     is_plain_insert = statement.select is None and state is not None and not statement._prefixes
     if statement._prefixes:  # OR REPLACE, and what else there is, may delete rows
-        reach = reached(table, deleted=True)
+        reach = reached(table, default, deleted=True)
     if rest is not None:
         is_plain_insert = is_plain_insert and keeps_to_key(compiled.noted_conflicts, table)
-        reach += reached(table, deleted=False, changed=tuple(table.columns))
+        reach += reached(table, default, deleted=False, changed=table.columns)
     if not is_plain_insert:
         return Write(table, compiled.dialect, is_insert=True, reach=reach)
     names: tuple[str | None, ...] = tuple(column.key for column in columns)

@@ -1,9 +1,10 @@
 """What SQL that nobody has described may do, judged by its first word; a stated rule, that errs on one side.
 
-What begins with one of READING reads, with one of NEITHER it does nothing of either. WITH, EXPLAIN and DECLARE
-read where none of the words that change data is in them. COMMIT and END make public what was gathered. Anything
-else counts as a write to everything. What stands between semicolons is judged by itself, be it a statement or
-a part of a constant. Functions and procedures that write are not seen: say `invalidates=`.
+What begins with one of READING reads, with one of NEITHER it does nothing of either. WITH, EXPLAIN and
+DECLARE read where none of the words that change data is in them. COMMIT and END make public what was
+gathered. Anything else counts as a write to everything. What stands between semicolons is judged by itself,
+be it a statement or a part of a constant. Functions and procedures that write are not seen: say
+`invalidates=`.
 """
 
 from __future__ import annotations
@@ -125,7 +126,7 @@ def effects_of(sql: str) -> tuple[Effect, ...]:
 
 @remembered
 def ends_transaction(sql: str) -> bool:
-    """Whether *sql* commits what came before it on MySQL, MariaDB or Oracle: nearly all but queries and DML."""
+    """Whether *sql* commits what came before it on one of IMPLICIT: nearly all but queries and DML do."""
     return any(_ENDING.match(part, _begin(part)) for part in sql.lower().split(";"))
 
 
@@ -153,7 +154,11 @@ def _effect(sql: str) -> Effect:
     if word in ("commit", "end"):
         # Of a transaction prepared elsewhere, nobody here knows what it wrote.
         return Effect.EVERYTHING if re.match(r"commit\s+prepared\b", sql) else Effect.COMMITS
-    if word in ("declare", "with", "explain", "prepare") and _CHANGES.search(sql) and not _is_transaction(sql):
+    if (
+        word in ("declare", "with", "explain", "prepare")
+        and _CHANGES.search(sql)
+        and not _is_transaction(sql)
+    ):
         return Effect.EVERYTHING
     if word in ("set", "begin", "start") and _SNAPSHOT.search(sql):
         return Effect.SNAPSHOTS if re.match(r"set\s+(session|default)", sql) else Effect.SNAPSHOT

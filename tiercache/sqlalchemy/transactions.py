@@ -193,18 +193,12 @@ class Transaction:
         layer.add(named, rows)
         self._make_known(named)
 
-    def write_others(
-        self, tables: Iterable[str], rows: dict[str, set[str] | None], tags: Iterable[str]
-    ) -> None:
+    def write_others(self, said: Touched) -> None:
         """What the option of a statement says that it touches."""
-        top = self.top
-        top.tables.update(tables)
-        for name, keys in rows.items():
-            top.add_rows(name, keys)
-        top.others.update(tags)
-        told = [f"table:{name}" for name in tables]
-        told += [tag for name, keys in rows.items() for tag in row_tags(name, keys)]
-        self._tell([*told, *tags])
+        self.top.lay_on(said)
+        told = [f"table:{name}" for name in said.tables]
+        told += [tag for name, keys in said.rows.items() for tag in row_tags(name, keys)]
+        self._tell([*told, *said.others])
 
     def write_everything(self) -> None:
         self.top.everything = True
