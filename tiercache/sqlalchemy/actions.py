@@ -78,13 +78,16 @@ def reached(
     *table* itself is among it where rows of it go with others. *default* is the schema that is meant where
     none is named.
     """
+    if isinstance(table, Table):
+        _declared.add(table.metadata)
+    by_place = _declared.referring()
     found: dict[Table, Reach] = {}
     ahead: list[tuple[TableClause, bool, frozenset[str], bool]] = [
         (table, deleted, frozenset(each.name for each in changed), True)
     ]
     while ahead:
         parent, is_deleted, columns, keeps_key = ahead.pop()
-        for constraint in _referring(parent, default):
+        for constraint in _referring(parent, default, by_place):
             child = constraint.table
             action = _action(constraint, is_deleted, columns)
             if action is None:
@@ -169,11 +172,10 @@ def declared() -> int:
     return _declared.count
 
 
-def _referring(table: TableClause, default: str | None) -> Iterator[ForeignKeyConstraint]:
+def _referring(
+    table: TableClause, default: str | None, by_place: Referring
+) -> Iterator[ForeignKeyConstraint]:
     """The foreign keys that refer to the table of the database that *table* is, of whichever metadata."""
-    if isinstance(table, Table):
-        _declared.add(table.metadata)
-    by_place = _declared.referring()
     for place in _places(table, default):
         for reference in by_place.get(place, ()):
             constraint = reference()

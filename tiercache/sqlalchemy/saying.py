@@ -8,18 +8,24 @@ or INSERT. Any other tag is what it says.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
+from sqlalchemy import Table
 from sqlalchemy import table as table_named
 from sqlalchemy.engine import Dialect
 from sqlalchemy.sql.expression import TableClause
 
 from tiercache import source
-from tiercache.sqlalchemy.actions import identity, namesakes
+from tiercache.sqlalchemy.actions import declared, identity, namesakes
 from tiercache.sqlalchemy.names import Schemas, plain, tables_of
-from tiercache.sqlalchemy.statements import Rows, whole
+from tiercache.sqlalchemy.statements import Rows, Write, whole
 from tiercache.sqlalchemy.transactions import Touched
+
+T = TypeVar("T")
+
+KEPT = "tiercache_said"
+MOST = 500  # things that are remembered
 
 _CHANGES_ALONE = re.compile(r"\s*(update\b|insert\b(?!\s+(or\s+replace|overwrite)))")
 
@@ -31,7 +37,7 @@ def said_of(said: Iterable[Any], sql: str, dialect: Dialect, schemas: Schemas) -
     for each in [said] if isinstance(said, str) else said:
         if not isinstance(each, str):
             for table in tables_of(each):
-                touched.add(whole(table, dialect, deletes=deletes).named(schemas), None)
+                touched.add(known(table, dialect, deletes=deletes).named(schemas), None)
             continue
         kind, _, rest = each.partition(":")
         name, has_key, key = rest.partition(":")
@@ -54,10 +60,32 @@ def said_of(said: Iterable[Any], sql: str, dialect: Dialect, schemas: Schemas) -
 
 def follow(touched: Touched, name: str, key: str, dialect: Dialect, *, deletes: bool) -> None:
     """What is reached from a row of the table that is called *name*, or from any where *key* is "*"."""
-    schema, _, bare = name.replace("%3A", ":").rpartition(".")
-    found: TableClause = table_named(bare, schema=schema or None)
-    for table in namesakes(found, dialect.default_schema_name):
+    for table in remembered(dialect, name, lambda: named_so(name, dialect)):
         columns = identity(table)
         parts = [key] if len(columns) == 1 else key.split(",")
         rows: Rows | None = [tuple(parts)] if key != "*" and len(parts) == len(columns) else None
-        touched.add(whole(table, dialect, deletes=deletes).named(None), rows)
+        touched.add(known(table, dialect, deletes=deletes).named(None), rows)
+
+
+def named_so(name: str, dialect: Dialect) -> list[Table]:
+    schema, _, bare = name.replace("%3A", ":").rpartition(".")
+    return namesakes(table_named(bare, schema=schema or None), dialect.default_schema_name)
+
+
+def known(table: TableClause, dialect: Dialect, *, deletes: bool) -> Write:
+    size = len(table.metadata.tables) if isinstance(table, Table) else 0
+    return remembered(dialect, (table, size, deletes), lambda: whole(table, dialect, deletes=deletes))
+
+
+def remembered(dialect: Dialect, key: object, find: Callable[[], T]) -> T:
+    """What *find* gives, until more is declared: it takes milliseconds where a hundred tables are reached."""
+    # An attribute of the dialect, since writes hold it: in a table they would keep it for ever.
+    kept: dict[object, Any] = vars(dialect).setdefault(KEPT, {})
+    now = declared(), dialect.default_schema_name
+    since, found = kept.get(key, (None, None))
+    if since != now:
+        if len(kept) >= MOST:
+            kept.clear()
+        found = find()
+        kept[key] = now, found
+    return found  # type: ignore[no-any-return]  # what `find` gave for this key

@@ -53,7 +53,7 @@ class Named:
         self.same = tuple(dict.fromkeys(n for t in same for n in names(t)))
         away = [r.table for r in reach if not r.same_key] + [p.table for r in reach for p in r.points]
         self.any = tuple(dict.fromkeys(n for t in away for n in names(t)))
-        self.points = tuple((n, p.columns) for p in write.points for n in names(p.table))
+        self.points = tuple(dict.fromkeys((n, p.columns) for p in write.points for n in names(p.table)))
 
 
 class Write:
@@ -70,7 +70,12 @@ class Write:
         asks_result: bool = False,
         reach: tuple[Reach, ...] = (),
     ) -> None:
-        reach = (*reach, *(alike(table, other) for other in namesakes(table, dialect.default_schema_name)))
+        columns = identity(table) if isinstance(table, Table) else ()
+        self.points: tuple[Point, ...] = points(table) if isinstance(table, Table) else ()
+        for other in namesakes(table, dialect.default_schema_name):
+            is_alike = [each.name for each in columns] == [each.name for each in identity(other)]
+            self.points += points(other) if is_alike else ()
+            reach += (Reach(other, is_alike, () if is_alike else points(other)),)
         shown = [
             other for each in (table, *(r.table for r in reach)) for other in kin(each, below=not is_insert)
         ]
@@ -80,9 +85,7 @@ class Write:
         """The parameter that has each part of what identifies the row; None where any row may be meant."""
         self.more = more  # the same of each row but the first, where one statement brings several
         self.asks_result = asks_result  # whether the database's answer may tell what the parameters do not
-        columns = identity(table) if isinstance(table, Table) else ()
         self.has_key = isinstance(table, Table) and bool(list(table.primary_key))
-        self.points: tuple[Point, ...] = points(table) if isinstance(table, Table) else ()
         self._parts = tuple(Part(column, dialect) for column in columns)
         self._dialect = dialect
         self._named: dict[Any, Named] = {}
@@ -144,12 +147,6 @@ class Write:
             return None
         columns = zip(*found, strict=True)
         return list(zip(*(p.texts(c) for p, c in zip(self._parts, columns, strict=True)), strict=True))
-
-
-def alike(table: TableClause, other: Table) -> Reach:
-    """What a write of *table* is for *other*, an object for the same table of the database."""
-    names = [column.name for column in identity(table)] if isinstance(table, Table) else []
-    return Reach(other, names == [column.name for column in identity(other)], points(other))
 
 
 def values_of(given: Mapping[str, Any], name: str) -> Sequence[object]:
