@@ -20,7 +20,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import InvalidRequestError
 
 from tiercache import source
-from tiercache.sqlalchemy.names import Schemas, name_of
+from tiercache.sqlalchemy.names import Schemas, name_of, names_of
 from tiercache.sqlalchemy.publishing import Publisher
 from tiercache.sqlalchemy.saying import said_of
 from tiercache.sqlalchemy.statements import Analysis, analysis_of
@@ -127,10 +127,7 @@ class Listener:
             transaction.go_on(is_within=is_within, may_begin=effects != READS)
         said = options.get("invalidates")
         if said is not None:
-            touched = said_of(said, context.statement, connection.dialect, schemas)
-            if touched:
-                transaction.write_others(touched)
-                source.uncommitted()
+            transaction.write_others(said_of(said, context.statement, connection.dialect, schemas))
         if analysis is not None and analysis.writes:
             write(transaction, analysis, context, schemas)
         elif Effect.READS in effects:
@@ -235,13 +232,12 @@ def tags_read(analysis: Analysis, context: Any, schemas: Schemas) -> list[str]:
     by_key = analysis.rows_read
     rows = by_key.rows(context.compiled_parameters) if by_key is not None else None
     if by_key is not None and rows and len(rows) <= 50 and not any(None in row for row in rows):
-        tags = row_tags(
-            name_of(by_key.table, context.dialect, schemas),
-            {",".join(row) for row in rows},  # type: ignore[arg-type]  # no None
-        )
+        keys = {",".join(row) for row in rows}  # type: ignore[arg-type]  # no None
+        names = names_of(by_key.table, context.dialect, schemas)
+        tags = [tag for name in names for tag in row_tags(name, keys)]
         if not any(tag.endswith(":*") for tag in tags):
             return tags
-    return [f"table:{name_of(table, context.dialect, schemas)}" for table in analysis.tables]
+    return [f"table:{name}" for each in analysis.tables for name in names_of(each, context.dialect, schemas)]
 
 
 def level_of(dialect: Dialect, options: Mapping[str, Any]) -> str:

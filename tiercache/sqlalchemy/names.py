@@ -32,6 +32,9 @@ _TEXTS = (
     sqltypes.TEXT,
 )
 
+ORDINARY = {"postgresql": "public", "mssql": "dbo"}
+"""The schema that a connection takes by itself, where nobody has told it or its user of another one."""
+
 Schemas = Mapping[Any, Any] | None
 """A `schema_translate_map`."""
 
@@ -47,6 +50,21 @@ def name_of(table: TableClause, dialect: Dialect, schemas: Schemas = None) -> st
     if schema is None or schema == dialect.default_schema_name:
         return plain(table.name)
     return plain(f"{schema}.{table.name}")
+
+
+def names_of(table: TableClause, dialect: Dialect, schemas: Schemas = None) -> tuple[str, ...]:
+    """All names of *table* in tags: its own, and the one that it has where the default schema is another one.
+
+    So who says "tenant1.users" and who has `search_path=tenant1` mean one table. Most databases have one
+    default for all, and there a table has one name.
+    """
+    name = name_of(table, dialect, schemas)
+    ordinary, default = ORDINARY.get(dialect.name), dialect.default_schema_name
+    if ordinary is None or default in (None, ordinary):
+        return (name,)
+    if name == plain(table.name):
+        return name, plain(f"{default}.{table.name}")
+    return (name, plain(table.name)) if name == plain(f"{ordinary}.{table.name}") else (name,)
 
 
 def plain(name: str) -> str:
@@ -67,25 +85,26 @@ def tables_of(named: Any) -> tuple[TableClause, ...]:
         ) from None
 
 
-def tag_of_table(named: Any, dialect: Dialect, schemas: Schemas = None) -> str:
+def tags_of_table(named: Any, dialect: Dialect, schemas: Schemas = None) -> list[str]:
     """`table:<name>`; *named* is a Table, a mapped class (its own table) or a name, "public.users" too."""
     if isinstance(named, str):
-        return f"table:{plain(named.removeprefix(f'{dialect.default_schema_name}.'))}"
+        return [f"table:{plain(named.removeprefix(f'{dialect.default_schema_name}.'))}"]
     if not isinstance(named, TableClause):
         named = getattr(named, "__table__", None) if hasattr(named, "__table__") else tables_of(named)[-1]
-    return f"table:{name_of(named, dialect, schemas)}"
+    return [f"table:{name}" for name in names_of(named, dialect, schemas)]
 
 
-def tag_of_row(
+def tags_of_row(
     table: TableClause, row: Iterable[object], dialect: Dialect, schemas: Schemas = None
-) -> str | None:
+) -> list[str] | None:
     """`row:<name>:<key>` for the values of the primary key; None where no tag says it exactly."""
-    name = name_of(table, dialect, schemas)
     parts = [Part(column, dialect) for column in table.primary_key if isinstance(column, Column)]
     texts = [part.text(value) for part, value in zip(parts, row, strict=True)]
     if not texts or any(text is None for text in texts):
         return None
-    return row_tag(name, ",".join(text for text in texts if text is not None))
+    key = ",".join(text for text in texts if text is not None)
+    tags = [row_tag(name, key) for name in names_of(table, dialect, schemas)]
+    return None if None in tags else [tag for tag in tags if tag is not None]
 
 
 def row_tag(name: str, key: str) -> str | None:

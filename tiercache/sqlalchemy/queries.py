@@ -27,7 +27,7 @@ from sqlalchemy.util import await_only, greenlet_spawn
 from tiercache import L2Unavailable, SettingError, TierCache, UnstableKey
 from tiercache.source import answered_by
 from tiercache.sqlalchemy.install import caches_of, install, is_tuned, writing_of
-from tiercache.sqlalchemy.names import tables_of, tag_of_row, tag_of_table
+from tiercache.sqlalchemy.names import tables_of, tags_of_row, tags_of_table
 from tiercache.sqlalchemy.options import CachesOwn, FromCache
 from tiercache.sqlalchemy.passed import passed
 from tiercache.sqlalchemy.query_keys import query_key
@@ -247,20 +247,18 @@ def tags_of(
     engine: Engine,
     schemas: Mapping[Any, Any] | None,
 ) -> list[str]:
-    def tag(table: Any) -> str:
-        return tag_of_table(table, engine.dialect, schemas)
-
     rows = None if option.tables else reading.rows(parameters)
     if rows is not None:
-        known = [tag_of_row(reading.tables[0], row, engine.dialect, schemas) for row in rows]
+        known = [tags_of_row(reading.tables[0], row, engine.dialect, schemas) for row in rows]
         if None not in known:
-            return [each for each in known if each is not None]
+            return [tag for tags in known for tag in tags or ()]
     named = [
         table
         for each in option.tables or ()
         for table in ((each,) if isinstance(each, str) else tables_of(each))
     ]
-    return list(dict.fromkeys(map(tag, (*reading.tables, *named))))
+    tables = (*reading.tables, *named)
+    return list(dict.fromkeys(tag for each in tables for tag in tags_of_table(each, engine.dialect, schemas)))
 
 
 def cache_of(

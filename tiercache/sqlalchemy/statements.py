@@ -29,7 +29,7 @@ from tiercache.sqlalchemy.conditions import (
     tables_in,
 )
 from tiercache.sqlalchemy.ddl import written_by
-from tiercache.sqlalchemy.names import Part, Schemas, name_of
+from tiercache.sqlalchemy.names import Part, Schemas, names_of
 from tiercache.sqlalchemy.noting import Noted, noting
 from tiercache.sqlalchemy.texts import Effect, effects_of, is_several
 
@@ -45,7 +45,7 @@ class Named:
     def __init__(self, write: Write, dialect: Dialect, schemas: Schemas) -> None:
         def names(table: TableClause) -> tuple[str, ...]:
             # Who reads under the declared name, by another map, is told, too.
-            return tuple(dict.fromkeys((name_of(table, dialect, schemas), name_of(table, dialect))))
+            return tuple(dict.fromkeys((*names_of(table, dialect, schemas), *names_of(table, dialect))))
 
         reach = write.reach
         same = (write.table, *(r.table for r in reach if r.same_key))

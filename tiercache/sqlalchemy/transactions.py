@@ -195,10 +195,13 @@ class Transaction:
 
     def write_others(self, said: Touched) -> None:
         """What the option of a statement says that it touches."""
+        if not said:
+            return
         self.top.lay_on(said)
         told = [f"table:{name}" for name in said.tables]
         told += [tag for name, keys in said.rows.items() for tag in row_tags(name, keys)]
         self._tell([*told, *said.others])
+        source.uncommitted()
 
     def write_everything(self) -> None:
         self.top.everything = True
