@@ -341,6 +341,26 @@ def test_the_autocommit_of_a_driver_is_told_at_once(
             connection.rollback()
 
 
+@pytest.mark.parametrize("way", ["statement", "text"])
+def test_what_the_last_row_commits_is_not_told_before(
+    new_engine: Callable[..., Engine], entries: Entries, tmp_path: Path, way: str
+) -> None:
+    """SQLite commits an UPDATE ... RETURNING when its rows were fetched."""
+    engine = new_engine(f"sqlite:///{tmp_path / 'own.db'}", begins=False, isolation_level="AUTOCOMMIT")
+    install(entries.cache, engine)
+    Base.metadata.create_all(engine)
+    statement: Any = {
+        "statement": update(User).values(name="changed").returning(User.name),
+        "text": text("UPDATE users SET name = 'changed' RETURNING name"),
+    }[way]
+    with engine.connect() as connection, engine.connect() as other:
+        connection.execute(insert(User), [{"id": n, "name": ""} for n in (1, 2, 3)])
+        with entries.changed("table:users row:users:1", ""):
+            result = connection.execution_options(stream_results=True).execute(statement)
+        assert other.scalars(select(User.name)).all() == ["changed"] * 3
+        assert result.scalars().all() == ["changed"] * 3
+
+
 def test_a_commit_by_text_is_a_commit(engine: Engine, entries: Entries) -> None:
     with engine.connect() as connection, entries.changed("row:users:1", "row:users:2"):
         rename(connection, 1)

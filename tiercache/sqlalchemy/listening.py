@@ -17,6 +17,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 from sqlalchemy.engine import Dialect
+from sqlalchemy.engine.cursor import CursorFetchStrategy, FullyBufferedCursorFetchStrategy
 from sqlalchemy.exc import InvalidRequestError
 
 from tiercache import source
@@ -79,6 +80,10 @@ def hearing(contexts: Any, listener: Listener) -> Any:
             super().pre_exec()
 
         def _setup_result_proxy(self) -> Any:
+            if self.tiercache_transaction is not None and listener.is_half_done(self):
+                self.cursor_fetch_strategy = FullyBufferedCursorFetchStrategy(
+                    self.cursor, initial_buffer=self.cursor.fetchall()
+                )
             result = super()._setup_result_proxy()
             listener.after(self.root_connection, self)
             return result
@@ -149,6 +154,21 @@ class Listener:
                 context.tiercache_transaction.answer(place, insert.inserted(context))
             context.tiercache_expected = ()
         self.executed(connection, context)
+
+    def is_half_done(self, context: Any) -> bool:
+        """Whether what was just executed is committed by the fetch of its last row, so that it has to come.
+
+        SQLite in autocommit: 1. an UPDATE ... RETURNING gives its first row.  2. It is told.  3. Another
+        loads, and keeps, what was.  4. The last row is fetched, and what is committed will not be told.
+        """
+        transaction = context.tiercache_transaction
+        return (
+            context.cursor.description is not None
+            and type(context.cursor_fetch_strategy) is CursorFetchStrategy
+            and transaction.is_dirty
+            and not transaction.is_busy
+            and is_public(transaction, context.root_connection)
+        )
 
     def executed(self, connection: Connection, context: Any) -> None:
         """What is public as soon as it is executed is told at once."""
