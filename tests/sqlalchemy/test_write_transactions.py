@@ -894,6 +894,13 @@ def test_text_that_reads_is_nothing(engine: Engine, entries: Entries) -> None:
         "-- renames\rUPDATE users SET id = 1",
         "-- one\rSELECT 1\nUPDATE users SET id = 1",
         "EXPLAIN ANALYZE EXECUTE prepared",
+        "SET NOCOUNT ON UPDATE users SET id = 1",
+        "SET NOCOUNT ON EXEC it",
+        "DECLARE @n INT = 1 UPDATE users SET id = @n",
+        "USE shop DELETE FROM users",
+        "BEGIN it(1); END;",
+        "BEGIN TRAN UPDATE users SET id = 1 COMMIT",
+        "BEGIN TRAN -- renames\nUPDATE users SET id = 1",
     ],
 )
 def test_text_that_may_write_is_everything(sql: str) -> None:
@@ -913,6 +920,22 @@ def test_text_that_may_write_is_everything(sql: str) -> None:
 def test_a_semicolon_in_a_select_ends_it(statement: Any, effects: tuple[Effect, ...]) -> None:
     dialect = postgresql.dialect()
     assert analysis_of(statement.compile(dialect=dialect), dialect).effects == effects
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "BEGIN",
+        "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+        "begin immediate -- it's so",
+        "SET search_path TO call_center",
+        "SET TRANSACTION READ ONLY",
+        "USE shop",
+        "DECLARE c CURSOR FOR SELECT 1",
+    ],
+)
+def test_text_that_begins_or_sets_is_no_write(sql: str) -> None:
+    assert Effect.EVERYTHING not in effects_of(sql)
 
 
 def test_a_comment_before_a_select_is_none_of_it() -> None:

@@ -1,10 +1,10 @@
 """What SQL that nobody has described may do, judged by its first word; a stated rule, that errs on one side.
 
-What begins with one of READING reads, with one of NEITHER it does nothing of either. WITH, EXPLAIN and
-DECLARE read where none of the words that change data is in them. COMMIT and END make public what was
-gathered. Anything else counts as a write to everything. What stands between semicolons is judged by itself,
-be it a statement or a part of a constant. Functions and procedures that write are not seen: say
-`invalidates=`.
+What begins with one of READING reads, with one of NEITHER it does nothing of either. So do some, WITH and SET
+among them, where none of the words that change data is in them, and BEGIN where it begins a transaction, not
+a block. COMMIT and END make public what was gathered. Anything else counts as a write to everything. What
+stands between semicolons is judged by itself, be it a statement or a part of a constant. Functions and
+procedures that write are not seen: say `invalidates=`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,13 @@ _ENDING = re.compile(
 # Not one in another, nor one with a CR in it: databases differ in where those end.
 _COMMENT = re.compile(r"\s+|--[^\r\n]*(\r?\n|$)|/\*(?!!)((?!/\*).)*?\*/|\(", re.DOTALL)
 _WORD = re.compile(r"[a-z_]+")
-_CHANGES = re.compile(r"\b(insert|update|delete|merge|replace|truncate|drop|alter|call|execute|into)\b")
+_CHANGES = re.compile(r"\b(insert|update|delete|merge|replace|truncate|drop|alter|call|exec|execute|into)\b")
+# One statement may follow another without a semicolon (SET NOCOUNT ON UPDATE ...).
+_WITH_OTHERS = frozenset({"declare", "explain", "prepare", "set", "use", "with"})
+_BEGINS = re.compile(
+    r"begin(\s+(work|tran|transaction|deferred|immediate|exclusive|concurrent|isolation|level|read|write|only|"
+    r"repeatable|committed|uncommitted|serializable|snapshot|not|deferrable)|,)*\s*(--[^\r\n]*|/\*[^*]*\*/)?\s*"
+)
 _SNAPSHOT = re.compile(r"\b(repeatable\s+read|serializable|snapshot)\b")
 _CREATES = re.compile(
     r"create\s+(unique\s+)?(table|index|schema|sequence|extension|type|database|role|user)\b"
@@ -154,11 +160,9 @@ def _effect(sql: str) -> Effect:
     if word in ("commit", "end"):
         # Of a transaction prepared elsewhere, nobody here knows what it wrote.
         return Effect.EVERYTHING if re.match(r"commit\s+prepared\b", sql) else Effect.COMMITS
-    if (
-        word in ("declare", "with", "explain", "prepare")
-        and _CHANGES.search(sql)
-        and not _is_transaction(sql)
-    ):
+    if word in _WITH_OTHERS and _CHANGES.search(sql) and not _is_transaction(sql):
+        return Effect.EVERYTHING
+    if word == "begin" and not _BEGINS.fullmatch(sql):
         return Effect.EVERYTHING
     if word in ("set", "begin", "start") and _SNAPSHOT.search(sql):
         return Effect.SNAPSHOTS if re.match(r"set\s+(session|default)", sql) else Effect.SNAPSHOT
