@@ -206,6 +206,35 @@ def test_an_entry_lives_on_when_the_clock_stops_short_of_its_ttl(
     assert tiercache_cache.sync.get("k") == 1
 
 
+def test_many_short_steps_of_the_clock_are_one_long_one_to_the_server(
+    tiercache_cache: TierCache, tiercache_server: FakeServer, tiercache_clock: Clock
+) -> None:
+    tiercache_cache.sync.set("k", 1, ttl=60)
+    inside = tiercache_server._inside
+    end = inside.pexpiretime("{default}1:e:k")
+    for _ in range(10):
+        tiercache_clock.advance(0.0004)
+    assert inside.pexpiretime("{default}1:e:k") == end - 4
+
+
+def test_the_mark_of_a_writer_that_died_runs_out_by_the_clock(
+    tiercache_pair: Pair, tiercache_clock: Clock
+) -> None:
+    here, there = tiercache_pair
+    died = here.sync.invalidating(tags=["t"], fence_ttl=30).__enter__()
+
+    def load() -> object:
+        there.sync.get_or_load("k", lambda: "loaded", tags=["t"])
+        return there.sync.get("k")
+
+    assert load() is None
+    tiercache_clock.advance(29)
+    assert load() is None
+    tiercache_clock.advance(6)
+    assert load() == "loaded"
+    assert died.fenced
+
+
 def test_past_max_staleness_a_read_asks_the_server_first(
     tiercache_pair: Pair, tiercache_clock: Clock
 ) -> None:

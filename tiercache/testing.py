@@ -26,8 +26,11 @@ fakeredis has no INFO, so a cache cannot see that its server is the one it was, 
 nothing. timeout=10: a machine that is busy with tests is no outage.
 
 What the clock drives: the life of entries, in Redis too; leases, so that after `max_staleness` the
-next read asks Redis first; the lock of a load; how long a load may be joined; the next try after
-Redis failed, which comes within a second. Waits themselves take real time.
+next read asks Redis first; the lock of a load; how long a load may be joined; the mark of `invalidating`,
+which a sync finds over; the next try after Redis failed, which comes within a second. Waits themselves
+take real time. So does that of `wait=True`: it ends when the leases of the others would, and by this clock
+they go on, unless both caches have listen=True, and were there for `max_staleness` of the clock: then they
+answer, in milliseconds.
 
 PYTEST_DONT_REWRITE: nothing here asserts, and a test module may import it above naming it a plugin.
 """
@@ -38,7 +41,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from importlib import import_module
-from typing import Protocol, Unpack
+from typing import Any, Protocol, Unpack
 
 try:
     import pytest
@@ -65,6 +68,7 @@ __all__ = [
 ]
 
 _UP_TO_ITS_END = re.compile(rb"^(1\|\d+\|\d+\|)(\d+)(?=\|)")  # of an entry, in ms of the server
+_FENCES = re.compile(rb"\}1:p$")  # the name of the marks of open writes, each with its end
 POLL = 0.01  # seconds the server takes at most to notice that it is to end
 
 
@@ -103,22 +107,29 @@ class FakeServer:
         for script in vars(scripts).values():
             if isinstance(script, scripts.Script):
                 self._inside.script_load(script.source)
+        self._owed_ms = 0.0  # by which it is not yet aged, or too much: less than one
         self._thread = threading.Thread(target=self._server.serve_forever, args=(POLL,), name="fakeredis")
         self._thread.start()
         self.url = f"redis://127.0.0.1:{self._server.server_address[1]}/0"
 
     def age(self, seconds: float) -> None:
-        """Take *seconds* off the life of every key that has an end, and of what it says itself of that."""
-        passed_ms = round(seconds * 1000)
-        for key in self._inside.scan_iter():
-            left_ms = self._inside.pttl(key)
-            if left_ms < 0:
+        """Take *seconds* off the life of all that ends: keys, by what they say too, and marks of writes."""
+        self._owed_ms += seconds * 1000
+        passed_ms = round(self._owed_ms)
+        self._owed_ms -= passed_ms
+        for key in self._inside.scan_iter() if passed_ms else ():
+            if _FENCES.search(key):
+                fences: Any = self._inside.zrange(key, 0, -1, withscores=True)
+                for fence, until_ms in fences:
+                    self._inside.zadd(key, {fence: until_ms - passed_ms})
+            end_ms = self._inside.pexpiretime(key)
+            if end_ms < 0:
                 continue
-            if left_ms > passed_ms and self._inside.type(key) == b"string":
+            if self._inside.pttl(key) > passed_ms and self._inside.type(key) == b"string":
                 raw = self._inside.get(key)
                 assert isinstance(raw, bytes)
                 self._inside.set(key, _ended_sooner(raw, passed_ms), keepttl=True)
-            self._inside.pexpire(key, left_ms - passed_ms)
+            self._inside.pexpireat(key, end_ms - passed_ms)
 
     def close(self) -> None:
         """End it, and with it every thread and connection of it."""
