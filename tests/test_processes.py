@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import pickle
 import random
 import sys
 import threading
@@ -255,6 +257,18 @@ def test_spawned_workers_of_a_pool_share_what_one_of_them_loads(
     )
     text = f"import runpy, sys; runpy.run_path({str(program)!r}, run_name='__main__')"
     assert output_of(text, redis_server.url()) == "True\n1\n"
+
+
+@pytest.mark.parametrize("copied", [pickle.dumps, copy.deepcopy])
+def test_a_cache_that_is_sent_to_another_process_says_what_to_send(
+    any_url: str, new_node: Callable[..., TierCache], copied: Callable[[object], object]
+) -> None:
+    cache = new_node(any_url)
+    for handle in (cache, cache.sync, {"cache": cache}, cache.invalidating(tags=["t"])):
+        with pytest.raises(TypeError, match=r"cannot be pickled or copied.*TierCache\(url\)"):
+            copied(handle)
+    cache.sync.set("k", 1)
+    assert cache.sync.get("k") == 1
 
 
 def test_no_thread_reads_what_another_thread_of_its_process_has_invalidated(

@@ -14,7 +14,7 @@ import time
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from math import inf
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from tiercache import _forks, shapes
 from tiercache._audit import Auditor
@@ -130,6 +130,12 @@ class Node:
     def perform_async(self) -> Callable[[Step], Awaitable[Any]]:
         """What performs the steps of plans in the running loop."""
         return self.loops.of_running().perform if self._memory is None else self._memory.perform_async
+
+    def __reduce__(self) -> NoReturn:  # what any handle's pickle comes to first
+        raise TypeError(
+            "a cache cannot be pickled or copied: its threads and connections are of this process; send "
+            "its URL, and make one there by TierCache(url)"
+        )
 
     def counted(self) -> Counts:
         """New counts that are part of this node's."""
