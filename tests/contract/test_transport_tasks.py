@@ -394,6 +394,48 @@ def test_loops_may_end_one_after_the_other_and_leave_nothing_open(
     assert redis_server.cli("KEYS", "{loops}1:l:*") == []  # no lock of a load that was given up
 
 
+CLOSED_OVER = """
+import asyncio, gc, logging, sys, {loop}
+from tiercache import TierCache
+
+logging.disable()  # asyncio says of the tasks that they are destroyed
+said = []
+sys.unraisablehook = lambda unraisable: said.append(unraisable.exc_value)
+cache = TierCache({url!r}, listen=False, timeout=10)
+
+async def begin(turns):
+    tasks = [asyncio.ensure_future(cache.get(f"k{{n}}")) for n in range(20)]
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    return tasks
+
+for turns in range(8):
+    loop = {loop}.new_event_loop()
+    tasks = loop.run_until_complete(begin(turns))
+    loop.close()
+    del loop, tasks
+    gc.collect()
+    assert cache.sync.get("k1") is None
+print(said)
+"""
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_loop_that_is_closed_over_what_is_under_way_is_told_nothing_more(
+    redis_server: RedisServer, loop: str
+) -> None:
+    program = CLOSED_OVER.format(url=redis_server.url(), loop=loop)
+    ended = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "[]\n", "")
+
+
 @pytest.mark.parametrize("when", ["before it is taken over", "before it is sent on"])
 async def test_what_goes_out_on_a_connection_that_has_just_been_lost_is_an_error_and_no_wait(
     redis_server: RedisServer, when: str

@@ -217,12 +217,16 @@ class Awaiting:
         # Called here: a task that is cancelled before it runs would leave a coroutine that nobody awaits.
         try:
             outcome: Results | BaseException = await work()
-        except Exception as error:
-            outcome = error
         except BaseException as error:
-            self._end(trip, error)
-            raise
-        self._end(trip, outcome)
+            outcome = error
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            loop = self._loop()
+            if (
+                loop is not None and not loop.is_closed()
+            ):  # over this task, which is collected: nobody goes on
+                self._end(trip, outcome)
 
     async def _queued(self, trip: _Trip) -> Results:
         stream = await self._streams.take()
