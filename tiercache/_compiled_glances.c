@@ -409,8 +409,8 @@ glancer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
                                      &PyDict_Type, &flights, &PySet_Type, &looking, &PyTuple_Type, &shelves,
                                      &clock, &decode, &print, &keeps))
         return NULL;
-    if (PyTuple_GET_SIZE(shelves) == 0) {
-        PyErr_SetString(PyExc_ValueError, "a key is on one of the shelves: there are none");
+    if (PyTuple_GET_SIZE(shelves) == 0 || (PyTuple_GET_SIZE(shelves) & (PyTuple_GET_SIZE(shelves) - 1))) {
+        PyErr_SetString(PyExc_ValueError, "the number of shelves is a power of two");
         return NULL;
     }
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(shelves); i++)

@@ -94,7 +94,7 @@ end(Waiter *self, char at, PyObject *outcome)
 static PyObject * /* what it came to, or NULL with the error */
 outcome_of(Waiter *self)
 {
-    PyObject *error;
+    PyObject *error, *made;
 
     switch (self->at) {
     case LANDED:
@@ -109,8 +109,10 @@ outcome_of(Waiter *self)
             PyErr_SetString(PyExc_RuntimeError, "it was cleared");
         else if (self->outcome == Py_None)
             PyErr_SetNone(error);
-        else
-            PyErr_SetObject(error, self->outcome);
+        else if ((made = PyObject_CallOneArg(error, self->outcome)) != NULL) {
+            PyErr_SetObject(error, made); /* given the message itself, it takes a tuple apart */
+            Py_DECREF(made);
+        }
         return NULL;
     default:
         PyErr_SetString(PyExc_RuntimeError, "it has not been landed");

@@ -118,10 +118,8 @@ def test_an_error_is_raised_in_each_task_with_a_trace_of_its_own(half: Half) -> 
     assert others == [first] * 2
 
 
-@pytest.mark.parametrize("message", [None, "too late"])
-def test_a_task_that_is_cancelled_is_told_so_and_nothing_lands_after_it(
-    half: Half, message: str | None
-) -> None:
+@pytest.mark.parametrize("message", [None, "too late", ("a", "tuple"), ValueError("a fault")])
+def test_a_task_that_is_cancelled_is_told_so_and_nothing_lands_after_it(half: Half, message: object) -> None:
     async def main() -> tuple[object, ...]:
         waiter = half.waiter()
         task = await half.waiting(waiter)

@@ -21,7 +21,9 @@ from tiercache._core import sources
 from tiercache._core.coherence import Coherence
 from tiercache._core.flights import current_load
 from tiercache._core.l2_hits import Taken
+from tiercache._core.looks import Look
 from tiercache._core.sources import Writing
+from tiercache._core.stand import Stand
 from tiercache._core.tiers import MOST, REFUSED
 from tiercache._core.values import PLAIN
 from tiercache._errors import L2Refused, LoadTimeout
@@ -339,7 +341,7 @@ def _refuses_the_empty() -> None:
     tiers = world.a.tiers
     namer = compiled.Namer({}, 0, ((KEY, -1),), ())
     where = tiers.core, world.a.counts, tiers.board._flights, tiers.looking, ()
-    with pytest.raises(ValueError, match="there are none"):
+    with pytest.raises(ValueError, match="power of two"):
         compiled.Glancer(namer, *where, tiers.clock, tiers.values.decode, 0, True)
     arguments = [Coherence, world.a.counts.__class__, int, type(look), Taken]
     with pytest.raises(TypeError, match="are tuples"):
