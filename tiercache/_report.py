@@ -78,7 +78,7 @@ class Health:
     lease: float
     listening: bool
     pending: int  # invalidations Redis has not been told
-    nodes: int  # processes that synced within the last minute, this one included
+    nodes: int  # that synced within the last minute: this one, others, and those that ended since
     tag_history: int  # records back to which a load may have begun, and still be kept, by its tags
     key_history: int  # likewise by its key
     primary: str | None  # through Sentinel: host and port of the server in use
