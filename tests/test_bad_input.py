@@ -26,6 +26,7 @@ SETTINGS: list[Case] = [
     ({"ttl": "10 minutes"}, r"'10m' or '2h30m' \(units: ms, s, m, h, d, w\), not '10 minutes'"),
     ({"ttl": "10"}, "units"),
     ({"ttl": ""}, "units"),
+    *[({"ttl": text}, "units") for text in ("5 min", "5M", "1 0m", "+5s", "-5s")],
     ({"ttl": [1]}, r"not \[1\]"),
     ({"ttl": 10**10}, "ten years.*for no expiry pass None"),
     ({"l1_ttl": 0}, "l1_ttl must be a positive number"),
@@ -203,7 +204,7 @@ def test_a_client_that_is_none_is_refused(client: object) -> None:
         TierCache(client=client)
 
 
-@pytest.mark.parametrize("ttl", ["5 m", "4m 60s", "4 m 60 s", "5m"])
+@pytest.mark.parametrize("ttl", ["5 m", "4m 60s", "4 m 60 s", "5m", " 5m ", "5  m"])
 def test_a_duration_may_have_spaces_between_numbers_and_units(ttl: str) -> None:
     with TierCache("memory://", private=True, ttl=ttl).sync as cache:
         assert cache._cache._settings.ttl == 300

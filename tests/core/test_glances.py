@@ -21,9 +21,7 @@ from tiercache._core import sources
 from tiercache._core.coherence import Coherence
 from tiercache._core.flights import current_load
 from tiercache._core.l2_hits import Taken
-from tiercache._core.looks import Look
 from tiercache._core.sources import Writing
-from tiercache._core.stand import Stand
 from tiercache._core.tiers import MOST, REFUSED
 from tiercache._core.values import PLAIN
 from tiercache._errors import L2Refused, LoadTimeout
