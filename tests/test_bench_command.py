@@ -251,6 +251,7 @@ def test_ctrl_c_ends_it_without_noise_and_leaves_no_process(tmp_path: Path) -> N
         (["--keys", "1.5"], "a whole number from 1 to 100000, not '1.5'"),
         (["--load", "10"], "a number from 0.01 to 5, not '10'"),
         (["--scenario", "warm"], "invalid choice: 'warm'"),
+        (["--redis", "memory://"], "memory:// is no server; without --redis one of the run's own is started"),
         (["--redis", ""], "it is empty; without --redis a server of the run's own is started"),
         (
             ["--json", "/nowhere/samples.json"],
@@ -284,7 +285,7 @@ def test_its_help_is_as_wide_as_the_terminal_and_names_every_scenario(
 
 @pytest.mark.parametrize(
     ("url", "told"),
-    [("redis://127.0.0.1:1/0", "does not answer"), ("localhost:6379", "redis://"), ("memory://", "redis://")],
+    [("redis://127.0.0.1:1/0", "does not answer"), ("localhost:6379", "redis://")],
 )
 def test_a_server_that_is_none_is_named(url: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "stampede", "--quick", "--redis", url]) == 2

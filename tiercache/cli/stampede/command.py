@@ -104,6 +104,10 @@ def named(text: str) -> str:
     """A server's URL, which the variable that stands for it in a script did have."""
     if not text:
         raise argparse.ArgumentTypeError("it is empty; without --redis a server of the run's own is started")
+    if text.partition(":")[0] == "memory":
+        raise argparse.ArgumentTypeError(
+            "memory:// is no server; without --redis one of the run's own is started"
+        )
     return text
 
 
