@@ -252,6 +252,7 @@ def test_ctrl_c_ends_it_without_noise_and_leaves_no_process(tmp_path: Path) -> N
         (["--load", "10"], "a number from 0.01 to 5, not '10'"),
         (["--scenario", "warm"], "invalid choice: 'warm'"),
         (["--redis", "memory://"], "memory:// is no server; without --redis one of the run's own is started"),
+        (["--redis", "redis://h\udcc3\udcb6/0"], "it has characters that this locale does not read"),
         (["--redis", ""], "it is empty; without --redis a server of the run's own is started"),
         (
             ["--json", "/nowhere/samples.json"],

@@ -104,6 +104,8 @@ def named(text: str) -> str:
     """A server's URL, which the variable that stands for it in a script did have."""
     if not text:
         raise argparse.ArgumentTypeError("it is empty; without --redis a server of the run's own is started")
+    if any("\ud800" <= character <= "\udfff" for character in text):  # bytes of the command line
+        raise argparse.ArgumentTypeError("it has characters that this locale does not read; set LANG=C.UTF-8")
     if text.partition(":")[0] == "memory":
         raise argparse.ArgumentTypeError(
             "memory:// is no server; without --redis one of the run's own is started"
