@@ -8,6 +8,7 @@ import sqlite3
 import tracemalloc
 from collections.abc import Callable
 from contextlib import closing
+from contextvars import Context
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from sqlalchemy.pool import StaticPool
 
 from tests.sqlalchemy.caching import Entries
 from tests.sqlalchemy.models import Base, Label, Note, Post, User
-from tiercache.sqlalchemy import install, noting_reads, uninstall
+from tiercache.sqlalchemy import from_cache, install, noting_reads, uninstall
 from tiercache.sqlalchemy.statements import analysis_of
 from tiercache.sqlalchemy.texts import Effect, effects_of, ends_transaction
 
@@ -719,6 +720,32 @@ def test_sqlite_reads_snapshots_at_any_level(
         by_key = select(USERS.c.name).where(USERS.c.id == 1)
         assert cache.get_or_load("old", lambda: connection.scalar(by_key), tags=["row:users:1"]) == ""
         assert cache.get("old") is None
+
+
+def test_what_may_be_rolled_back_is_not_kept(
+    new_engine: Callable[..., Engine], entries: Entries, tmp_path: Path
+) -> None:
+    url = f"sqlite:///file:{tmp_path / 'own.db'}?cache=shared&uri=true"
+    engine = new_engine(url, begins=False, isolation_level="READ UNCOMMITTED")
+    install(entries.cache, engine)
+    Base.metadata.create_all(engine)
+
+    @entries.cache.cached(ttl=60, tags=["table:users"])
+    def by_function() -> list[str]:
+        with Session(engine) as session:
+            return list(session.scalars(select(User.name)))
+
+    def by_query() -> list[str]:
+        with Session(engine) as session:
+            return list(session.scalars(select(User.name).options(from_cache(ttl=60))))
+
+    with Session(engine) as session:
+        session.add(User(id=1, name=""))
+        session.commit()
+        rename(session, 1)
+        assert Context().run(by_function) == Context().run(by_query) == ["changed"]
+        session.rollback()
+    assert by_function() == by_query() == [""]
 
 
 def test_autocommit_keeps_what_it_loads_outside_of_a_transaction_by_text(

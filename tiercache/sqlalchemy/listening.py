@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 from sqlalchemy.engine import Dialect
 from sqlalchemy.engine.cursor import CursorFetchStrategy, FullyBufferedCursorFetchStrategy
 from sqlalchemy.exc import InvalidRequestError
@@ -218,6 +218,7 @@ def settle(transaction: Transaction, connection: Connection) -> None:
     # SQLite reads snapshots at any level: READ UNCOMMITTED says nothing without a shared cache.
     is_snapshot = level in SNAPSHOTS or connection.dialect.name == "sqlite"
     transaction.settle(is_snapshot, level == "AUTOCOMMIT")
+    transaction.sees_uncommitted = sees_uncommitted(connection.engine, level)
 
 
 def write(transaction: Transaction, analysis: Analysis, context: Any, schemas: Schemas) -> None:
@@ -239,6 +240,8 @@ def read(transaction: Transaction, analysis: Analysis | None, context: Any, sche
         names = (name_of(t, context.dialect, schemas) for t in tables)
         if analysis is None or analysis.unseen or transaction.touches_tables(names):
             source.uncommitted()
+    if transaction.sees_uncommitted:
+        source.uncommitted()
     # An object that a session has already keeps the attributes it has, whatever this row says.
     if transaction.moment is not None and (transaction.is_snapshot or (analysis and analysis.is_orm)):
         source.as_of(transaction.moment)
@@ -258,6 +261,13 @@ def tags_read(analysis: Analysis, context: Any, schemas: Schemas) -> list[str]:
         if not any(tag.endswith(":*") for tag in tags):
             return tags
     return [f"table:{name}" for each in analysis.tables for name in names_of(each, context.dialect, schemas)]
+
+
+def sees_uncommitted(engine: Engine, level: str) -> bool:
+    """Whether who reads at *level* is shown what others may roll back, of which nobody will be told."""
+    if level != "READ UNCOMMITTED" or engine.dialect.name == "postgresql":  # to which it is READ COMMITTED
+        return False
+    return engine.dialect.name != "sqlite" or "cache=shared" in str(engine.url)
 
 
 def level_of(dialect: Dialect, options: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 
 from tiercache.sqlalchemy.install import is_tuned
-from tiercache.sqlalchemy.listening import level_of
+from tiercache.sqlalchemy.listening import level_of, sees_uncommitted
 from tiercache.sqlalchemy.passed import passed
 from tiercache.sqlalchemy.replay import Prepared
 
@@ -28,6 +28,8 @@ def must_reach(bind: Engine | Connection, options: Mapping[str, Any], prepared: 
         why = "a listener of the engine may rewrite it"
     elif dialect.name != "sqlite" and level_of(dialect, options) == "SERIALIZABLE":
         why = "serializable"  # it looks for conflicts with what it was asked
+    elif sees_uncommitted(bind.engine, level_of(dialect, options)):
+        why = "read uncommitted"
     if why:
         passed.count(why)
     return bool(why)

@@ -123,6 +123,7 @@ class Transaction:
         self.is_snapshot = False  # whether all of it reads what was committed by then
         self.is_new = True  # what kind of a transaction it is has not been asked
         self.is_autocommit = False
+        self.sees_uncommitted = False
         self.wants_snapshots = False  # by a text, until the connection is closed
         self.prepared: Any = None  # the xid, between the phases of a COMMIT in two
         self.is_busy = False  # the dialect itself executes, as a part of a COMMIT in two phases
