@@ -8,6 +8,8 @@ a child forked amid an import waits for a thread it does not have.
 
 from __future__ import annotations
 
+from contextlib import suppress
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from tiercache._errors import SettingError
@@ -23,7 +25,6 @@ def load() -> None:
     global _begun
     _begun = True
     import asyncio  # noqa: F401
-    import email.parser  # noqa: F401  # by which redis-py learns its own version, when it connects
 
     import anyio.to_thread  # noqa: F401
 
@@ -39,6 +40,16 @@ def load() -> None:
     # All of one release: its files may be another one's by the time the process comes to need them.
     for script in scripts.ALL:
         _ = script.sha
+    _look_up_a_version()
+
+
+@cache
+def _look_up_a_version() -> None:
+    """As redis-py does when it connects: what that takes, Python imports at the first time."""
+    import importlib.metadata
+
+    with suppress(importlib.metadata.PackageNotFoundError):
+        importlib.metadata.version("redis")
 
 
 def finish_loading() -> None:
