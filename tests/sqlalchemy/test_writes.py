@@ -504,6 +504,24 @@ def test_a_row_that_a_text_names_is_those_it_stands_for(engine: Engine, entries:
             connection.execute(text("SELECT 1").execution_options(invalidates=["row:post_labels:1,2"]))
 
 
+def test_a_delete_follows_each_of_several_ways(engine: Engine, entries: Entries) -> None:
+    """One foreign key has its rows emptied, another one deletes them, and what hangs on them."""
+    metadata = MetaData()
+    top = Table("top", metadata, Column("id", Integer, primary_key=True))
+    Table(
+        "middle",
+        metadata,
+        Column("id", Integer, primary_key=True),
+        Column("a", ForeignKey(top.c.id, ondelete="SET NULL")),
+        Column("b", ForeignKey(top.c.id, ondelete="CASCADE")),
+    )
+    Table("low", metadata, Column("middle_id", ForeignKey("middle.id", ondelete="CASCADE"), primary_key=True))
+    metadata.create_all(engine)
+
+    with entries.changed("table:top table:middle table:low row:low:1", NOTHING), engine.begin() as connection:
+        connection.execute(delete(top).where(top.c.id == 1))
+
+
 @pytest.mark.parametrize("changes", ["computed", "by a default"])
 def test_what_follows_a_column_that_changes_by_itself_goes_with_it(
     engine: Engine, entries: Entries, changes: str

@@ -85,6 +85,7 @@ def reached(
     ahead: list[tuple[TableClause, bool, frozenset[str], bool]] = [
         (table, deleted, frozenset(each.name for each in changed), True)
     ]
+    met: set[tuple[Table, bool, frozenset[str], bool]] = set()
     while ahead:
         parent, is_deleted, columns, keeps_key = ahead.pop()
         for constraint in _referring(parent, default, by_place):
@@ -93,13 +94,15 @@ def reached(
             if action is None:
                 continue
             same = keeps_key and is_deleted and _same_key(constraint, parent)
-            known = found.get(child)
-            if known is not None and (same or not known.same_key):
-                continue
-            found[child] = Reach(child, same, points(child, constraint))
             gone = is_deleted and action == "CASCADE"
-            names = frozenset() if gone else frozenset(column.name for column in constraint.columns)
+            names = frozenset[str]() if gone else frozenset(column.name for column in constraint.columns)
+            if (child, gone, names, same) in met:
+                continue
+            met.add((child, gone, names, same))
             ahead.append((child, gone, names, same))
+            known = found.get(child, Reach(child, same, ()))
+            stood_for = dict.fromkeys((*known.points, *points(child, constraint)))
+            found[child] = Reach(child, known.same_key and same, tuple(stood_for))
     return tuple(found.values())
 
 
