@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import weakref
 
 import pytest
 
@@ -75,3 +76,20 @@ def test_no_more_than_so_many_causes_are_told_at_once(
         complaints.warn("trouble: %s", "x" * n)
 
     assert len(caplog.messages) == MOST
+
+
+def test_what_is_logged_keeps_no_error_nor_what_its_traceback_has(
+    complaints: Complaints, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A socket, say; a handler may keep its records for long."""
+
+    class Silence(TimeoutError):
+        pass
+
+    def meet() -> weakref.ref[Silence]:
+        error = Silence("no answer")
+        complaints.warn("trouble: %s", error)
+        return weakref.ref(error)
+
+    assert meet()() is None
+    assert caplog.messages == ["trouble: no answer"]

@@ -35,7 +35,7 @@ class Complaints:
         lately = {each: at for each, at in self._told.items() if now < at + AGAIN}
         if name not in lately and len(lately) < MOST:
             self._told = {**lately, name: now}
-            tell(logging.WARNING, message, cause)
+            tell(logging.WARNING, message, str(cause))  # a record that is kept must not keep its frames
 
 
 def _name(cause: object) -> str:
