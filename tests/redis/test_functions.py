@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -245,12 +246,13 @@ def test_an_l1_ttl_longer_than_the_ttl_does_not_lengthen_it(world: World, node: 
 def test_jitter_spreads_the_ends_of_entries_and_lengthens_none(
     redis_server: RedisServer, new_node: Callable[..., TierCache]
 ) -> None:
-    cache = new_node(redis_server.url(), ttl=100, jitter=0.5).sync
+    cache, begun = new_node(redis_server.url(), ttl=100, jitter=0.5).sync, time.monotonic()
     cache.set_many({f"k{i}": i for i in range(100)})
 
     left = [redis_server.cli("PTTL", key) for key in redis_server.cli("KEYS", "*:e:*")]
+    passed = (time.monotonic() - begun) * 1000
     assert max(left) <= 100_000
-    assert min(left) > 49_000
+    assert min(left) > 49_999 - passed
     assert max(left) - min(left) > 20_000
 
 
