@@ -100,12 +100,6 @@ async def test_a_follower_that_is_cancelled_is_counted_no_more(
     assert flight.followers == 0
 
 
-def members(server: RedisServer) -> set[bytes]:
-    """The nodes that a barrier waits for."""
-    (state,) = server.cli("KEYS", "{*}1:v")
-    return {member for member in server.cli("ZRANGE", state, 0, -1) if member[:2] == b"\1n"}
-
-
 def connections(server: RedisServer) -> int:
     listed: bytes = server.cli("CLIENT", "LIST")
     return listed.count(b"\n")
@@ -171,28 +165,6 @@ async def test_a_close_that_is_cancelled_closes(
 
     assert cache._node.closed
     assert await asyncio.to_thread(lambda: eventually(lambda: connections(redis_server) == before, within=5))
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize("turns", range(1, 4))
-async def test_a_close_that_is_cancelled_amid_reads_still_takes_its_leave(
-    redis_server: RedisServer, new_node: NewNode, caplog: pytest.LogCaptureFixture, turns: int
-) -> None:
-    """That they are cut off says nothing of Redis: no barrier has to wait for a node that is gone."""
-    cache = new_node(redis_server.url())
-    await cache.set("k", 1)
-    assert members(redis_server)
-    reads = [asyncio.create_task(cache.get(f"k{i}")) for i in range(50)]
-    await asyncio.sleep(0)
-    closing = asyncio.create_task(cache.close())
-    for _ in range(turns):
-        await asyncio.sleep(0)
-    closing.cancel()
-    await asyncio.wait([closing])
-    await asyncio.gather(*reads, return_exceptions=True)
-
-    assert not members(redis_server)
-    assert not caplog.records
 
 
 def test_who_waits_for_a_task_takes_over_when_its_loop_is_closed(

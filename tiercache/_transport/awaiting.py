@@ -31,7 +31,7 @@ from tiercache._transport.blocking import FAILURES
 from tiercache._transport.breaker import Breaker
 from tiercache._transport.joins import join_async
 from tiercache._transport.replies import Request, circuit_open, request_of, unreachable
-from tiercache._transport.stream import CutOff, Replies, Stream, Streams
+from tiercache._transport.stream import Replies, Stream, Streams
 from tiercache._transport.turns import Results, Turn, joined, land, land_together
 from tiercache._transport.waiters import Waiter, new_waiter
 
@@ -193,7 +193,7 @@ class Awaiting:
                 self._start(self._slowly(trip, partial(self._held, None, request, None)))
                 return
             self._streams.give(stream)
-            self._failed(outcome)
+            self._breaker.failed(self._clock(), outcome)
             self._end(trip, _caused(unreachable(outcome), outcome))
         elif request.unknown(outcome):
             self._start(self._slowly(trip, partial(self._held, stream, request, outcome)))
@@ -204,10 +204,6 @@ class Awaiting:
                 results = error
             self._streams.give(stream)
             self._end(trip, results)
-
-    def _failed(self, error: Exception) -> None:
-        if not isinstance(error, CutOff):
-            self._breaker.failed(self._clock(), error)
 
     def _end(self, trip: _Trip, outcome: Results | BaseException) -> None:
         self._trips.discard(trip)
@@ -245,7 +241,7 @@ class Awaiting:
             stream, replies = await self._round_trip(stream, request, replies)
             return self._results(stream, request, replies)
         except FAILURES as error:
-            self._failed(error)
+            self._breaker.failed(self._clock(), error)
             raise unreachable(error) from error
         finally:
             self._streams.give(stream)

@@ -27,10 +27,6 @@ Replies = list[Any]
 Heard = Callable[[Replies | Exception], None]
 
 
-class CutOff(RedisTimeout):
-    """Nobody here waits for the answer any more, which says nothing of Redis."""
-
-
 class Stream(asyncio.BufferedProtocol):
     """One open connection; one exchange at a time, so what is buffered is what one caller handed over."""
 
@@ -217,7 +213,7 @@ class Streams:
         streams, self._open = self._open, set()
         self._free = [None] * len(self._free)
         for stream in streams:
-            stream.fail(CutOff("the event loop ends"))
+            stream.fail(RedisTimeout("Timeout: the event loop ends"))
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
