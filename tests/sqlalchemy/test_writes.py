@@ -218,12 +218,12 @@ def test_the_empty_text_is_a_key(engine: Engine, entries: Entries) -> None:
 
 def test_a_text_that_ends_with_a_space_is_any_row(engine: Engine, entries: Entries) -> None:
     """PostgreSQL stores it without, where there is no room for it."""
-    words = Table("words", MetaData(), Column("word", String(2), primary_key=True), Column("n", Integer))
-    words.create(engine)
-    with entries.changed("table:words row:words:ab", NOTHING), engine.begin() as connection:
-        connection.execute(insert(words).values(word="ab ", n=1))
-    with entries.changed("table:words row:words:cd", NOTHING), engine.begin() as connection:
-        connection.execute(insert(words), [{"word": "cd  ", "n": 1}, {"word": "ef", "n": 1}])
+    codes = Table("codes", MetaData(), Column("word", String(2), primary_key=True), Column("n", Integer))
+    codes.create(engine)
+    with entries.changed("table:codes row:codes:ab", NOTHING), engine.begin() as connection:
+        connection.execute(insert(codes).values(word="ab ", n=1))
+    with entries.changed("table:codes row:codes:cd", NOTHING), engine.begin() as connection:
+        connection.execute(insert(codes), [{"word": "cd  ", "n": 1}, {"word": "ef", "n": 1}])
 
 
 def test_a_text_that_equals_others_is_any_row(engine: Engine, entries: Entries) -> None:
