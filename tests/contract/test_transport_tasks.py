@@ -338,6 +338,25 @@ async def test_a_failure_that_nobody_waits_for_any_more_is_no_complaint(relay: R
 
 # ---- loops that end
 
+
+async def test_an_end_that_is_cut_short_over_a_request_says_nothing_of_the_server(relay: Relay) -> None:
+    async with awaiting(relay.port) as transport:
+        epoch = await ready_epoch(transport)
+        relay.hold()
+        before = relay.scripts
+        asked = asyncio.create_task(ask(transport, sync(epoch, 1)))
+        await until(lambda: relay.scripts > before)
+        ending = asyncio.create_task(transport.close())
+        await asyncio.sleep(0)
+        ending.cancel()
+        with pytest.raises(L2Unavailable, match="the event loop ends"):
+            await asked
+        await asyncio.wait([ending])
+        relay.let_go()
+
+    assert not transport._breaker.is_open
+
+
 PROGRAM = """
 import asyncio, {loop}
 from tiercache import TierCache

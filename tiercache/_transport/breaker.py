@@ -56,10 +56,13 @@ class Breaker:
     def failed(self, now: float, error: BaseException) -> None:
         """A request met *error* in place of an answer."""
         from tiercache._transport.replies import (  # redis-py is not imported before it is used
+            LoopEnds,
             SilentlyLost,
             is_turned_away,
         )
 
+        if isinstance(error, LoopEnds):
+            return
         if is_turned_away(error) and now < self.heard + HEARD_LATELY:
             self._complaints.warn(
                 "Redis turns new connections of tiercache away (on those there are it goes on): %s", error

@@ -192,6 +192,10 @@ def is_closed_at_once(error: BrokenConnection) -> bool:
     return type(error) is BrokenConnection and "connecting to" not in str(error)
 
 
+class LoopEnds(RedisTimeout):
+    """The loop ends over a request: nothing is known of the server."""
+
+
 class SilentlyLost(RedisTimeout):
     """No answer came within *timeout* on a connection that was idle since the instant *since* or before.
 

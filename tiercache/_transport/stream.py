@@ -15,12 +15,11 @@ from typing import Any
 from redis.asyncio.connection import Connection
 from redis.exceptions import ConnectionError as BrokenConnection
 from redis.exceptions import RedisError
-from redis.exceptions import TimeoutError as RedisTimeout
 
 from tiercache._transport import patience
 from tiercache._transport.address import Address
 from tiercache._transport.patience import BYTES_A_SECOND, has_ended
-from tiercache._transport.replies import SilentlyLost, new_reader, no_answer, no_connection, taken
+from tiercache._transport.replies import LoopEnds, SilentlyLost, new_reader, no_answer, no_connection, taken
 from tiercache._transport.wire import RECEIVE_BYTES
 
 Replies = list[Any]
@@ -213,7 +212,7 @@ class Streams:
         streams, self._open = self._open, set()
         self._free = [None] * len(self._free)
         for stream in streams:
-            stream.fail(RedisTimeout("Timeout: the event loop ends"))
+            stream.fail(LoopEnds("the event loop ends"))
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
