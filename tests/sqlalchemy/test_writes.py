@@ -206,23 +206,34 @@ def test_a_member_of_an_enum_is_its_value(session: Session, entries: Entries) ->
 
 
 def test_the_empty_text_is_a_key(engine: Engine, entries: Entries) -> None:
-    words = Table("words", MetaData(), Column("word", String(9), primary_key=True), Column("n", Integer))
+    words = Table(
+        "blank_words", MetaData(), Column("word", String(9), primary_key=True), Column("n", Integer)
+    )
     words.create(engine)
-    with entries.changed("table:words row:words:", "row:words:a"), engine.begin() as connection:
+    with (
+        entries.changed("table:blank_words row:blank_words:", "row:blank_words:a"),
+        engine.begin() as connection,
+    ):
         connection.execute(insert(words).values(word="", n=1))
-    with entries.changed("table:words row:words: row:words:a", NOTHING), engine.begin() as connection:
+    with (
+        entries.changed("table:blank_words row:blank_words: row:blank_words:a", NOTHING),
+        engine.begin() as connection,
+    ):
         connection.execute(update(words).values(n=2))
-    with entries.changed("table:words row:words:", "row:words:a"), engine.begin() as connection:
-        connection.execute(text("SELECT 1").execution_options(invalidates=["row:words:"]))
+    with (
+        entries.changed("table:blank_words row:blank_words:", "row:blank_words:a"),
+        engine.begin() as connection,
+    ):
+        connection.execute(text("SELECT 1").execution_options(invalidates=["row:blank_words:"]))
 
 
 def test_a_text_that_ends_with_a_space_is_any_row(engine: Engine, entries: Entries) -> None:
     """PostgreSQL stores it without, where there is no room for it."""
-    codes = Table("codes", MetaData(), Column("word", String(2), primary_key=True), Column("n", Integer))
+    codes = Table("cut_words", MetaData(), Column("word", String(2), primary_key=True), Column("n", Integer))
     codes.create(engine)
-    with entries.changed("table:codes row:codes:ab", NOTHING), engine.begin() as connection:
+    with entries.changed("table:cut_words row:cut_words:ab", NOTHING), engine.begin() as connection:
         connection.execute(insert(codes).values(word="ab ", n=1))
-    with entries.changed("table:codes row:codes:cd", NOTHING), engine.begin() as connection:
+    with entries.changed("table:cut_words row:cut_words:cd", NOTHING), engine.begin() as connection:
         connection.execute(insert(codes), [{"word": "cd  ", "n": 1}, {"word": "ef", "n": 1}])
 
 
