@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tests.core.hands import Node
+import pytest
+
+from tests.core.hands import Hand, Node
 from tiercache._core.reads import MISS
 
 
@@ -54,3 +56,41 @@ def test_blocks_on_one_tag_are_counted(a: Node) -> None:
     a.core.release(["t:t"])
 
     assert not a.core.bypassed(["t:t"])
+
+
+@pytest.mark.parametrize("ask", ["single", "batch"])
+def test_inside_a_block_no_part_from_l1_leads_a_read_behind_what_it_was_given(
+    a: Node, b: Node, ask: str
+) -> None:
+    answered_anew(a, b)
+    reading = past_both(a, ask)
+    while reading.at == ("Sync",):
+        reading.lose()
+
+    assert a.read("part", tags=["x"], inside=reading).at == ("Read",)
+
+
+@pytest.mark.parametrize("ask", ["single", "batch"])
+def test_inside_a_block_l1_hears_first_of_what_was_met(a: Node, b: Node, ask: str) -> None:
+    """The loader may read the cache in a thread that does not carry its context."""
+    answered_anew(a, b)
+    reading = past_both(a, ask).answer()
+
+    assert reading.at == ("Call",)
+    assert not a.in_l1("part")
+
+
+def answered_anew(a: Node, b: Node) -> None:
+    """*a* has an old "part", and was given a "k" that is newer."""
+    a.load("part", "old", ["x"])
+    b.finish(b.invalidate("x"))
+    b.load("k", "new", ["x", "y"])
+    assert a.read("k", tags=["x", "y"]).answer().result == "new"
+    assert a.in_l1("part")
+
+
+def past_both(a: Node, ask: str) -> Hand:
+    """A read of "k" in a block."""
+    a.core.hold(["t:y"])
+    tags = ["x", "y"]
+    return a.read("k", tags=tags) if ask == "single" else a.read_many("k", tags=tags)

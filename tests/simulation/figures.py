@@ -42,6 +42,7 @@ FIGURES: dict[str, tuple[Callable[[Figure], None], ...]] = {
         servers.a_join_of_what_a_fence_refused,
         servers.a_part_that_a_fence_refused,
         readers.a_join_inside_a_block,
+        readers.a_part_from_before_a_block,
     ),
     "waiting": (
         servers.a_barrier_and_a_silent_reader,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.simulation.figure import D, Figure, X
+from tests.simulation.figure import FOREVER, D, Figure, X
 
 # ---- replies that come late, and hints that lie
 
@@ -110,11 +110,28 @@ def a_join_inside_a_block(f: Figure) -> None:
     """P loads "b" under a fence of its own, and lands after the end of the block; somebody joins between
     commit and end, who cannot tell that "b" depends on what is written if only its source names the tag."""
     seconds = f.some(1.2, 3)
-    f.act(0, "block", f.p, "y", seconds, 200.0, False, "well")
+    f.act(0, "block", f.p, "y", seconds, FOREVER, False, "well")
     commit = seconds / 2
     f.act(commit - f.some(0.02, 0.3), "read", f.p, "b", False, wrong=("slow load", f.some(seconds, 3.5)))
     f.poll(commit + f.some(0.02, 0.2), f.p, "b", 0.05, seconds)
     f.end += 2
+
+
+def a_part_from_before_a_block(f: Figure) -> None:
+    """P, which hears nothing, is given the new "o" by a reply; in a block of its own it asks for "o" again,
+    and has the old "a" in L1. It may be that no sync gets through."""
+    f.act(0, "read", f.p, "o", False)
+    f.act(0.8, "read", f.p, "a", False)
+    f.act(1, "sync", f.p)
+    f.silence(1.1, "hints", 9)
+    f.act(1.15, "write", f.q, *X)
+    f.act(1.25, "read", f.q, "o", False)
+    f.act(1.45, "drop_l1", f.p, "o")
+    f.act(f.some(1.5, 1.6), "get", f.p, "o")
+    f.act(1.7, "block", f.p, "y", f.some(0.5, 2), FOREVER, False, "well")
+    cut = {"wrong": ("lost", 0), "also": ("lost", 1)} if f.draw.random() < 0.5 else {}
+    f.act(f.some(1.8, 1.9), "read", f.p, "o", False, **cut)
+    f.end += 3
 
 
 def a_join_of_a_load_that_was_overtaken(f: Figure) -> None:

@@ -7,6 +7,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from tests.core.hands import LoaderFailed
+from tests.core.truth import TAGS
 from tests.simulation.checker import Versions, Violation
 from tests.simulation.operation import Operation
 from tests.simulation.process import LOAD_TIMEOUT
@@ -17,6 +18,7 @@ from tiercache._core.plan import Call
 from tiercache._core.reads import MISS
 from tiercache._core.sources import is_writing
 from tiercache._core.tiers import Want
+from tiercache._core.writes import deps_named
 
 if TYPE_CHECKING:
     from tests.simulation.engine import Engine
@@ -39,8 +41,11 @@ class Loads:
         op.found, op.part = {key: world.history.load(key) for key in keys}, None
         self._count(op, keys)
         step = op.hand.step
-        if world.setting.names_tags and keys == ("b",) and isinstance(step, Call) and step.load is not None:
-            step.load.found.depend("y")
+        assert isinstance(step, Call)
+        if step.load is not None:
+            op.may_look_back = step.load.token == inf or self._has_no_sync(op, step.load.token)
+            if world.setting.names_tags and keys == ("b",):
+                step.load.found.depend("y")
         seconds = self._takes(op)
         if world.trace is not None:
             world.say(op, f"loads {' '.join(keys)} for {seconds:.3f} s: {op.found}")
@@ -69,7 +74,7 @@ class Loads:
         assert isinstance(step, Call)
         if step.load is not None and not nested.is_known_inside:
             joined = ("G1", "G7") if nested.joined_unvouched else ()
-            op.unsure = (*joined, "G6") if step.load.token == inf else joined
+            op.unsure = (*joined, "G6") if op.may_look_back else joined
         seconds = self._takes(op) / 2
         world.to(op, world.now + seconds, self._ends, op, op.stamp)
 
@@ -103,9 +108,12 @@ class Loads:
         in_vain = op.joins >= MAX_JOINS or len(op.met) > MAX_JOINS
         if step.load is None or not op.is_counted or op.is_renewal or op.inside is not None or in_vain:
             return
-        flights = process.tiers.board._flights
-        if self.world.now - op.begun > PATIENCE and step.load.flight not in flights.values():
-            return  # it took so long to get here that its flight was given up, and another one flies
+        if not self._is_on_the_board(op):
+            if self.world.now - op.begun > PATIENCE:
+                return  # it took so long to get here that its flight was given up, and another one flies
+            deps = [dep for key in keys for dep in deps_named(TAGS[key], (key,))]
+            if process.core.bypassed(deps) or any(process.held_until.get(x, -inf) >= op.begun for x in deps):
+                return  # under an open write whoever asks calls the function for himself
         op.loading = keys
         for key in keys:
             # Without leave from the server a process loads for itself; and "p" is no business of Redis.
@@ -118,6 +126,18 @@ class Loads:
                     raise Violation("G5", f"{op} loads {key}, which {other} is loading")
             op.is_away = step.load.token == inf
             process.loading[key] = op
+
+    def _has_no_sync(self, op: Operation, token: float) -> bool:
+        """Whether it is a load past the tiers, to which no sync got through that it asked for."""
+        process = op.process
+        was_cut_off = op.rounds > 0 or process.breaker.is_open
+        return token > process.core.proved and was_cut_off and not self._is_on_the_board(op)
+
+    def _is_on_the_board(self, op: Operation) -> bool:
+        step = op.hand.step
+        assert isinstance(step, Call)
+        assert step.load is not None
+        return step.load.flight in op.process.tiers.board._flights.values()
 
     def displaced(self, op: Operation) -> None:
         """*op* may lead a flight beside another's, which then is not the one that new callers join."""

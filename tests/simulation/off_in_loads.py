@@ -43,6 +43,22 @@ OF_LOADS = (
         "",
         theme="fences",
     ),
+    Mutation(
+        "a function that is called under an open write is no load",
+        loads,
+        "call_past_the_tiers",
+        "call.within(load)",
+        "call",
+        theme="orphans",
+    ),
+    Mutation(
+        "a function that is called under an open write reads what L1 has, ahead of the last sync",
+        loads,
+        "call_past_the_tiers",
+        "yield from catch_up(tiers, stand.seen, blocking=blocking)",
+        "",
+        theme="orphans",
+    ),
     # ---- joins
     Mutation(
         "whoever waits takes what comes",

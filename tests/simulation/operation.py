@@ -50,6 +50,7 @@ class Operation:
         "keys",
         "life",
         "loading",
+        "may_look_back",
         "met",
         "mishaps",
         "nested",
@@ -108,6 +109,7 @@ class Operation:
         self.nested: Operation | None = None
         self.loading: tuple[str, ...] = ()  # G5: what it loads
         self.is_away = False  # it does so without leave from the server
+        self.may_look_back = False  # its load reflects more than L1 does, which no sync could be sent for
         self.begun = 0.0
         self.found: dict[str, Versions] = {}  # what its loader has read of the source
         self.part: int | None = None  # what its nested read brought

@@ -257,11 +257,8 @@ class World(Faults):
         tiers = process.tiers
         token = yield from writes.token(tiers, blocking=False)
         value = yield self._calls["a"]
-        return (
-            yield from writes.put(
-                tiers, [(self._want(process, "a", call=None), value)], token, blocking=False
-            )
-        )
+        item = self._want(process, "a", call=None), value
+        return (yield from writes.put(tiers, [item], token, blocking=False))
 
     def do_block(self, op: Operation, tag: str, seconds: float, ttl: float, wait: bool, end: str) -> None:
         """An `invalidating` block; before its *end* the writer may die."""
@@ -271,6 +268,15 @@ class World(Faults):
         self.begin(op, self._block(op, block, seconds, end))
 
     def _block(self, op: Operation, block: _Block, seconds: float, end: str) -> Plan[Any]:
+        try:
+            due = yield from self._written(op, block, seconds, end)
+        finally:
+            op.process.held_until.update(dict.fromkeys(block._deps, self.now))
+        yield from block._reach()
+        if block._wait and due:
+            self._bar(due)
+
+    def _written(self, op: Operation, block: _Block, seconds: float, end: str) -> Plan[Versions]:
         rows, due = block._deps, NOTHING
         yield from block._begin()
         try:
@@ -288,9 +294,7 @@ class World(Faults):
             yield from block._end()
             raise
         yield from block._end()
-        yield from block._reach()
-        if block._wait and due:
-            self._bar(due)
+        return due
 
     def _commit_in(self, op: Operation, block: _Block, rows: tuple[str, ...]) -> Versions:
         due = self.history.commit(rows)

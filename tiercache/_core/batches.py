@@ -13,7 +13,7 @@ from tiercache._core.flights import ABANDONED, MAX_JOINS, Flight, Load, audit_ar
 from tiercache._core.join_rule import may_follow
 from tiercache._core.l2_batches import AWAY, Owned, Told, Without, ask_for_all, look_for_all
 from tiercache._core.l2_hits import Taken, keep, landing_of_hit
-from tiercache._core.loads import catch_up, owe_unlock, proven
+from tiercache._core.loads import call_past_the_tiers, catch_up, owe_unlock, proven
 from tiercache._core.many import Absent, LoadMany, checked, one_of, one_of_async
 from tiercache._core.many_loads import Leave, call_many, store_many, unlock_all
 from tiercache._core.plan import Call, Plan
@@ -161,7 +161,7 @@ def _lead(
         if refusal is not None:
             raise refusal
         if past:
-            yield from _past_the_tiers(past, loader, spelled, out)
+            yield from _past_the_tiers(tiers, past, loader, spelled, out, blocking=blocking)
     except BaseException as error:
         for _, flight in led.values():
             if flight.ends_by(error):
@@ -174,12 +174,19 @@ def _lead(
 
 
 def _past_the_tiers(
-    wants: Sequence[Want], loader: LoadMany, spelled: Mapping[str, str], out: dict[str, Any]
+    tiers: Tiers,
+    wants: Sequence[Want],
+    loader: LoadMany,
+    spelled: Mapping[str, str],
+    out: dict[str, Any],
+    *,
+    blocking: bool,
 ) -> Plan[None]:
     """What is written here at this moment comes from the source, and is kept by nobody."""
     for want in wants:
         want.counts.loads += 1
-    found = checked((yield Call(loader, ([spelled[want.key] for want in wants],))))
+    call = Call(loader, ([spelled[want.key] for want in wants],))
+    found = checked((yield from call_past_the_tiers(tiers, wants[0].key, call, blocking=blocking)))
     out.update((want.key, found[spelled[want.key]]) for want in wants if spelled[want.key] in found)
 
 

@@ -18,7 +18,7 @@ from tiercache._core.commands import Fill, Hit, KeyAsk, Unlock
 from tiercache._core.flights import Flight, Landing, Load, current_load, running_load
 from tiercache._core.l1 import Entry
 from tiercache._core.l2_hits import file_alias, keep, take_hit
-from tiercache._core.plan import Plan, Tell, ask
+from tiercache._core.plan import Call, Plan, Tell, ask
 from tiercache._core.records import check_of
 from tiercache._core.sources import Found, is_writing
 from tiercache._core.syncs import sync
@@ -83,6 +83,25 @@ def catch_up(tiers: Tiers, token: int, *, blocking: bool) -> Plan[int]:
         if tiers.core.proved < token:
             yield from sync(tiers, blocking=blocking)
     return min(token, tiers.core.proved)
+
+
+def call_past_the_tiers(tiers: Tiers, key: str, call: Call, *, blocking: bool) -> Plan[Any]:
+    """What *call* brings under a write of what it reads; kept by nobody, and nobody waits for it.
+
+    1. k is answered anew.  2. A block on one of its tags opens.  3. k is asked for, and its function called.
+    4. That reads a part which L1 still has from before 1. So it is a load to the reads inside it, which must
+    be as new as all that was met before it began. (G6)
+    """
+    stand, outer = tiers.core.stand(tiers.clock()), running_load()
+    yield from catch_up(tiers, stand.seen, blocking=blocking)
+    found = Found() if outer is None else outer.found
+    load = Load(tiers.core, stand.epoch, stand.seen, Flight(key, stand.at), outer, found=found)
+    tiers.core.begin_load(stand.epoch, stand.seen)
+    try:
+        return (yield call.within(load))
+    finally:
+        load.is_over = True
+        tiers.core.end_load(stand.epoch, stand.seen)
 
 
 def load_and_fill(

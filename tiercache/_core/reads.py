@@ -37,6 +37,7 @@ from tiercache._core.l2_hits import (
 )
 from tiercache._core.large import Large
 from tiercache._core.loads import (
+    call_past_the_tiers,
     leave_abandoned,
     load_for_l1,
     owe_unlock,
@@ -70,7 +71,7 @@ def read(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Any]:
     load = running_load()
     audit = audit_around(tiers.core, load)
     if audit is not None or is_bypassed(tiers, want):
-        return (yield from _past_the_tiers(want, audit))
+        return (yield from _past_the_tiers(tiers, want, audit, blocking=blocking))
     if want.l1 and not want.renew:
         entry = find_in_l1(tiers, want, load, tiers.clock())
         if entry is not None:
@@ -200,7 +201,7 @@ def _asked(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Taken | None]:
     return (yield from take(tiers, want, answer, stand, head))
 
 
-def _past_the_tiers(want: Want, audit: Load | None) -> Plan[Any]:
+def _past_the_tiers(tiers: Tiers, want: Want, audit: Load | None, *, blocking: bool) -> Plan[Any]:
     """A read under a write of the truth, of this transaction's or within an audit: the source, or a miss."""
     if want.call is None:
         want.counts.misses += 1
@@ -208,7 +209,9 @@ def _past_the_tiers(want: Want, audit: Load | None) -> Plan[Any]:
             audit.unsourced = True
         return MISS
     want.counts.loads += 1
-    return (yield want.call)
+    if audit is not None:
+        return (yield want.call)
+    return (yield from call_past_the_tiers(tiers, want.key, want.call, blocking=blocking))
 
 
 def _lead(tiers: Tiers, want: Want, flight: Flight, *, blocking: bool) -> Plan[Any]:
