@@ -341,20 +341,21 @@ def test_a_node_that_left_is_not_waited_for(a: Node, b: Node, server: SimServer)
     server.perform(Forget(((member_of("b", b.core.lease_ms), ""),)))
 
     assert look(waiting).is_done
-    assert b.read("k", call=None).at == ("Sync", "Read")
+    assert b.read("k", call=None).result is MISS
 
 
 def test_a_node_that_leaves_takes_no_lease_from_a_sync_that_ran_before_it_was_off_the_register(
     a: Node, b: Node, server: SimServer
 ) -> None:
-    """1. B ends its lease.  2. A daemon thread of B syncs.  3. B is off the register.  4. The reply."""
-    b.core.lapse(for_good=True)
+    """1. A daemon thread of B syncs.  2. B ends its lease.  3. B is off the register.  4. The reply."""
     syncing = b.sync().execute()
+    b.core.lapse(for_good=True)
     server.perform(Forget(((member_of("b", b.core.lease_ms), ""),)))
     syncing.reply()
 
     assert a.reached("t").answer().is_done
-    assert b.read("k", call=None).at == ("Sync", "Read"), "it has no lease"
+    assert syncing.result == (False, None)
+    assert b.read("k", call=None).result is MISS, "it has no lease"
 
 
 def test_who_waits_looks_again_soon_however_long_it_has_waited(a: Node, b: Node) -> None:
@@ -367,3 +368,18 @@ def test_who_waits_looks_again_soon_however_long_it_has_waited(a: Node, b: Node)
 
     assert pauses[0] == FIRST_LOOK
     assert max(pauses) == LAST_LOOK
+
+
+def test_a_node_that_has_left_registers_no_more_and_still_sends_what_is_pending(a: Node, b: Node) -> None:
+    """A read that goes on after a close gets no lease: a barrier would wait for its whole length."""
+    b.finish(b.invalidate("t").lose())
+    b.core.lapse(for_good=True)
+    reading = b.read("k", tags=["t"])
+    asked = []
+    while not reading.is_done:
+        asked.extend(reading.at)
+        reading.reply("v") if reading.at == ("Call",) else reading.answer()
+
+    assert reading.result == "v"
+    assert asked == ["Invalidate", "Call"]
+    assert not b.core.pending

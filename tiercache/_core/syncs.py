@@ -63,6 +63,8 @@ def _renew(tiers: Tiers, read: Read | None) -> Plan[tuple[bool, Answers | None]]
         if core.pending and not (yield from send_pending(tiers)):
             return False, None
         for _ in range(MAX_VOID):
+            if core.has_left:  # it would be put on the register again, for a lease that it does not get
+                return False, None
             command, stand = core.sync(tiers.clock())
             tiers.events["syncs"] += 1
             replies: list[Any] = yield Ask((command,) if read is None else (command, read))
