@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import threading
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tiercache._core.l1 import Entry
 from tiercache._core.tiers import Counts
 from tiercache._errors import TierCacheError
+from tiercache._locks import Guard
 from tiercache._signatures import returned
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from tiercache._glances import Glances
     from tiercache._node import Node
 
-_lock = threading.RLock()  # a core's lock may be taken under it, never the other way about
+_guard = Guard()  # a core's lock may be taken under it, never the other way about
 
 
 class Bound(NamedTuple):
@@ -52,7 +51,7 @@ class Binding:
         lead: Callable[[Node, Counts, dict[Any, Entry]], Glances | None],
     ) -> None:
         self._function, self._owner, self._name, self._lead = function, owner, name, lead
-        self._bound: Bound | None = None  # written under `_lock`
+        self._bound: Bound | None = None  # written under `_guard`
 
     def bind(self) -> Bound:
         """Where a call that begins now goes."""
@@ -60,7 +59,7 @@ class Binding:
         bound = self._bound
         if bound is None or bound.cache is not cache:
             cache._node.values.learn(returned(self._function))
-            with _lock:
+            with _guard.lock:
                 bound = self._bound
                 if bound is None or bound.cache is not cache:
                     self.unbind()
@@ -82,7 +81,7 @@ class Binding:
 
         With *cache*, only if that is where the calls go.
         """
-        with _lock:
+        with _guard.lock:
             bound = self._bound
             if bound is None or (cache is not None and bound.cache is not cache):
                 return
@@ -100,16 +99,7 @@ class Binding:
 
 def unbind_all(cache: TierCache) -> None:
     """Have no function call *cache* any more; the next call of each finds that it is gone."""
-    with _lock:  # a set that another thread adds to cannot be listed
+    with _guard.lock:  # a set that another thread adds to cannot be listed
         bindings = list(cache._bindings)
     for each in bindings:
         each.unbind(cache)
-
-
-def _renew_lock() -> None:
-    """In a forked child: a thread of the parent may have held the lock."""
-    global _lock
-    _lock = threading.RLock()
-
-
-os.register_at_fork(after_in_child=_renew_lock)

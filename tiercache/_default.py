@@ -9,22 +9,22 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
 from tiercache import _registry, _transports
 from tiercache._cache import TierCache
+from tiercache._locks import Guard
 from tiercache._node import Node
 from tiercache._settings import SettingArguments, Settings
 
 if TYPE_CHECKING:
     from tiercache._transport.address import Address
 
-_lock = threading.RLock()
-_default: TierCache | None = None  # under `_lock`
-_warned = False  # under `_lock`
+_guard = Guard()
+_default: TierCache | None = None  # under `_guard`
+_warned = False  # under `_guard`
 
 
 def configure(
@@ -36,7 +36,7 @@ def configure(
     """
     global _default
     _transports.load()
-    with _lock:
+    with _guard.lock:
         before = _default
         with _registry.replacing(None if before is None else before._node):
             made = TierCache(url, client=client, **settings)
@@ -50,7 +50,7 @@ def default_cache() -> TierCache:
     """The default cache, made now if nobody did."""
     global _default
     _transports.load()
-    with _lock:
+    with _guard.lock:
         if _default is None or _default._released:
             _default = TierCache()
         return _default
@@ -66,7 +66,7 @@ def whereabouts(given: dict[str, object]) -> tuple[Address | None, dict[str, obj
 
 
 def _place() -> tuple[Address | None, dict[str, object], bool]:
-    with _lock:
+    with _guard.lock:
         default = None if _default is None or _default._released else _default
     if default is not None:
         node, settings = default._node, default._settings
@@ -84,7 +84,7 @@ def _place() -> tuple[Address | None, dict[str, object], bool]:
 def warn_of_memory(nodes: Sequence[Node] = ()) -> None:
     """Say once that nobody named a server, and which other caches this process has."""
     global _warned
-    with _lock:
+    with _guard.lock:
         if _warned:
             return
         _warned = True
@@ -109,12 +109,3 @@ def _distance_to_the_caller() -> int:
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "tiercache":
         distance, frame = distance + 1, frame.f_back
     return distance
-
-
-def _renew_lock() -> None:
-    """In a forked child: a thread of the parent may have held the lock."""
-    global _lock
-    _lock = threading.RLock()
-
-
-os.register_at_fork(after_in_child=_renew_lock)

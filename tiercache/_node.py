@@ -303,7 +303,6 @@ class Node:
         core.forget_loads()
         self.tiers.forget()
         self.refreshes = Refreshes(self)
-        self.values.renew_lock()
         if self.auditor is not None:
             self.auditor.forget()
         self.breaker = Breaker(self.tiers.complaints)

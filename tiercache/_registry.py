@@ -8,13 +8,12 @@ the password.
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from tiercache._errors import SettingError
+from tiercache._locks import Guard
 from tiercache._node import Clock, Node
 from tiercache._settings import Settings, check_handle
 
@@ -23,8 +22,8 @@ if TYPE_CHECKING:
 
     Name = tuple[Identity | None, str]
 
-_lock = threading.Lock()
-_shared: dict[Name, tuple[Node, int]] = {}  # under `_lock`: the node and how many handles it has
+_guard = Guard()
+_shared: dict[Name, tuple[Node, int]] = {}  # under `_guard`: the node and how many handles it has
 
 
 def acquire(
@@ -36,7 +35,7 @@ def acquire(
     if private:
         return Node(address, settings, clock), settings
     name = (address.identity if address else None, settings.namespace)
-    with _lock:
+    with _guard.lock:
         node, handles = _shared.get(name, (None, 0))
         if node is None:
             node = Node(address, settings, clock)
@@ -50,8 +49,8 @@ def acquire(
 
 def release(node: Node) -> bool:
     """One handle of *node* less; whether it was the last, so that the node is to be closed."""
-    with _lock:
-        for name, (shared, handles) in _shared.items():
+    with _guard.lock:
+        for name, (shared, handles) in list(_shared.items()):
             if shared is node:
                 if handles > 1:
                     _shared[name] = node, handles - 1
@@ -67,31 +66,22 @@ def replacing(node: Node | None) -> Iterator[None]:
 
     Where that raises, *node* is back in its place.
     """
-    with _lock:
-        alone = {name: held for name, held in _shared.items() if held == (node, 1)}
+    with _guard.lock:
+        alone = {name: held for name, held in list(_shared.items()) if held == (node, 1)}
         for name in alone:
             del _shared[name]
     try:
         yield
     except BaseException:
-        with _lock:
+        with _guard.lock:
             _shared.update(alone)
         raise
 
 
 def live() -> list[Node]:
     """The shared nodes of this process."""
-    with _lock:
-        return [node for node, _ in _shared.values()]
-
-
-def _renew_lock() -> None:
-    """In a forked child: a thread of the parent may have held the lock."""
-    global _lock
-    _lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_renew_lock)
+    with _guard.lock:
+        return [node for node, _ in list(_shared.values())]
 
 
 def _agree(settled: Settings, asked: Settings, given: Mapping[str, object]) -> None:

@@ -247,7 +247,8 @@ OF_THE_CORE = (
         "if core.pending and not (yield from send_pending(tiers)):\n"
         "            return False, None\n"
         "        for _ in range(MAX_VOID):\n"
-        "            if core.has_left:  # it would be put on the register again, for a lease that it does not get\n"
+        "            if core.has_left:  # it would be put on the register again, "
+        "for a lease that it does not get\n"
         "                return False, None\n"
         "            command, stand = core.sync(tiers.clock())\n"
         '            tiers.events["syncs"] += 1\n'

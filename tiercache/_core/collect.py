@@ -25,7 +25,7 @@ class Collected:
     def __init__(self, core: Coherence) -> None:
         self.token: Token | None = None
         self._core = core
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._resets: list[Reset[tuple[Collected, ...]]] = []
 
     def __enter__(self) -> Collected:

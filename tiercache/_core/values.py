@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, time
-from threading import Lock
 from typing import Any, NoReturn, Protocol
 
 import orjson
@@ -29,6 +28,7 @@ from tiercache._core.value_shapes import (
 from tiercache._core.value_tables import unpack_linked
 from tiercache._core.value_trees import BUILTIN, CERTAIN, MAX_DEPTH, TRUSTED, MetLinked, Packer, Unpacker
 from tiercache._errors import Unstorable
+from tiercache._locks import Guard
 
 # Both are white space to JSON, so that the parser takes the bytes uncut.
 PLAIN = b"\n"
@@ -74,15 +74,11 @@ class Values:
     """
 
     def __init__(self, families: Sequence[Family] = ()) -> None:
-        self._lock = Lock()
+        self._guard = Guard()
         self._families = families
         # Read without the lock, written under it; each shape stands in both.
         self._by_name = Known(self)
         self._by_class: dict[type, Shape | Linked] = {}
-
-    def renew_lock(self) -> None:
-        """After a fork, in the child: a thread of the parent may have held the lock."""
-        self._lock = Lock()
 
     def register(
         self,
@@ -228,7 +224,7 @@ class Values:
 
     def _keep(self, shape: Shape | Linked, *, instead: bool = False) -> Shape | Linked:
         """Make *shape* the meaning of its name; returns the one already there for its class."""
-        with self._lock:
+        with self._guard.lock:
             held = self._by_name.get(shape.name)
             if held is not None and not instead:
                 if held.cls is shape.cls:
@@ -238,7 +234,7 @@ class Values:
                     f"rename one, or say which is meant: cache.register({shape.cls.__name__})"
                 )
             if held is not None and held.cls is not shape.cls:
-                del self._by_class[held.cls]
+                self._by_class.pop(held.cls, None)
             self._by_name[shape.name] = self._by_class[shape.cls] = shape
         if isinstance(shape, Linked):
             for annotation in shape.named_in_values():

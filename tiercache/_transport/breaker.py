@@ -27,7 +27,7 @@ class Breaker:
         self._complaints = complaints or Complaints(time.monotonic)
         self.heard = -inf  # the last answer
         self.reason: str | None = None  # what opened it; None: closed
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._probe_at = 0.0  # under `_lock`
 
     @property

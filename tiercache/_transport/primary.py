@@ -16,8 +16,6 @@ is left: sentinels that were all set up anew begin at 0 again.
 from __future__ import annotations
 
 import logging
-import os
-import threading
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from itertools import cycle
@@ -27,6 +25,7 @@ from redis.exceptions import AuthenticationError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeout
 from redis.sentinel import MasterNotFoundError
 
+from tiercache._locks import Guard
 from tiercache._transport.address import Address
 
 log = logging.getLogger("tiercache")
@@ -74,24 +73,15 @@ class Leave:
 Step = Inquire | Reach | Leave
 Search = Generator[Step, Any, Any]
 
-_lock = threading.Lock()
-
-
-def _renew_lock() -> None:
-    """In a forked child: a thread of the parent may have held the lock."""
-    global _lock
-    _lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_renew_lock)
+_guard = Guard()
 
 
 class Known:
     """What the connections of one node know of their primary, and whom they ask."""
 
     def __init__(self, sentinels: Sequence[Address]) -> None:
-        self.last: Named | None = None  # changed under `_lock`; was primary when it was found
-        self.term = -1  # changed under `_lock`; the highest that a sentinel has told, found or not
+        self.last: Named | None = None  # changed under `_guard`; was primary when it was found
+        self.term = -1  # changed under `_guard`; the highest that a sentinel has told, found or not
         self.sentinels = tuple(sentinels)  # the one to ask first stands first; replaced whole
         self._in_turn = cycle(sentinels)
 
@@ -104,13 +94,13 @@ class Known:
 
     def hear(self, named: Named) -> bool:
         """Note what a sentinel says; whether it names another primary than the last, and a later one."""
-        with _lock:
+        with _guard.lock:
             self.term = max(self.term, named.term)
             return not self.is_behind(named) and self.last is not None and self.last.where != named.where
 
     def found(self, named: Named, *, even_if_behind: bool = False) -> bool:
         """Note that *named* is primary; False if another thread has heard of a later one meanwhile."""
-        with _lock:
+        with _guard.lock:
             if self.is_behind(named) and not even_if_behind:
                 return False
             before, self.last, self.term = self.last, named, named.term

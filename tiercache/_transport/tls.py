@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import ssl
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -21,26 +20,19 @@ import anyio.to_thread
 from redis.asyncio.connection import Connection, RedisSSLContext, SSLConnection
 from redis.exceptions import ConnectionError as BrokenConnection
 
+from tiercache._locks import Guard
+
 _FILES = ("ca_certs", "ca_path", "certfile", "keyfile")
 Stamp = tuple[Any, ...]
 
-_lock = threading.Lock()  # held while one is made, by threads that are there for nothing else
-
-
-def _renew_lock() -> None:
-    """In a forked child: a thread of the parent may have held the lock."""
-    global _lock
-    _lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_renew_lock)
+_guard = Guard()  # held while one is made, by threads that are there for nothing else
 
 
 class Shared:
     """The context of one address, in every loop and at every timeout."""
 
     def __init__(self) -> None:
-        self._made: tuple[Stamp, ssl.SSLContext] | None = None  # replaced under `_lock`
+        self._made: tuple[Stamp, ssl.SSLContext] | None = None  # replaced under `_guard`
 
     async def lend(self, connection: Connection) -> None:
         """Have *connection*, which is not open yet, use it; made anew where one of its files has changed.
@@ -60,7 +52,7 @@ class Shared:
             own.context = made[1]
 
     def _make(self, own: RedisSSLContext, stamp: Stamp) -> ssl.SSLContext:
-        with _lock:
+        with _guard.lock:
             if self._made is None or self._made[0] != stamp:
                 self._made = stamp, own.get()
             return self._made[1]

@@ -190,7 +190,7 @@ class Wires:
         """Have none open, and nobody that waits."""
         self._free = [Wire() for _ in range(self._size)]
         self._places = list(map(ref, self._free))  # under `_lock`
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._queue: deque[_Waiter] = deque()  # changed under `_lock`
 
     def abandon(self) -> None:
@@ -244,6 +244,10 @@ class Wires:
                 wire = self._free.pop()
             except IndexError:
                 return
-            waiter = self._queue.popleft()
+            try:
+                waiter = self._queue.popleft()
+            except IndexError:  # served by a handler, amid this
+                self._free.append(wire)
+                return
             waiter.wire = wire
             waiter.served.release()

@@ -11,7 +11,6 @@ a trigger, is not seen. What is declared after the first write counts from then 
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -21,6 +20,8 @@ from sqlalchemy import Column, ColumnElement, ForeignKey, ForeignKeyConstraint, 
 from sqlalchemy.exc import NoReferenceError
 from sqlalchemy.orm import mapperlib
 from sqlalchemy.sql.expression import TableClause
+
+from tiercache._locks import Guard
 
 ACTIONS = frozenset({"CASCADE", "SET NULL", "SET DEFAULT"})
 
@@ -194,23 +195,23 @@ class Declared:
     """The foreign keys of this process, heard of as they are declared."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._metadatas: weakref.WeakSet[MetaData] = weakref.WeakSet()  # under `_lock`
-        self.count = 0  # changed under `_lock`
+        self._guard = Guard()
+        self._metadatas: weakref.WeakSet[MetaData] = weakref.WeakSet()  # under `_guard`
+        self.count = 0  # changed under `_guard`
         self._referring: tuple[object, Referring] = None, {}
 
     def hear(self, constraint: ForeignKeyConstraint, table: Table) -> None:
-        with self._lock:
+        with self._guard.lock:
             self._metadatas.add(table.metadata)
             self.count += 1
 
     def hear_table(self, table: Table, metadata: MetaData) -> None:
         """One to which foreign keys that were there before it may refer."""
-        with self._lock:
+        with self._guard.lock:
             self.count += metadata in self._metadatas
 
     def add(self, metadata: MetaData) -> None:
-        with self._lock:
+        with self._guard.lock:
             self._metadatas.add(metadata)
 
     def referring(self) -> Referring:
@@ -228,7 +229,7 @@ class Declared:
 
     def metadatas(self) -> list[MetaData]:
         """Those that have foreign keys. Of what was declared before this module, those of mapped classes."""
-        with self._lock:
+        with self._guard.lock:
             heard = list(self._metadatas)
         # The registries that are alive are listed nowhere in public; 2.0 and 2.1 have this.
         for registry in mapperlib._all_registries():

@@ -7,7 +7,6 @@ the driver's own, COPY through them, triggers and functions of the database, oth
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_scoped_sessi
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from tiercache import TierCache
+from tiercache._locks import Guard
 from tiercache.sqlalchemy.hooks import Hooks
 from tiercache.sqlalchemy.listening import Listener
 from tiercache.sqlalchemy.publishing import OnOutage, Publisher, Told, WriteSafety
@@ -34,7 +34,7 @@ class Installed:
         self._engine = weakref.ref(engine)
         self._listener = Listener(self.publisher)
         self._hooks = Hooks(engine.dialect, self.publisher, self._listener)
-        self._told: dict[tuple[Wish, int], Told] = {}  # by wish and cache; under `_lock`
+        self._told: dict[tuple[Wish, int], Told] = {}  # by wish and cache; under `_guard`
 
     def add(self, told: Told, wish: Wish) -> None:
         engine = self._engine()
@@ -70,11 +70,11 @@ class Installed:
         self.publisher.told = tuple(by_cache.values())
 
 
-_lock = threading.Lock()
-_engines: weakref.WeakKeyDictionary[Engine, Installed] = weakref.WeakKeyDictionary()  # under `_lock`
+_guard = Guard()
+_engines: weakref.WeakKeyDictionary[Engine, Installed] = weakref.WeakKeyDictionary()  # under `_guard`
 _sessions: weakref.WeakKeyDictionary[Any, dict[int, tuple[Wish, Callable[..., None]]]] = (
     weakref.WeakKeyDictionary()
-)  # by what `event.listen` was given, and by cache; under `_lock`
+)  # by what `event.listen` was given, and by cache; under `_guard`
 
 
 def install(
@@ -111,7 +111,7 @@ def uninstall(cache: TierCache, target: Any) -> None:
         _take(engine, cache, None)
         return
     target = session_target(target)
-    with _lock:
+    with _guard.lock:
         found = _sessions.get(target, {}).pop(id(cache), None)
     if found is None:
         return
@@ -182,7 +182,7 @@ def own_class(current: type[Session], maker: Any) -> type[Session]:
 
 
 def _put(engine: Engine, told: Told, wish: Wish) -> None:
-    with _lock:
+    with _guard.lock:
         installed = _engines.get(engine)
         if installed is None:
             installed = _engines[engine] = Installed(engine)
@@ -190,7 +190,7 @@ def _put(engine: Engine, told: Told, wish: Wish) -> None:
 
 
 def _take(engine: Engine, cache: TierCache, wish: Wish) -> None:
-    with _lock:
+    with _guard.lock:
         installed = _engines.get(engine)
         if installed is not None:
             installed.remove(cache, wish)
@@ -207,7 +207,7 @@ def _listen(target: Any, told: Told) -> None:
             _put(engine, told, wish)
             transaction_of(connection.info).begin()  # as when BEGIN was sent, before this was there to see it
 
-    with _lock:
+    with _guard.lock:
         by_cache = _sessions.setdefault(target, {})
         if id(told.cache) in by_cache:
             return

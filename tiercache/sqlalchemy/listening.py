@@ -8,7 +8,6 @@ half-way may have changed something all the same; what keys an INSERT made is kn
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -21,6 +20,7 @@ from sqlalchemy.engine.cursor import CursorFetchStrategy, FullyBufferedCursorFet
 from sqlalchemy.exc import InvalidRequestError
 
 from tiercache import source
+from tiercache._locks import Guard
 from tiercache.sqlalchemy.names import Schemas, name_of, names_of
 from tiercache.sqlalchemy.publishing import Publisher
 from tiercache.sqlalchemy.saying import said_of
@@ -101,8 +101,8 @@ class Listener:
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
-        self._lock = threading.Lock()
-        self._has_warned = False  # under `_lock`
+        self._guard = Guard()
+        self._has_warned = False  # under `_guard`
 
     def before(self, connection: Connection, context: Any) -> None:
         """*context* is about to be executed."""
@@ -202,7 +202,7 @@ class Listener:
         transaction.is_snapshot |= Effect.SNAPSHOT in effects or Effect.SNAPSHOTS in effects
 
     def _warn(self, statement: str) -> None:
-        with self._lock:
+        with self._guard.lock:
             if self._has_warned:
                 return
             self._has_warned = True

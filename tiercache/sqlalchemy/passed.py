@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import threading
 import weakref
 from collections import Counter
 
+from tiercache._locks import Guard
 from tiercache.sqlalchemy.reading import Reading
 
 log = logging.getLogger("tiercache.sqlalchemy")
@@ -16,12 +16,12 @@ class Passed:
     """Which statements that asked for the cache went past it, and why."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._told: weakref.WeakSet[Reading] = weakref.WeakSet()  # under `_lock`
-        self.by_reason: Counter[str] = Counter()  # under `_lock`
+        self._guard = Guard()
+        self._told: weakref.WeakSet[Reading] = weakref.WeakSet()  # under `_guard`
+        self.by_reason: Counter[str] = Counter()  # under `_guard`
 
     def count(self, why: str, reading: Reading | None = None, advice: str = "") -> None:
-        with self._lock:
+        with self._guard.lock:
             self.by_reason[why] += 1
             if reading is None or (reading.first or reading) in self._told:
                 return

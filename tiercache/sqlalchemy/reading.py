@@ -13,7 +13,6 @@ values come from each.
 from __future__ import annotations
 
 import re
-import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,6 +23,7 @@ from sqlalchemy.sql import visitors
 from sqlalchemy.types import TypeEngine
 
 from tiercache import UnstableKey, source
+from tiercache._locks import Guard
 from tiercache.sqlalchemy.conditions import equalities
 from tiercache.sqlalchemy.noting import noting
 
@@ -139,8 +139,8 @@ class Readings:
     """The readings of one dialect, the last MOST of them."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._by_key: OrderedDict[object, Reading] = OrderedDict()  # under `_lock`
+        self._guard = Guard()
+        self._by_key: OrderedDict[object, Reading] = OrderedDict()  # under `_guard`
 
     def of(
         self, dialect: Dialect, statement: Any, given: Mapping[str, Any], schemas: Mapping[Any, Any] | None
@@ -162,7 +162,7 @@ class Readings:
             for option in getattr(statement, "_with_options", ())
         )
         key = made.key, options, tuple(names), bool(schemas)
-        with self._lock:
+        with self._guard.lock:
             reading_or_none = self._by_key.get(key)
             if reading_or_none is not None:
                 self._by_key.move_to_end(key)
@@ -170,14 +170,14 @@ class Readings:
         return reading, reading.parameters(made[1], made[2] if len(made) > 2 else None, given)
 
     def _first(self, reading: Reading) -> Reading | None:
-        with self._lock:
+        with self._guard.lock:
             first = self._by_key.get(str(reading.compiled))
         if first is None:
             self._keep(str(reading.compiled), reading)
         return first
 
     def _keep(self, key: object, reading: Reading) -> Reading:
-        with self._lock:
+        with self._guard.lock:
             self._by_key[key] = reading
             while len(self._by_key) > MOST:
                 self._by_key.popitem(last=False)
