@@ -125,14 +125,19 @@ def test_what_a_handler_does_amid_a_step_does_not_wait_for_that_step(make: Calla
 
 
 HELD_AT_A_FORK = """
-import os, signal, threading, warnings
+import os, signal, sys, threading, warnings
 warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)
+from tiercache import TierCache, _registry
 from tiercache.sqlalchemy.passed import passed
 
+guard, use = {
+    "handles": (_registry._guard, lambda: TierCache("memory://")),
+    "statements": (passed._guard, lambda: passed.count("text")),
+}[sys.argv[1]]
 held, forked = threading.Event(), threading.Event()
 
 def hold():
-    with passed._guard.lock:
+    with guard.lock:
         held.set()
         forked.wait()
 
@@ -142,7 +147,7 @@ held.wait()
 child = os.fork()
 if child == 0:
     signal.alarm(5)  # in this thread: another may be given the number of that which holds the lock
-    passed.count("text")
+    use()
     os._exit(0)
 forked.set()
 thread.join()
@@ -150,5 +155,6 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
-def test_a_lock_that_another_thread_holds_is_free_in_a_forked_child() -> None:
-    assert output_of(HELD_AT_A_FORK) == "0\n"
+@pytest.mark.parametrize("use", ["handles", "statements"])
+def test_a_lock_that_another_thread_holds_is_free_in_a_forked_child(use: str) -> None:
+    assert output_of(HELD_AT_A_FORK, use) == "0\n"

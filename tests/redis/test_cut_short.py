@@ -12,7 +12,6 @@ import pytest
 from anyio import CancelScope, create_task_group, lowlevel, to_thread
 
 from tests.loops import NewLoop
-from tests.scripts import run_script
 from tests.servers import TIMEOUT, RedisServer, eventually
 from tests.world import World
 from tiercache import TierCache, _refreshes, cached, configure
@@ -272,21 +271,3 @@ def test_a_load_under_way_when_its_function_changes_caches_is_not_found_by_argum
             assert count(7) == 2
             default.invalidate_tags("t")
             assert count(7) == 3
-
-
-def test_a_child_that_is_forked_while_a_lock_is_held_can_make_a_cache() -> None:
-    program = (
-        "import os, threading, warnings\n"
-        "warnings.filterwarnings('ignore', message='.*fork.*', category=DeprecationWarning)\n"
-        "from tiercache import TierCache, _registry\n"
-        "held, done = threading.Event(), threading.Event()\n"
-        "def hold():\n"
-        "    with _registry._lock:\n"
-        "        held.set(); done.wait(20)\n"
-        "threading.Thread(target=hold).start(); held.wait()\n"
-        "child = os.fork()\n"
-        "if child == 0:\n"
-        "    TierCache('memory://'); os._exit(7)\n"
-        "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])); done.set()\n"
-    )
-    assert run_script(program).out.strip() == "7"
