@@ -103,4 +103,6 @@ class Refreshes:
     def _failed(self, want: Want, error: Exception) -> None:
         if not self._node.closed:
             self._node.tiers.events["early_refreshes_failed"] += 1
-            log.warning("the early refresh of %s failed, and the old value goes on: %r", want.key, error)
+            log.warning(
+                "the early refresh of %s failed, and the old value goes on: %s", want.key, repr(error)
+            )

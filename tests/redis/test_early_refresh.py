@@ -111,6 +111,7 @@ def test_a_failed_one_is_told_of_and_the_old_value_goes_on(
         assert await number() == 1
         assert in_time(begun)
         assert "the source is away" in caplog.text
+        assert not any(isinstance(arg, Exception) for line in caplog.records for arg in line.args or ())
         assert source.loads == 2
 
     with caplog.at_level(logging.WARNING, "tiercache"):

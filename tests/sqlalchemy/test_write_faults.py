@@ -83,6 +83,7 @@ def test_a_closed_cache_does_not_hinder_a_commit(
 
     assert name_of(plain_engine, 1) == "changed"
     (line,) = [each for each in caplog.records if each.name == "tiercache.sqlalchemy"]
+    assert not any(isinstance(arg, Exception) for arg in line.args or ())  # with the frames of its caller
     assert line.levelno == logging.ERROR
     assert "closed" in line.getMessage()
 

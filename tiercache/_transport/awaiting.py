@@ -223,9 +223,8 @@ class Awaiting:
                 raise
         finally:
             loop = self._loop()
-            if (
-                loop is not None and not loop.is_closed()
-            ):  # over this task, which is collected: nobody goes on
+            # Where it was closed over this task, which is collected, nobody goes on.
+            if loop is not None and not loop.is_closed():
                 self._end(trip, outcome)
 
     async def _queued(self, trip: _Trip) -> Results:

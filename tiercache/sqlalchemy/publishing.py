@@ -139,7 +139,7 @@ class Publisher:
                     cache.sync.invalidate_tags(tags)
                 return
             except (TypeError, ValueError) as error:  # one that is no tag must not keep back the others
-                log.warning("a COMMIT changed what has no tag, so everything is invalidated: %s", error)
+                log.warning("a COMMIT changed what has no tag, so everything is invalidated: %s", str(error))
         if self.is_async:
             await_only(cache.clear())
         else:
@@ -150,5 +150,7 @@ class Publisher:
             act(*args)
         except Exception as error:  # whatever it is, the COMMIT took place, and its caller must hear so
             log.error(  # noqa: TRY400  # one line; the error says it
-                "%r was not told what a COMMIT changed, and may serve it as it was: %r", told.cache, error
+                "%r was not told what a COMMIT changed, and may serve it as it was: %s",
+                told.cache,
+                repr(error),
             )
