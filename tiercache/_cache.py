@@ -110,7 +110,8 @@ class TierCache:
 
     async def get(self, key: str, default: Any = None) -> Any:
         """The value under *key*, or *default*; one round trip where L1 does not have it."""
-        return await self._node.run_async(self._verbs.get(key, default))
+        entry = self._verbs.hit(key)
+        return await self._node.run_async(self._verbs.get(key, default)) if entry is None else entry.take()
 
     async def get_or_load(
         self,
@@ -129,8 +130,9 @@ class TierCache:
         it is. With *share* every caller gets one object: nobody may change it.
         """
         node, verbs = self._node, self._verbs
-        following = None if node.closed else verbs.follow(key, loader, ttl, tags, share)
-        if following is not None:
+        if (entry := verbs.hit_or_load(key, loader)) is not None:
+            return entry.take()
+        if not node.closed and (following := verbs.follow(key, loader, ttl, tags, share)) is not None:
             return await followed(node, verbs.counts, *following)
         return await node.run_async(verbs.get_or_load(key, loader, ttl, tags, share))
 
@@ -328,8 +330,8 @@ class TierCache:
     async def close(self) -> None:
         """Give this handle back; the last one of a node stops its thread and closes its connections.
 
-        Invalidations that Redis has not been told are tried for two seconds more, then logged as lost. Cut
-        short by a cancellation, it waits for less, and closes all the same.
+        What Redis has not been told of is tried for two seconds more, then logged as lost. Cut short, by a
+        cancellation, it waits for less, and closes all the same.
         """
         if self.sync.give_back():
             await close_node(self._node)
@@ -341,10 +343,8 @@ class TierCache:
         await self.close()
 
     def __repr__(self) -> str:
-        where = self._node.address or "memory://"
-        return f"<TierCache {where} namespace={self._settings.namespace!r}>"
+        return f"<TierCache {self._node.address or 'memory://'} namespace={self._settings.namespace!r}>"
 
     def _made_verbs(self, *, blocking: bool) -> Verbs:
-        l2 = self._node.address is not None
-        node = self._node
+        node, l2 = self._node, self._node.address is not None
         return Verbs(node.tiers, self._settings, self._counts, l2=l2, blocking=blocking, auditor=node.auditor)

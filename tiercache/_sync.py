@@ -31,7 +31,8 @@ class SyncCache:
         self._cache, self._node, self._verbs = cache, cache._node, verbs
 
     def get(self, key: str, default: Any = None) -> Any:
-        return self._node.run(self._verbs.get(key, default))
+        entry = self._verbs.hit(key)
+        return self._node.run(self._verbs.get(key, default)) if entry is None else entry.take()
 
     def get_or_load(
         self,
@@ -42,6 +43,9 @@ class SyncCache:
         tags: Tags = (),
         share: bool = False,
     ) -> Any:
+        entry = self._verbs.hit_or_load(key, loader)
+        if entry is not None:
+            return entry.take()
         return self._node.run(self._verbs.get_or_load(key, loader, ttl, tags, share))
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:

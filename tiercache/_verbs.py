@@ -15,6 +15,7 @@ from tiercache._audit import Auditor
 from tiercache._core import barriers, batches, reads, syncs, writes
 from tiercache._core.follows import Follower, follow
 from tiercache._core.keys import check_key
+from tiercache._core.l1 import Entry
 from tiercache._core.many import LoadMany
 from tiercache._core.namers import check_names
 from tiercache._core.plan import Call, Plan
@@ -79,6 +80,25 @@ class Verbs:
 
     def lifetime(self, ttl: Ttl | Unset) -> float | None:
         return self.settings.ttl if isinstance(ttl, Unset) else lifetime(ttl, "ttl")
+
+    def hit(self, key: str) -> Entry | None:
+        """What L1 answers with at once, by the rule of a function's hit path; None: that is for a plan."""
+        core = self.tiers.core
+        until = core.open_until
+        entry = core.l1.entries.get(key) if type(key) is str else None
+        if entry is None:
+            return None
+        now = self.tiers.clock()
+        if now >= until or now >= entry.deadline:
+            return None
+        entry.stamp = now
+        self.counts.l1_hits += 1
+        return entry
+
+    def hit_or_load(self, key: str, loader: Callable[[], Any]) -> Entry | None:
+        """Likewise; an auditor has to see the call, and tags that are new to the entry may be written here now."""
+        checked_loader(loader)
+        return self.hit(key) if self.auditor is None and not self.tiers.core.held else None
 
     def get(self, key: str, default: Any) -> Plan[Any]:
         value = yield from reads.read(self.tiers, self.want(key), blocking=self.blocking)

@@ -74,10 +74,25 @@ def test_an_awaited_hit_executes_few_instructions(cache: TierCache) -> None:
 
     async def filled() -> int:
         await name_of(7)
-        coroutine = name_of(7)
-        return instructions(lambda: in_one_step(coroutine))
+        return await awaited(name_of(7))
 
     assert asyncio.run(filled()) <= 130
+
+
+def test_a_hit_by_key_executes_few_instructions(cache: TierCache) -> None:
+    def load() -> int:
+        return 2
+
+    assert cache.sync.get_or_load("k", load, tags=["t"]) == 2
+
+    assert instructions(lambda: cache.sync.get("k")) <= 170
+    assert instructions(lambda: cache.sync.get_or_load("k", load, tags=["t"])) <= 220
+    assert asyncio.run(awaited(cache.get("k"))) <= 190
+    assert asyncio.run(awaited(cache.get_or_load("k", load, tags=["t"]))) <= 240
+
+
+async def awaited(coroutine: Any) -> int:
+    return instructions(lambda: in_one_step(coroutine))
 
 
 def test_a_hit_leaves_nothing_behind(cache: TierCache) -> None:

@@ -57,6 +57,19 @@ def test_reads_in_a_block_around_a_write_go_past_both_tiers(
     world.run(body())
 
 
+def test_in_a_block_a_read_by_key_counts_under_the_tags_that_it_names(world: World, cache: Any) -> None:
+    """They are new to its entry, which is in L1 without them."""
+    truth = ["old"]
+
+    async def body() -> None:
+        assert await cache.get_or_load("k", lambda: truth[0]) == "old"
+        async with cache.invalidating(tags=["t"]):
+            truth[0] = "new"
+            assert await cache.get_or_load("k", lambda: truth[0], tags=["t"]) == "new"
+
+    world.run(body())
+
+
 def test_a_block_invalidates_also_after_an_exception(world: World, cache: Any) -> None:
     async def body() -> None:
         await cache.set("k", 1, tags=["t"])
