@@ -1,8 +1,9 @@
 """What does a hit in the process's own tier cost?
 
 Workload: a decorated function that is called again and again with the same arguments: one int; two and a
-keyword; a str; and one whose value is a dict of some 200 bytes, which a caller may change. Then Zipf:
-10,000 keys, drawn with exponent 1, through a tier that holds 1,000.
+keyword; a str; and one whose value is a dict of some 200 bytes, which a caller may change. Then a read by
+key, of libraries that have one; and Zipf: 10,000 keys, drawn with exponent 1, through a tier that holds
+1,000.
 
 How to read it: `x` is the multiple of the first line, as a median of the ratios within a round.
 `lru_cache` is C, checks no clock and never expires; the bare wrapper is the least that a decorator in
@@ -21,6 +22,8 @@ from typing import Any
 
 from bench import zipf
 from bench.contenders import IN_MEMORY_ASYNC, IN_MEMORY_SYNC
+from bench.contenders.cachetools import CachetoolsLru
+from bench.contenders.cashews_memory import CashewsMemory
 from bench.contenders.facade import Contender, Place
 from bench.contenders.hand_written import LruCacheDeepCopied, LruCachePickled
 from bench.contenders.tiercache import Tiercache, TiercacheAsync
@@ -29,7 +32,7 @@ from bench.elsewhere import Elsewhere, Here, elsewhere
 from bench.opened import answered
 from bench.results import Result, against
 from bench.runs import Run
-from bench.timing import Plan, Wrapped, async_times, sync_times
+from bench.timing import Plan, ReadByKey, Wrapped, async_times, sync_times
 
 ROUNDS = 40
 
@@ -91,13 +94,14 @@ SHAPES = (
     Shape("one str", greeting, greeting_later, "f('user:7')"),
 )
 DICT = Shape("a dict as value", profile, profile_later, "f(7)")
+BY_KEY = Shape("by key", name_of, name_later, "f('user:7')")
 
 
 def measure(run: Run) -> list[Result]:
     results = []
     with run.server() as url, elsewhere(TIERCACHE_PURE="1") as process:
         TiercachePure.process = TiercachePureAsync.process = process
-        for shape in SHAPES:
+        for shape in (*SHAPES, BY_KEY):
             results += [blocking(run, url, shape), asyncio.run(awaiting(run, url, shape))]
         results += [blocking(run, url, DICT), asyncio.run(awaiting(run, url, DICT))]
     return [*results, zipf.blocking(run), asyncio.run(zipf.awaiting(run))]
@@ -111,14 +115,26 @@ def followed(
     return (*classes[:at], pure, *classes[at:])
 
 
+def beginning_with(
+    first: type[Contender], classes: tuple[type[Contender], ...]
+) -> tuple[type[Contender], ...]:
+    return (first, *(each for each in classes if each is not first))
+
+
 def place(run: Run, url: str, shape: Shape) -> Place:
     return Place(url=url, prefix=f"{run.prefix}-{shape.title.replace(' ', '-')}")
+
+
+def wrapped_as(shape: Shape) -> type[Wrapped]:
+    return ReadByKey if shape is BY_KEY else Wrapped
 
 
 def blocking(run: Run, url: str, shape: Shape) -> Result:
     more = (LruCacheDeepCopied, LruCachePickled) if shape is DICT else ()
     classes = (*followed(IN_MEMORY_SYNC, Tiercache, TiercachePure), *more)
-    wrapped = Wrapped(run, classes, place(run, url, shape))
+    if shape is BY_KEY:
+        classes = beginning_with(CachetoolsLru, classes)
+    wrapped = wrapped_as(shape)(run, classes, place(run, url, shape))
     asyncio.run(wrapped.open(shape.now))
     try:
         times = sync_times(run, wrapped.functions, shape.call, Plan.of(run, ROUNDS))
@@ -132,7 +148,9 @@ def blocking(run: Run, url: str, shape: Shape) -> Result:
 
 async def awaiting(run: Run, url: str, shape: Shape) -> Result:
     classes = followed(IN_MEMORY_ASYNC, TiercacheAsync, TiercachePureAsync)
-    wrapped = Wrapped(run, classes, place(run, url, shape))
+    if shape is BY_KEY:
+        classes = beginning_with(CashewsMemory, classes)
+    wrapped = wrapped_as(shape)(run, classes, place(run, url, shape))
     await wrapped.open(shape.later)
     try:
         times = await async_times(run, wrapped.functions, shape.call, Plan.of(run, ROUNDS))

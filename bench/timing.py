@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
+import inspect
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -81,13 +82,29 @@ class Wrapped:
         for contender in self._contenders:
             try:
                 await contender.open()
-                self.functions[contender.name] = contender.wrap(function)
+                self.functions[contender.name] = await self.made(contender, function)
             except Unable as why:
                 self.unable[contender.name] = str(why)
+
+    async def made(self, contender: Contender, function: Callable[..., Any]) -> Callable[..., Any]:
+        return contender.wrap(function)
 
     async def close(self) -> None:
         for contender in self._contenders:
             await contender.close()
+
+
+class ReadByKey(Wrapped):
+    """Reading by key, of every contender that can; what the function gives for 7 is there, under "user:7"."""
+
+    async def made(self, contender: Contender, function: Callable[..., Any]) -> Callable[..., Any]:
+        await answered(contender.write("user:7", await answered(function(7))))
+        found = contender.read("user:7")
+        if contender.is_async and not inspect.isawaitable(found):
+            raise Unable("reading by key is not awaited")
+        if await answered(found) is None:
+            raise Unable("what was written is not there")
+        return contender.read
 
 
 def sync_times(run: Run, functions: dict[str, Callable[..., Any]], call: str, plan: Plan) -> Times:

@@ -96,7 +96,7 @@ class Verbs:
         return entry
 
     def hit_or_load(self, key: str, loader: Callable[[], Any]) -> Entry | None:
-        """Likewise; an auditor has to see the call, and tags that are new to the entry may be written here now."""
+        """Likewise; an auditor has to see the call, and a tag new to the entry may be written here now."""
         checked_loader(loader)
         return self.hit(key) if self.auditor is None and not self.tiers.core.held else None
 
