@@ -159,7 +159,7 @@ class TierCache:
 
     async def exists(self, key: str) -> bool:
         """Whether a value is cached under *key*; costs what `get` does."""
-        return await self._node.run_async(self._verbs.exists(key))
+        return self._verbs.hit(key) is not None or await self._node.run_async(self._verbs.exists(key))
 
     # ---- writes
 

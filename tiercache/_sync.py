@@ -62,7 +62,7 @@ class SyncCache:
         return self._node.run(self._verbs.get_or_load_many(keys, loader, ttl, tags))
 
     def exists(self, key: str) -> bool:
-        return self._node.run(self._verbs.exists(key))
+        return self._verbs.hit(key) is not None or self._node.run(self._verbs.exists(key))
 
     def set(
         self,

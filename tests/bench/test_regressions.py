@@ -86,6 +86,7 @@ def test_a_hit_by_key_executes_few_instructions(cache: TierCache) -> None:
     assert cache.sync.get_or_load("k", load, tags=["t"]) == 2
 
     assert instructions(lambda: cache.sync.get("k")) <= 170
+    assert instructions(lambda: cache.sync.exists("k")) <= 170
     assert instructions(lambda: cache.sync.get_or_load("k", load, tags=["t"])) <= 220
     assert asyncio.run(awaited(cache.get("k"))) <= 190
     assert asyncio.run(awaited(cache.get_or_load("k", load, tags=["t"]))) <= 240
