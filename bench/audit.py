@@ -49,7 +49,7 @@ def measure(run: Run) -> list[Result]:
 def warmed(name: str, cache: TierCache) -> None:
     core = cache._node.tiers.core
     if name.startswith("during") and core.open_until > -inf:
-        core.begin_load(ANY_EPOCH, inf)
+        core.begin_load(ANY_EPOCH, inf, core)
 
 
 def calls_of(name: str, run: Run) -> int:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 from tiercache._attached import in_session
 from tiercache._bound import Binding, Bound
 from tiercache._core import reads, writes
-from tiercache._core.flights import running_load
+from tiercache._core.flights import running_call
 from tiercache._core.keys import CallKeys
 from tiercache._core.l1 import Entry, kind_of
 from tiercache._core.namers import namer_of
@@ -130,7 +130,7 @@ class Function:
 
     def behind_a_load(self, bound: Bound, args: Args, kwargs: Kwargs) -> Entry | None:
         """The entry the hit path would have found, were it not closed; None within a load or transaction."""
-        if running_load() is not None or is_writing():
+        if running_call() is not None or is_writing():
             return None
         core = bound.node.tiers.core
         until = core.lease

@@ -289,7 +289,7 @@ def test_what_an_audit_reads_again_is_counted_nowhere(a: Node) -> None:
 
 def test_a_forked_child_has_nothing_of_the_loads_of_its_parent(a: Node) -> None:
     begun(a)
-    a.core.begin_load(a.core.epoch, float("inf"))
+    a.core.begin_load(a.core.epoch, float("inf"), "a load")
 
     a.core.forget_loads()
 

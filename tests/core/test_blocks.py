@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from contextvars import copy_context
+
 import pytest
 
-from tests.core.hands import Hand, Node
+from tests.core.hands import Cancelled, Hand, Node
+from tiercache._core.flights import current_load, running_load
+from tiercache._core.plan import Call
 from tiercache._core.reads import MISS
 
 
@@ -78,6 +82,52 @@ def test_inside_a_block_l1_hears_first_of_what_was_met(a: Node, b: Node, ask: st
 
     assert reading.at == ("Call",)
     assert not a.in_l1("part")
+
+
+def test_inside_a_block_l1_answers_what_nobody_has_had_newer(a: Node) -> None:
+    """The number of the block's own fence is newer than all that L1 has heard of, and was given to nobody."""
+    a.load("part", "v", ["x"])
+    block = a.block("y").open()
+    reading = a.read("k", tags=["y"])
+    assert reading.at == ("Call",)
+
+    assert a.read("part", inside=reading).result == "v"
+    block.close()
+
+
+def test_inside_a_block_parts_are_loaded_once_for_all(a: Node) -> None:
+    block = a.block("y").open()
+    one, other = a.read("k", tags=["y"]), a.read("k", tags=["y"])
+    leads = a.read("part", inside=one).lose()
+    joins = a.read("part", inside=other)
+    assert joins.at == ("Join",)
+
+    leads.reply("v")
+
+    assert joins.wake().result == "v"
+    block.close()
+
+
+def test_what_a_source_says_inside_a_block_is_for_the_load_around_it(a: Node) -> None:
+    """That which may be of another cache, with numbers of its own."""
+    around = a.read("around", tags=["x"]).answer()
+    block = a.block("y").open()
+    reading = a.read("k", tags=["y"], inside=around)
+
+    assert isinstance(reading.step, Call)
+    assert isinstance(around.step, Call)
+    context = copy_context()
+    context.run(current_load.set, reading.step.load)
+    assert context.run(running_load) is around.step.load is not None
+    block.close()
+
+
+@pytest.mark.parametrize("ask", ["single", "batch"])
+def test_a_call_inside_a_block_leaves_nothing_behind(a: Node, ask: str) -> None:
+    reading = past_both(a, ask)
+    reading.throw(Cancelled())
+
+    assert not a.core._loads
 
 
 def answered_anew(a: Node, b: Node) -> None:

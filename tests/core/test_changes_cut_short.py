@@ -296,7 +296,7 @@ OTHERS: dict[str, Callable[[World], object]] = {
     "a sync and a value": lambda world: (world.sync(), world.put(COUNT), world.file(COUNT)),
     "an invalidation": lambda world: own("t:all")(world)(),
     "an invalidation that waits": lambda world: world.core.pend(("t:pair 1",), 9),
-    "a load": lambda world: (world.core.begin_load(7, 1), world.core.end_load(7, 1)),
+    "a load": lambda world: (world.core.begin_load(7, 1, "l"), world.core.end_load(7, 1, "l")),
 }
 
 
@@ -330,19 +330,20 @@ def test_what_is_counted_is_counted_once_whatever_comes_amid(change: str) -> Non
     while True:
         world = World()
         core = world.core
-        core.begin_load(7, 5)
-        core.begin_load(7, 5)
+        core.begin_load(7, 5, "one")
+        core.begin_load(7, 5, "two")
         hear("t:all")(world)()
         act = {
             "a block": partial(core.hold, ("t:1",)),
-            "a load begun": partial(core.begin_load, 7, 5),
-            "a load ended": partial(core.end_load, 7, 5),
+            "a load begun": partial(core.begin_load, 7, 5, "three"),
+            "a load ended": partial(core.end_load, 7, 5, "two"),
         }[change]
         if not comes_amid(act, at, world.sync):
             break
         at += 1
         assert core.held == ({"t:1": 1} if change == "a block" else {})
-        assert core._loads == {(7, 5): {"a load begun": 3, "a load ended": 1}.get(change, 2)}
+        left = {"a load begun": {"one", "two", "three"}, "a load ended": {"one"}}
+        assert core._loads == {(7, 5): left.get(change, {"one", "two"})}
     assert at > 3
 
 

@@ -7,18 +7,16 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from tests.core.hands import LoaderFailed
-from tests.core.truth import TAGS
 from tests.simulation.checker import Versions, Violation
 from tests.simulation.operation import Operation
 from tests.simulation.process import LOAD_TIMEOUT
 from tiercache._core.commands import LOCK_MS
-from tiercache._core.flights import MAX_JOINS, running_load
+from tiercache._core.flights import MAX_JOINS, Load, running_load
 from tiercache._core.loads import load_anew
 from tiercache._core.plan import Call
 from tiercache._core.reads import MISS
 from tiercache._core.sources import is_writing
 from tiercache._core.tiers import Want
-from tiercache._core.writes import deps_named
 
 if TYPE_CHECKING:
     from tests.simulation.engine import Engine
@@ -43,7 +41,7 @@ class Loads:
         step = op.hand.step
         assert isinstance(step, Call)
         if step.load is not None:
-            op.may_look_back = step.load.token == inf or self._has_no_sync(op, step.load.token)
+            op.may_look_back = step.load.token == inf or self._has_no_sync(op, step.load)
             if world.setting.names_tags and keys == ("b",):
                 step.load.found.depend("y")
         seconds = self._takes(op)
@@ -108,12 +106,11 @@ class Loads:
         in_vain = op.joins >= MAX_JOINS or len(op.met) > MAX_JOINS
         if step.load is None or not op.is_counted or op.is_renewal or op.inside is not None or in_vain:
             return
-        if not self._is_on_the_board(op):
-            if self.world.now - op.begun > PATIENCE:
-                return  # it took so long to get here that its flight was given up, and another one flies
-            deps = [dep for key in keys for dep in deps_named(TAGS[key], (key,))]
-            if process.core.bypassed(deps) or any(process.held_until.get(x, -inf) >= op.begun for x in deps):
-                return  # under an open write whoever asks calls the function for himself
+        if step.load.is_past:
+            return  # every caller has its own
+        flights = process.tiers.board._flights
+        if self.world.now - op.begun > PATIENCE and step.load.flight not in flights.values():
+            return  # it took so long to get here that its flight was given up, and another one flies
         op.loading = keys
         for key in keys:
             # Without leave from the server a process loads for itself; and "p" is no business of Redis.
@@ -127,17 +124,11 @@ class Loads:
             op.is_away = step.load.token == inf
             process.loading[key] = op
 
-    def _has_no_sync(self, op: Operation, token: float) -> bool:
-        """Whether it is a load past the tiers, to which no sync got through that it asked for."""
+    def _has_no_sync(self, op: Operation, load: Load) -> bool:
+        """Whether it is past the tiers, and no sync got through to it that it asked for."""
         process = op.process
         was_cut_off = op.rounds > 0 or process.breaker.is_open
-        return token > process.core.proved and was_cut_off and not self._is_on_the_board(op)
-
-    def _is_on_the_board(self, op: Operation) -> bool:
-        step = op.hand.step
-        assert isinstance(step, Call)
-        assert step.load is not None
-        return step.load.flight in op.process.tiers.board._flights.values()
+        return load.is_past and load.token > process.core.proved and was_cut_off
 
     def displaced(self, op: Operation) -> None:
         """*op* may lead a flight beside another's, which then is not the one that new callers join."""

@@ -55,7 +55,7 @@ OF_LOADS = (
         "a function that is called under an open write reads what L1 has, ahead of the last sync",
         loads,
         "call_past_the_tiers",
-        "yield from catch_up(tiers, stand.seen, blocking=blocking)",
+        "yield from catch_up(tiers, token, blocking=blocking)",
         "",
         theme="orphans",
     ),

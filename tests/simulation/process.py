@@ -86,7 +86,6 @@ class Process:
         self.knowledge = Knowledge()  # G3
         self.running: dict[int, Any] = {}  # operations, by number
         self.loading: dict[str, Any] = {}  # G5: key -> the operation that loads it
-        self.held_until: dict[str, float] = {}  # dep -> when a block on it ended last
         self.dead: list[Any] = []  # operations; collected, a plan would clean up after itself
         self.life = 0  # grows when all that ran here is gone
         self.resumes = 0.0  # until then it is stopped

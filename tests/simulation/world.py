@@ -268,15 +268,6 @@ class World(Faults):
         self.begin(op, self._block(op, block, seconds, end))
 
     def _block(self, op: Operation, block: _Block, seconds: float, end: str) -> Plan[Any]:
-        try:
-            due = yield from self._written(op, block, seconds, end)
-        finally:
-            op.process.held_until.update(dict.fromkeys(block._deps, self.now))
-        yield from block._reach()
-        if block._wait and due:
-            self._bar(due)
-
-    def _written(self, op: Operation, block: _Block, seconds: float, end: str) -> Plan[Versions]:
         rows, due = block._deps, NOTHING
         yield from block._begin()
         try:
@@ -294,7 +285,9 @@ class World(Faults):
             yield from block._end()
             raise
         yield from block._end()
-        return due
+        yield from block._reach()
+        if block._wait and due:
+            self._bar(due)
 
     def _commit_in(self, op: Operation, block: _Block, rows: tuple[str, ...]) -> Versions:
         due = self.history.commit(rows)

@@ -7,7 +7,7 @@ from math import inf
 
 from tiercache._core.coherence import Stand
 from tiercache._core.commands import MAX_READ, Answer, Answers, KeyAsk, Read, Unlock
-from tiercache._core.flights import ahead_of, running_load
+from tiercache._core.flights import ahead_of
 from tiercache._core.plan import Ask, Plan
 from tiercache._core.syncs import sync
 from tiercache._core.tiers import Tiers
@@ -26,7 +26,7 @@ def ask_l2(tiers: Tiers, asks: tuple[KeyAsk, ...], *, blocking: bool) -> Plan[As
     core = tiers.core
     must_sync = False
     for _ in range(3):
-        if ahead_of(core, running_load()) == inf:
+        if ahead_of(core) == inf:
             break
         stand = core.stand(tiers.clock())
         reads = tuple(

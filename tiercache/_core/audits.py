@@ -128,15 +128,15 @@ def _load(tiers: Tiers, served: Served) -> Plan[Any]:
     """What the source gives now, as it would be stored."""
     core = tiers.core
     load = Load(core, ANY_EPOCH, inf, Flight(served.want.key, tiers.clock()), None)
-    core.begin_load(ANY_EPOCH, inf)
     try:
+        core.begin_load(ANY_EPOCH, inf, load)
         value = yield served.call.within(load)
         kept = _kept(tiers, value)
     except Exception as error:
         raise _End("no_source" if load.unsourced else "load_failed", repr(error)) from error
     finally:
         load.is_over = True
-        core.end_load(ANY_EPOCH, inf)
+        core.end_load(ANY_EPOCH, inf, load)
     if load.unsourced:
         raise _End("no_source")
     return kept

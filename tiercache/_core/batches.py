@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from tiercache._core.coherence import Stand
 from tiercache._core.commands import Wait
-from tiercache._core.flights import ABANDONED, MAX_JOINS, Flight, Load, audit_around, running_load
+from tiercache._core.flights import ABANDONED, MAX_JOINS, Flight, Load, ahead_of, audit_around, running_load
 from tiercache._core.join_rule import may_follow
 from tiercache._core.l2_batches import AWAY, Owned, Told, Without, ask_for_all, look_for_all
 from tiercache._core.l2_hits import Taken, keep, landing_of_hit
@@ -35,7 +35,7 @@ def get_many(tiers: Tiers, wants: Sequence[Want], *, blocking: bool) -> Plan[dic
     missing = []
     for want in wants:
         if not is_bypassed(tiers, want):
-            entry = find_in_l1(tiers, want, load, now)
+            entry = find_in_l1(tiers, want, ahead_of(tiers.core), now)
             if entry is None:
                 missing.append(want)
             else:
@@ -144,7 +144,7 @@ def _lead(
             if is_bypassed(tiers, want):
                 past.append(want)
                 continue
-            entry = find_in_l1(tiers, want, load, now)
+            entry = find_in_l1(tiers, want, ahead_of(tiers.core), now)
             if entry is not None:
                 want.counts.l1_hits += 1
                 out[want.key] = entry.take()

@@ -12,6 +12,7 @@ clock last (R32). A change is made as a whole, or all is forgotten (whole.py). N
     proved      head of the last sync: all records up to it have been applied
     applied     last record heard of in order, by hint or by sync; only finds gaps
     seen        highest head met in any *reply* of this epoch; a hint never raises it
+    answered    likewise, of those replies that gave somebody a value; an own record's is not among them
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Coherence:
         self.is_changing = self.is_torn = False  # torn: cut short, and L1 is to be emptied (whole.py)
         # All under `lock`. `lease` and `open_until` are also read without it, each by itself.
         self.lease = self.open_until = -inf  # latter -inf while a running load may be ahead of L1, too
-        self.epoch = self.generation = self.applied = self.proved = self.seen = self.own = 0
+        self.epoch = self.generation = self.applied = self.proved = self.seen = self.answered = self.own = 0
         self.adopted = inf  # instant at which the epoch was learned
         self.fenced: frozenset[str] = frozenset()  # dependencies under a fence, as of `proved`
         self.tenure_known = self.has_left = False  # left the register: no barrier waits for a lease got since
@@ -58,7 +59,7 @@ class Coherence:
         self.recent_floor = 0
         self.pending: dict[str, int] = {}  # dependency -> value of `own` when it was asked for
         self.held: dict[str, int] = {}  # dependency -> `invalidating` blocks open on it
-        self._loads: dict[tuple[int, float], int] = {}  # (epoch, token) -> running loads that have it
+        self._loads: dict[tuple[int, float], set[object]] = {}  # (epoch, token) -> running loads that have it
 
     # ---- serving
 
@@ -115,10 +116,8 @@ class Coherence:
         """Apply *hint* if it is next; after a gap, or foreign, it asks for a sync (model: Hear)."""
         if hint.epoch != self.epoch:
             return "foreign"
-        if hint.number <= self.applied:
-            return "known"
-        if hint.number > self.applied + 1:
-            return "gap"
+        if hint.number != self.applied + 1:
+            return "known" if hint.number <= self.applied else "gap"
         # Each once: 2,000 times "*", over a large L1, would be minutes under the lock.
         everything = EVERYTHING in hint.deps
         self._apply((EVERYTHING,) if everything else dict.fromkeys(hint.deps), hint.number)
@@ -149,7 +148,7 @@ class Coherence:
                 self._pend(owed, self.own + 1)
             self.told.adopt(reply.epoch)
             self.epoch, self.adopted = reply.epoch, now
-            self.applied = self.proved = self.seen = self.recent_floor = reply.head
+            self.applied = self.proved = self.seen = self.answered = self.recent_floor = reply.head
         else:
             self.told.forget(stand.at)
             if reply.records is None:
@@ -181,7 +180,7 @@ class Coherence:
         """
         if (self.epoch, self.generation) != (stand.epoch, stand.generation):
             return False
-        self.seen = max(self.seen, head)
+        self.seen, self.answered = max(self.seen, head), max(self.answered, head)
         for key in keys:
             self.l1.drop_older(key, head)
         return True
@@ -210,7 +209,7 @@ class Coherence:
         """Under the lock: forget epoch, lease and L1; every reply still under way is void (model: Disown)."""
         self.l1.clear()
         self.lease = self.open_until = -inf
-        self.epoch = self.applied = self.proved = self.seen = self.recent_floor = 0
+        self.epoch = self.applied = self.proved = self.seen = self.answered = self.recent_floor = 0
         self.adopted = inf
         self.recent.clear()
         self.generation += 1
@@ -233,6 +232,7 @@ class Coherence:
             return False
         if head < self.seen and self.proved < self.seen:
             return False
+        self.answered = max(self.answered, head)
         self.l1.put(entry, now)
         self._fold()
         return True
@@ -282,18 +282,18 @@ class Coherence:
     # ---- loads
 
     @whole
-    def begin_load(self, epoch: int, token: float) -> None:
+    def begin_load(self, epoch: int, token: float, load: object) -> None:
         """A load with *token* runs from now on: hits look twice while L1 may be behind it."""
-        self.l1.sweep()  # before what is counted: all of it may be made once more (whole.py)
-        self._loads[epoch, token] = self._loads.get((epoch, token), 0) + 1
+        self.l1.sweep()
+        self._loads.setdefault((epoch, token), set()).add(load)
         self._open()
 
     @whole
-    def end_load(self, epoch: int, token: float) -> None:
+    def end_load(self, epoch: int, token: float, load: object) -> None:
+        """Also of one that has not begun, or was running in the parent of this process."""
         self.l1.sweep()
-        running = self._loads.pop((epoch, token), 0)  # none in a child that was forked inside the load
-        if running > 1:
-            self._loads[epoch, token] = running - 1
+        if left := self._loads.pop((epoch, token), set()) - {load}:
+            self._loads[epoch, token] = left
         self._open()
 
     @whole

@@ -88,7 +88,7 @@ class Flight:
         return future.done() and future.exception() is None and future.result(0.0) is ABANDONED
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Load:
     """A running call of a user's loader, known to the reads made inside it."""
 
@@ -101,6 +101,7 @@ class Load:
     unsourced: bool = False  # of an audit: it read, by `get`, what has no loader
     found: Found = field(default_factory=Found)  # what its source said
     is_over: bool = False  # a task that the loader started, and did not wait for, may outlive it
+    is_past: bool = False  # past the tiers, so that nobody keeps what it brings, nor waits for it
 
     def chain(self) -> Iterable[Load]:
         load: Load | None = self
@@ -113,21 +114,30 @@ class Load:
 current_load: ContextVar[Load | None] = ContextVar("tiercache_load", default=None)
 
 
-def running_load() -> Load | None:
-    """The innermost load that the caller is inside of, and that has not ended."""
+def running_call() -> Load | None:
+    """The innermost call of a loader that the caller is inside of, and that has not ended."""
     load = current_load.get()
     while load is not None and load.is_over:
         load = load.outer
     return load
 
 
-def ahead_of(core: Coherence, load: Load | None) -> float:
-    """The newest token of the loads of *core* this read is part of; 0 outside of any.
+def running_load() -> Load | None:
+    """Likewise, of those that are not past the tiers: somebody may keep, or wait for, what it brings."""
+    load = running_call()
+    while load is not None and (load.is_over or load.is_past):
+        load = load.outer
+    return load
+
+
+def ahead_of(core: Coherence) -> float:
+    """The newest token of the calls of *core* this read is part of; 0 outside of any.
 
     A load without Redis brings no token by which those who join it could tell how old its parts are:
     1. Its loader reads a part from L1, nearly `max_staleness` old.  2. Nearly as long after it began
     somebody joins it.  3. It lands: a part of twice that age. So no tier answers inside of it.
     """
+    load = running_call()
     if load is None:
         return 0
     here = (core.epoch, ANY_EPOCH)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from tiercache._core.asks import ask_l2
 from tiercache._core.coherence import Stand
 from tiercache._core.commands import MAX_SENT, Answer, Hit, KeyAsk, Mode
-from tiercache._core.flights import ahead_of, running_load
+from tiercache._core.flights import ahead_of
 from tiercache._core.l2_hits import (
     Taken,
     are_declared,
@@ -109,7 +109,7 @@ def _look(tiers: Tiers, some: Sequence[Sought]) -> Plan[tuple[Looked, Stand] | N
     stand = core.stand(tiers.clock())
     if core.pending or stand.lease <= stand.at:
         return None  # a sync comes first
-    if ahead_of(core, running_load()) == inf:
+    if ahead_of(core) == inf:
         return None
     keys = tuple(each.want.key for each in some)
     tags = tuple(dict.fromkeys(tag for each in some for tag in each.tags))

@@ -12,7 +12,7 @@ from tiercache._core import early
 from tiercache._core.coherence import Stand
 from tiercache._core.commands import Hit
 from tiercache._core.compression import inflate
-from tiercache._core.flights import Landing, ahead_of, running_load
+from tiercache._core.flights import Landing, ahead_of
 from tiercache._core.l1 import Entry
 from tiercache._core.large import Large
 from tiercache._core.looks import Look, Looked
@@ -91,7 +91,7 @@ def look_in_l2(
         return None  # a sync comes first
     if tags is None and (want.key in tiers.looking or tiers.board.has(want.key)):
         return None  # a load under way says that there is nothing to find
-    if ahead_of(core, running_load()) == inf:
+    if ahead_of(core) == inf:
         return None
     tiers.looking.add(want.key)
     try:

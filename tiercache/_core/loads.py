@@ -38,9 +38,9 @@ def _call(
     want.counts.loads += 1
     load = Load(tiers.core, stand.epoch, token, flight, running_load())
     load.found.is_committed = not is_writing()  # it may take its value from objects, and ask no source
-    tiers.core.begin_load(stand.epoch, token)
-    begun = tiers.clock()
     try:
+        tiers.core.begin_load(stand.epoch, token, load)
+        begun = tiers.clock()
         value = yield want.call.within(load)
         want.counts.took = tiers.clock() - begun
         payload = packed(tiers, want, value, load)
@@ -49,7 +49,7 @@ def _call(
         raise
     finally:
         load.is_over = True
-        tiers.core.end_load(stand.epoch, token)
+        tiers.core.end_load(stand.epoch, token, load)
     return value, payload, load.found, tagged(want, load.found)
 
 
@@ -89,19 +89,20 @@ def call_past_the_tiers(tiers: Tiers, key: str, call: Call, *, blocking: bool) -
     """What *call* brings under a write of what it reads; kept by nobody, and nobody waits for it.
 
     1. k is answered anew.  2. A block on one of its tags opens.  3. k is asked for, and its function called.
-    4. That reads a part which L1 still has from before 1. So it is a load to the reads inside it, which must
-    be as new as all that was met before it began. (G6)
+    4. That reads a part which L1 still has from before 1. So what is read inside it must be as new as all
+    that was answered before it began. (G6)
     """
-    stand, outer = tiers.core.stand(tiers.clock()), running_load()
-    yield from catch_up(tiers, stand.seen, blocking=blocking)
-    found = Found() if outer is None else outer.found
-    load = Load(tiers.core, stand.epoch, stand.seen, Flight(key, stand.at), outer, found=found)
-    tiers.core.begin_load(stand.epoch, stand.seen)
+    core = tiers.core
+    with core.lock:
+        epoch, token = core.epoch, core.answered
+    yield from catch_up(tiers, token, blocking=blocking)
+    load = Load(core, epoch, token, Flight(key, tiers.clock()), running_load(), is_past=True)
     try:
+        core.begin_load(epoch, token, load)
         return (yield call.within(load))
     finally:
         load.is_over = True
-        tiers.core.end_load(stand.epoch, stand.seen)
+        core.end_load(epoch, token, load)
 
 
 def load_and_fill(

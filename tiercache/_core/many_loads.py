@@ -57,8 +57,9 @@ def call_many(
     for (epoch, token), (flight, *others) in _by_leave(to_load).items():
         inside = loads[-1] if loads else outer
         loads.append(Load(core, epoch, token, flight, inside, others=others, found=found))
-        core.begin_load(epoch, token)
     try:
+        for load in loads:
+            core.begin_load(load.epoch, load.token, load)
         keys = [spelled[leave.want.key] for leave in to_load]  # the loader's own from now on
         for leave in to_load:
             leave.want.counts.loads += 1
@@ -82,7 +83,7 @@ def call_many(
     finally:
         for load in loads:
             load.is_over = True
-            core.end_load(load.epoch, load.token)
+            core.end_load(load.epoch, load.token, load)
 
 
 def _by_leave(to_load: Sequence[Leave]) -> dict[tuple[int, float], list[Flight]]:

@@ -73,7 +73,7 @@ def read(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Any]:
     if audit is not None or is_bypassed(tiers, want):
         return (yield from _past_the_tiers(tiers, want, audit, blocking=blocking))
     if want.l1 and not want.renew:
-        entry = find_in_l1(tiers, want, load, tiers.clock())
+        entry = find_in_l1(tiers, want, ahead_of(tiers.core), tiers.clock())
         if entry is not None:
             want.counts.l1_hits += 1
             file_alias(tiers, want, entry)
@@ -118,7 +118,7 @@ def fly(
         if joined.lease <= joined.at:
             joined = core.stand(now)
         # A refresh promises a load of its own; a part of a load without Redis must be as young as that.
-        afresh = want.renew or joins == MAX_JOINS or ahead_of(core, load) == inf
+        afresh = want.renew or joins == MAX_JOINS or ahead_of(core) == inf
         is_patient, board = given_up >= MAX_JOINS, tiers.board
         flight, role = board.claim(
             want.key, now, load, blocking=blocking, instead_of=refused, afresh=afresh, is_patient=is_patient
@@ -150,9 +150,9 @@ def fly(
         refused = flight
 
 
-def find_in_l1(tiers: Tiers, want: Want, load: Load | None, now: float) -> Entry | None:
+def find_in_l1(tiers: Tiers, want: Want, ahead: float, now: float) -> Entry | None:
     """The entry L1 may answer with at *now*, stamped as used."""
-    entry, until = tiers.core.serve(want.key, ahead_of(tiers.core, load))
+    entry, until = tiers.core.serve(want.key, ahead)
     if entry is None or tiers.clock() >= until:
         return None
     if uncommitted(entry.deps):
@@ -248,7 +248,7 @@ def _second_look(tiers: Tiers, want: Want, now: float) -> tuple[Landing, Any] | 
         return None
     # The stand before the look: the numbers of an epoch that ends between them are not the next one's.
     stand = tiers.core.stand(now)
-    entry = find_in_l1(tiers, want, running_load(), now)
+    entry = find_in_l1(tiers, want, ahead_of(tiers.core), now)
     if entry is None:
         return None
     want.counts.l1_hits += 1
@@ -280,7 +280,7 @@ def touch(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[bool]:
     now = tiers.clock()
     if not want.l2:
         with core.lock:
-            entry = find_in_l1(tiers, want, None, now)
+            entry = find_in_l1(tiers, want, 0, now)
             if entry is not None:
                 entry.deadline = now + min(inf if t is None else t for t in (want.ttl, want.l1_ttl))
         return entry is not None

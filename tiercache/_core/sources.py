@@ -148,12 +148,13 @@ class Writing:
             for core in self._cores():
                 if core not in self._closed:
                     self._closed.append(core)
-                    core.begin_load(ANY_EPOCH, inf)  # the quickest way of hits does not look at the context
+                    # The quickest way of hits does not look at the context.
+                    core.begin_load(ANY_EPOCH, inf, id(self._closed))
 
 
 def _reopen(cores: list[Coherence]) -> None:
     while cores:
-        cores.pop().end_load(ANY_EPOCH, inf)
+        cores.pop().end_load(ANY_EPOCH, inf, id(cores))
 
 
 # Weak: who owns the transaction owns its Writing, and a context may live as long as its thread.
