@@ -18,7 +18,8 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "tiercache"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-FOUNDATION = {f"tiercache._{name}" for name in ("errors", "nearest", "accelerator", "turnstiles", "locks")}
+FOUNDATIONS = ("errors", "nearest", "accelerator", "turnstiles", "locks", "cells")
+FOUNDATION = {f"tiercache._{name}" for name in FOUNDATIONS}
 LOCKS = ("tiercache._locks",)
 PLANS = {f"tiercache._core.{name}" for name in ("reads", "writes", "loads", "batches", "audits")}
 MAKERS = ("__init__", "_default", "_decorator", "_sync", "cli", "testing", "__main__")

@@ -77,6 +77,7 @@ class Node:
         self.counts = [Counts()]  # the first is of those that are gone
         self.closed = self._wound_up = False
         self.on_close: Callable[[], None] | None = None  # ends the server that lives for this node alone
+        self.place: Any = None  # where the registry counts its handles; None: it is private
         self.fallback = False  # memory:// because nobody said where
         self._forked = False  # memory:// in a child that has not been used yet
         self._lock = threading.RLock()

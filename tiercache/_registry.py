@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from tiercache._cells import Cell
 from tiercache._errors import SettingError
-from tiercache._locks import Guard
 from tiercache._node import Clock, Node
 from tiercache._settings import Settings, check_handle
 
@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
     Name = tuple[Identity | None, str]
 
-_guard = Guard()
-_shared: dict[Name, tuple[Node, int]] = {}  # under `_guard`: the node and how many handles it has
+Held = tuple["Node | None", int]  # the node of a name, and how many handles it has
+NOBODY: Held = (None, 0)
+
+_places: dict[Name, Cell[Held]] = {}  # added to, and never taken from: who found one may be about to use it
 
 
 def acquire(
@@ -35,29 +37,39 @@ def acquire(
     if private:
         return Node(address, settings, clock), settings
     name = (address.identity if address else None, settings.namespace)
-    with _guard.lock:
-        node, handles = _shared.get(name, (None, 0))
-        if node is None:
-            node = Node(address, settings, clock)
-        else:
-            _agree(node.settings, settings, given)
-            _reach_alike(node.address, address)
-            settings = Settings.of(given, base=_of_node(node.settings, settings))
-        _shared[name] = node, handles + 1
-    return node, settings
+    place = _places.setdefault(name, Cell(NOBODY))
+    made: list[Node] = []
+
+    def one_more(held: Held) -> Held:
+        there, handles = held
+        if there is None:
+            made.append(Node(address, settings, clock))
+            made[-1].place = place
+            return made[-1], 1
+        _agree(there.settings, settings, given)
+        _reach_alike(there.address, address)
+        return there, handles + 1
+
+    _, (node, _) = place.change(one_more)
+    assert node is not None
+    if node in made:
+        return node, settings
+    return node, Settings.of(given, base=_of_node(node.settings, settings))
 
 
 def release(node: Node) -> bool:
     """One handle of *node* less; whether it was the last, so that the node is to be closed."""
-    with _guard.lock:
-        for name, (shared, handles) in list(_shared.items()):
-            if shared is node:
-                if handles > 1:
-                    _shared[name] = node, handles - 1
-                    return False
-                del _shared[name]
-                break
-    return True
+
+    def one_less(held: Held) -> Held:
+        there, handles = held
+        if there is not node:
+            return held  # another is in its place
+        return (node, handles - 1) if handles > 1 else NOBODY
+
+    if node.place is None:
+        return True
+    _, (there, _) = node.place.change(one_less)
+    return there is not node
 
 
 @contextmanager
@@ -66,22 +78,20 @@ def replacing(node: Node | None) -> Iterator[None]:
 
     Where that raises, *node* is back in its place.
     """
-    with _guard.lock:
-        alone = {name: held for name, held in list(_shared.items()) if held == (node, 1)}
-        for name in alone:
-            del _shared[name]
+    place: Cell[Held] = Cell(NOBODY) if node is None or node.place is None else node.place
+    alone: Held = (node, 1)
+    before, _ = place.change(lambda held: NOBODY if held == alone else held)
     try:
         yield
     except BaseException:
-        with _guard.lock:
-            _shared.update(alone)
+        if before == alone:
+            place.change(lambda held: alone if held == NOBODY else held)
         raise
 
 
 def live() -> list[Node]:
     """The shared nodes of this process."""
-    with _guard.lock:
-        return [node for node, _ in list(_shared.values())]
+    return [node for place in list(_places.values()) if (node := place.value[0]) is not None]
 
 
 def _agree(settled: Settings, asked: Settings, given: Mapping[str, object]) -> None:

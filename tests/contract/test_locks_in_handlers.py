@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -36,13 +37,6 @@ class Point(tuple[int, int]):
     pass
 
 
-def handles() -> Work:
-    def work() -> None:
-        TierCache("memory://", namespace="in-handlers").sync.close()
-
-    return work
-
-
 def a_circuit() -> Work:
     breaker = Breaker()
 
@@ -57,12 +51,6 @@ def a_circuit() -> Work:
 def classes() -> Work:
     values = Values()
     return lambda: values.register(Point, tuple, Point)
-
-
-def collected_tokens() -> Work:
-    core = Coherence(L1(1), max_staleness=10.0, node="a")
-    collected, numbers = Collected(core), count(1)
-    return lambda: collected.note(core, Token(1, next(numbers)))
 
 
 def the_primary() -> Work:
@@ -89,10 +77,8 @@ def connections() -> Work:
 
 
 MODULES = {
-    handles: "_registry.py",
     a_circuit: "_transport/breaker.py",
     classes: "_core/values.py",
-    collected_tokens: "_core/collect.py",
     the_primary: "_transport/primary.py",
     connections: "_transport/wire.py",
 }
@@ -124,14 +110,70 @@ def test_what_a_handler_does_amid_a_step_does_not_wait_for_that_step(make: Calla
     assert at > 2
 
 
+FILES = {str(Path(tiercache.__file__).with_name(name)) for name in ("_registry.py", "_cells.py")}
+
+
+class Handles:
+    """Those of one name, and what is made of them."""
+
+    def __init__(self) -> None:
+        self.kept: list[TierCache] = []
+
+    def make(self) -> None:
+        self.kept.append(TierCache("memory://", namespace="amid-a-handle"))
+
+    def end_the_first(self) -> None:
+        self.kept.pop(0).sync.close()
+
+    def end(self) -> None:
+        """Of one node, which is open until the last of them is closed."""
+        self.make()
+        while self.kept:
+            assert {handle._node for handle in self.kept} == {self.kept[0]._node}
+            assert self.kept[0].sync.get("k") is None
+            self.end_the_first()
+
+
+def test_handles_that_are_made_amid_the_making_of_another_share_its_node() -> None:
+    for at in count():
+        handles = Handles()
+        came_amid = comes_amid(handles.make, at, handles.make, FILES)
+        handles.end()
+        if not came_amid:
+            break
+    assert at > 10
+
+
+def test_a_handle_that_is_made_amid_the_end_of_another_is_open() -> None:
+    for at in count():
+        handles = Handles()
+        handles.make()
+        came_amid = comes_amid(handles.end_the_first, at, handles.make, FILES)
+        handles.end()
+        if not came_amid:
+            break
+    assert at > 5
+
+
+def test_the_newest_token_is_collected_whatever_comes_amid_the_noting_of_one() -> None:
+    core = Coherence(L1(1), max_staleness=10.0, node="a")
+    for at in count():
+        collected = Collected(core)
+        older, newer = (partial(collected.note, core, Token(1, number)) for number in (4, 5))
+        if not comes_amid(older, at, newer, FILES):
+            break
+        assert collected.token == Token(1, 5)
+    assert at > 3
+
+
 HELD_AT_A_FORK = """
 import os, signal, sys, threading, warnings
 warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)
-from tiercache import TierCache, _registry
+from tiercache import _default, configure
 from tiercache.sqlalchemy.passed import passed
 
 guard, use = {
-    "handles": (_registry._guard, lambda: TierCache("memory://")),
+    "the default": (_default._guard, lambda: configure("memory://")),
     "statements": (passed._guard, lambda: passed.count("text")),
 }[sys.argv[1]]
 held, forked = threading.Event(), threading.Event()
@@ -155,6 +197,6 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
-@pytest.mark.parametrize("use", ["handles", "statements"])
+@pytest.mark.parametrize("use", ["the default", "statements"])
 def test_a_lock_that_another_thread_holds_is_free_in_a_forked_child(use: str) -> None:
     assert output_of(HELD_AT_A_FORK, use) == "0\n"

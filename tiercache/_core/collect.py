@@ -6,10 +6,11 @@ Who collects puts a box into the context. Tasks and threads that get a copy of t
 
 from __future__ import annotations
 
-import threading
 from contextvars import ContextVar
 from contextvars import Token as Reset
 from typing import TYPE_CHECKING
+
+from tiercache._cells import Cell
 
 if TYPE_CHECKING:
     from tiercache._core.coherence import Coherence
@@ -23,10 +24,13 @@ class Collected:
     """
 
     def __init__(self, core: Coherence) -> None:
-        self.token: Token | None = None
         self._core = core
-        self._lock = threading.RLock()
+        self._newest: Cell[Token | None] = Cell(None)
         self._resets: list[Reset[tuple[Collected, ...]]] = []
+
+    @property
+    def token(self) -> Token | None:
+        return self._newest.value
 
     def __enter__(self) -> Collected:
         self._resets.append(_boxes.set((*_boxes.get(), self)))
@@ -36,12 +40,13 @@ class Collected:
         _boxes.reset(self._resets.pop())
 
     def note(self, core: Coherence, token: Token) -> None:
-        with self._lock:
-            # Of two epochs the one noted last: replies come in the order of epochs, but for two at once.
-            if core is self._core and (
-                self.token is None or self.token.epoch != token.epoch or self.token.number < token.number
-            ):
-                self.token = token
+        if core is self._core:
+            self._newest.change(lambda held: _newer(held, token))
+
+
+def _newer(held: Token | None, token: Token) -> Token:
+    # Of two epochs the one noted last: replies come in the order of epochs, but for two at once.
+    return held if held is not None and held.epoch == token.epoch and held.number >= token.number else token
 
 
 _boxes: ContextVar[tuple[Collected, ...]] = ContextVar("tiercache_collected", default=())

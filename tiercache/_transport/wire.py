@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from math import inf
 from typing import Any
 from weakref import ref
@@ -222,7 +223,7 @@ class Wires:
     def _leave(self, waiter: _Waiter) -> Wire | None:
         """The place that *waiter* got; if None, it gets none any more."""
         with self._lock:
-            if waiter in self._queue:
+            with suppress(ValueError):  # it was served, perhaps by a handler, amid this
                 self._queue.remove(waiter)
             return waiter.wire
 
