@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from math import inf
 from types import TracebackType
-from typing import Literal
+from typing import Literal, NoReturn
 
 from tiercache._core import barriers, fences
-from tiercache._core.plan import Plan, run, run_async
+from tiercache._core.plan import Plan, Step, run, run_async
 from tiercache._core.writes import Written, deps_named, invalidate
 from tiercache._errors import L2Unavailable
 from tiercache._node import Node
@@ -122,10 +122,17 @@ class Invalidating(_Block):
     ) -> None:
         from anyio import CancelScope
 
+        if isinstance(error, GeneratorExit):  # the loop was closed over the block, and its task is collected
+            run(self._end(), _without_a_loop)
+            return
         with CancelScope(shield=True):
             await run_async(self._end(), self._node.perform_async)
         if error is None:
             await run_async(self._reach(), self._node.perform_async)
+
+
+def _without_a_loop(step: Step) -> NoReturn:
+    raise L2Unavailable("the event loop was closed over an open block")
 
 
 class BlockingInvalidating(_Block):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from tests.loops import NewLoop
 from tests.redis.test_cut_short import connections
 from tests.servers import RedisServer, eventually
 from tests.world import Tasks, World
@@ -55,6 +57,36 @@ def test_reads_in_a_block_around_a_write_go_past_both_tiers(
         assert await cache.get("k") is None
 
     world.run(body())
+
+
+def test_a_loop_that_is_closed_over_a_block_leaves_its_invalidation_to_the_next_sync(
+    redis_server: RedisServer, new_node: Callable[..., TierCache], new_loop: NewLoop
+) -> None:
+    here, there = (new_node(redis_server.url(), max_staleness=60) for _ in range(2))
+    there.sync.set("k", "old", tags=["t"])
+
+    async def write(writes: asyncio.Event) -> None:
+        async with here.invalidating(tags=["t"]):
+            writes.set()
+            await asyncio.Event().wait()
+
+    async def until_it_writes() -> asyncio.Task[None]:
+        writes = asyncio.Event()
+        task = asyncio.create_task(write(writes))
+        await writes.wait()
+        return task
+
+    loop = new_loop()
+    task = loop.run_until_complete(until_it_writes())
+    loop.run_until_complete(here._node.close_loop())  # the connections, which would be complained of
+    loop.close()
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    del task
+    gc.collect()
+
+    assert not here._node.tiers.core.held
+    assert here.sync.get("k") is None
+    assert eventually(lambda: there.sync.get("k") is None)
 
 
 def test_in_a_block_a_read_by_key_counts_under_the_tags_that_it_names(world: World, cache: Any) -> None:
