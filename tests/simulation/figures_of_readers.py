@@ -117,9 +117,8 @@ def a_join_inside_a_block(f: Figure) -> None:
     f.end += 2
 
 
-def a_part_from_before_a_block(f: Figure) -> None:
-    """P, which hears nothing, is given the new "o" by a reply; in a block of its own it asks for "o" again,
-    and has the old "a" in L1. It may be that no sync gets through."""
+def _given_a_newer_whole(f: Figure) -> None:
+    """By 1.7: P is given the new "o", and has the old "a" in L1."""
     f.act(0, "read", f.p, "o", False)
     f.act(0.8, "read", f.p, "a", False)
     f.act(1, "sync", f.p)
@@ -127,10 +126,16 @@ def a_part_from_before_a_block(f: Figure) -> None:
     f.act(1.15, "write", f.q, *X)
     f.act(1.25, "read", f.q, "o", False)
     f.act(1.45, "drop_l1", f.p, "o")
-    f.act(f.some(1.5, 1.6), "get", f.p, "o")
-    f.act(1.7, "block", f.p, "y", f.some(0.5, 2), FOREVER, False, "well")
+    f.act(f.some(1.5, 1.7), "get", f.p, "o")
+
+
+def a_part_from_before_a_block(f: Figure) -> None:
+    """P, which hears nothing, is given the new "o" by a reply; in a block of its own it asks for "o" again,
+    and has the old "a" in L1. It may be that no sync gets through."""
+    _given_a_newer_whole(f)
+    f.act(1.75, "block", f.p, "y", f.some(0.5, 2), FOREVER, False, "well")
     cut = {"wrong": ("lost", 0), "also": ("lost", 1)} if f.draw.random() < 0.5 else {}
-    f.act(f.some(1.8, 1.9), "read", f.p, "o", False, **cut)
+    f.act(f.some(1.85, 1.95), "read", f.p, "o", False, **cut)
     f.end += 3
 
 
@@ -183,14 +188,7 @@ def a_part_from_the_end_of_a_lease(f: Figure) -> None:
 def an_older_part_without_redis(f: Figure) -> None:
     """P, which hears nothing, is given the new "o" by a reply, and lets go of it; then it loads "o" without
     Redis, and has the old "a" in L1."""
-    f.act(0, "read", f.p, "o", False)
-    f.act(0.8, "read", f.p, "a", False)
-    f.act(1, "sync", f.p)
-    f.silence(1.1, "hints", 9)
-    f.act(1.15, "write", f.q, *X)
-    f.act(1.25, "read", f.q, "o", False)
-    f.act(1.45, "drop_l1", f.p, "o")
-    f.act(f.some(1.5, 1.7), "get", f.p, "o")
+    _given_a_newer_whole(f)
     f.act(1.72, "drop_l1", f.p, "o")
     f.act(1.75, "read", f.p, "o", False, wrong=("refused", 0))
     f.end += 2
