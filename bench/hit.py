@@ -22,8 +22,6 @@ from typing import Any
 
 from bench import zipf
 from bench.contenders import IN_MEMORY_ASYNC, IN_MEMORY_SYNC
-from bench.contenders.cachetools import CachetoolsLru
-from bench.contenders.cashews_memory import CashewsMemory
 from bench.contenders.facade import Contender, Place
 from bench.contenders.hand_written import LruCacheDeepCopied, LruCachePickled
 from bench.contenders.tiercache import Tiercache, TiercacheAsync
@@ -115,12 +113,6 @@ def followed(
     return (*classes[:at], pure, *classes[at:])
 
 
-def beginning_with(
-    first: type[Contender], classes: tuple[type[Contender], ...]
-) -> tuple[type[Contender], ...]:
-    return (first, *(each for each in classes if each is not first))
-
-
 def place(run: Run, url: str, shape: Shape) -> Place:
     return Place(url=url, prefix=f"{run.prefix}-{shape.title.replace(' ', '-')}")
 
@@ -132,8 +124,6 @@ def wrapped_as(shape: Shape) -> type[Wrapped]:
 def blocking(run: Run, url: str, shape: Shape) -> Result:
     more = (LruCacheDeepCopied, LruCachePickled) if shape is DICT else ()
     classes = (*followed(IN_MEMORY_SYNC, Tiercache, TiercachePure), *more)
-    if shape is BY_KEY:
-        classes = beginning_with(CachetoolsLru, classes)
     wrapped = wrapped_as(shape)(run, classes, place(run, url, shape))
     asyncio.run(wrapped.open(shape.now))
     try:
@@ -148,8 +138,6 @@ def blocking(run: Run, url: str, shape: Shape) -> Result:
 
 async def awaiting(run: Run, url: str, shape: Shape) -> Result:
     classes = followed(IN_MEMORY_ASYNC, TiercacheAsync, TiercachePureAsync)
-    if shape is BY_KEY:
-        classes = beginning_with(CashewsMemory, classes)
     wrapped = wrapped_as(shape)(run, classes, place(run, url, shape))
     await wrapped.open(shape.later)
     try:

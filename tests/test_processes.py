@@ -355,7 +355,7 @@ def test_a_loop_begins_to_use_a_cache_while_another_ends(
 
     with ThreadPoolExecutor(1) as pool, asyncio.Runner(loop_factory=Loop) as runner:
         runner.run(cache.set("a", 1))
-        found = pool.submit(asyncio.run, cache.get("a"))
+        found = pool.submit(asyncio.run, cache.get("b", 1))  # not in L1, so its loop is needed
         assert met.wait(TIMEOUT)
         runner.run(cache._node.close_loop())
         ended.set()

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from bench.contenders.facade import Contender, Unable
+from bench.contenders.facade import Contender, Place, Unable
 
 
 class HandWritten(Contender):
@@ -22,6 +22,10 @@ class BareWrapper(HandWritten):
     name = "bare wrapper over a dict"
     setting = "the least that a decorator in Python can do: *args, **kwargs, one dict; no bound, no expiry"
     is_async = False
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place)
+        self.by_key: dict[str, Any] = {}
 
     def wrap(self, function: Callable[..., Any], *, tags: Iterable[str] = ()) -> Callable[..., Any]:
         table: dict[Any, Any] = {}
@@ -35,6 +39,12 @@ class BareWrapper(HandWritten):
             return found
 
         return wrapper
+
+    def read(self, key: str) -> Any:
+        return self.by_key.get(key)
+
+    def write(self, key: str, value: Any, tags: Iterable[str] = ()) -> None:
+        self.by_key[key] = value
 
 
 class BareWrapperLater(HandWritten):
@@ -61,6 +71,10 @@ class BareCoroutine(HandWritten):
     setting = "the least that a coroutine can do: one argument, one dict; no bound, no expiry"
     is_async = True
 
+    def __init__(self, place: Place) -> None:
+        super().__init__(place)
+        self.by_key: dict[str, Any] = {}
+
     def wrap(self, function: Callable[..., Any], *, tags: Iterable[str] = ()) -> Callable[..., Any]:
         if len(inspect.signature(function).parameters) != 1:
             raise Unable("is for one argument")
@@ -74,6 +88,12 @@ class BareCoroutine(HandWritten):
                 return found
 
         return from_dict
+
+    async def read(self, key: str) -> Any:
+        return self.by_key.get(key)
+
+    async def write(self, key: str, value: Any, tags: Iterable[str] = ()) -> None:
+        self.by_key[key] = value
 
 
 class BareLruLater(HandWritten):
