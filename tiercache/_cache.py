@@ -130,7 +130,7 @@ class TierCache:
         it is. With *share* every caller gets one object: nobody may change it.
         """
         node, verbs = self._node, self._verbs
-        if (entry := verbs.hit_or_load(key, loader)) is not None:
+        if (entry := verbs.hit_or_load(key, loader, ttl, tags)) is not None:
             return entry.take()
         if not node.closed and (following := verbs.follow(key, loader, ttl, tags, share)) is not None:
             return await followed(node, verbs.counts, *following)

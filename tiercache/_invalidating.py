@@ -120,9 +120,12 @@ class Invalidating(_Block):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        from asyncio import _get_running_loop
+
         from anyio import CancelScope
 
-        if isinstance(error, GeneratorExit):  # the loop was closed over the block, and its task is collected
+        if isinstance(error, GeneratorExit) and _get_running_loop() is None:
+            # The loop was closed over the block, and its task is collected.
             run(self._end(), _without_a_loop)
             return
         with CancelScope(shield=True):

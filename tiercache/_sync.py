@@ -43,7 +43,7 @@ class SyncCache:
         tags: Tags = (),
         share: bool = False,
     ) -> Any:
-        entry = self._verbs.hit_or_load(key, loader)
+        entry = self._verbs.hit_or_load(key, loader, ttl, tags)
         if entry is not None:
             return entry.take()
         return self._node.run(self._verbs.get_or_load(key, loader, ttl, tags, share))

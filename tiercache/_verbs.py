@@ -19,6 +19,7 @@ from tiercache._core.l1 import Entry
 from tiercache._core.many import LoadMany
 from tiercache._core.namers import check_names
 from tiercache._core.plan import Call, Plan
+from tiercache._core.sources import is_writing
 from tiercache._core.tags import check_tags
 from tiercache._core.tiers import Counts, Tiers, Want
 from tiercache._core.writes import Token, Written
@@ -89,16 +90,22 @@ class Verbs:
         if entry is None:
             return None
         now = self.tiers.clock()
-        if now >= until or now >= entry.deadline:
+        if now >= until or now >= entry.deadline or is_writing():
             return None
         entry.stamp = now
         self.counts.l1_hits += 1
         return entry
 
-    def hit_or_load(self, key: str, loader: Callable[[], Any]) -> Entry | None:
+    def hit_or_load(self, key: str, loader: Callable[[], Any], ttl: Ttl | Unset, tags: Tags) -> Entry | None:
         """Likewise; an auditor has to see the call, and a tag new to the entry may be written here now."""
         checked_loader(loader)
-        return self.hit(key) if self.auditor is None and not self.tiers.core.held else None
+        if self.auditor is not None or self.tiers.core.held or not isinstance(tags, _REPEATABLE):
+            return None
+        if tags:
+            check_names(key, tags)
+        if ttl is not UNSET:
+            self.lifetime(ttl)
+        return self.hit(key)
 
     def get(self, key: str, default: Any) -> Plan[Any]:
         value = yield from reads.read(self.tiers, self.want(key), blocking=self.blocking)

@@ -19,6 +19,7 @@ import tiercache
 from tests.core.test_changes_cut_short import comes_amid
 from tests.scripts import output_of
 from tiercache import TierCache
+from tiercache._cells import Cell
 from tiercache._core.coherence import Coherence
 from tiercache._core.collect import Collected
 from tiercache._core.l1 import L1
@@ -200,3 +201,17 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 @pytest.mark.parametrize("use", ["the default", "statements"])
 def test_a_lock_that_another_thread_holds_is_free_in_a_forked_child(use: str) -> None:
     assert output_of(HELD_AT_A_FORK, use) == "0\n"
+
+
+def test_a_change_is_made_anew_however_many_came_amid_it() -> None:
+    cell, others = Cell(0), 2
+
+    def make(value: int) -> int:
+        nonlocal others
+        while others:
+            others -= 1
+            cell.change(lambda other: other + 1)
+        return value + 1
+
+    assert cell.change(make) == (2, 3)
+    assert cell.value == 3

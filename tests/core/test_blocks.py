@@ -84,6 +84,20 @@ def test_inside_a_block_l1_hears_first_of_what_was_met(a: Node, b: Node, ask: st
     assert not a.in_l1("part")
 
 
+def test_inside_a_block_the_parts_of_parts_are_as_new(a: Node, b: Node) -> None:
+    """A load for L1 alone has what is proved for its token, which no sync got through to raise."""
+    answered_anew(a, b)
+    reading = past_both(a, "single")
+    while reading.at == ("Sync",):
+        reading.lose()
+    middle = a.read("middle", l2=False, inside=reading)
+    while middle.at == ("Sync",):
+        middle.lose()
+
+    assert middle.at == ("Call",)
+    assert a.read("part", tags=["x"], inside=middle).at != ()
+
+
 def test_inside_a_block_l1_answers_what_nobody_has_had_newer(a: Node) -> None:
     """The number of the block's own fence is newer than all that L1 has heard of, and was given to nobody."""
     a.load("part", "v", ["x"])

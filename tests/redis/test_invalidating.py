@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -211,3 +211,20 @@ def test_blocks_may_be_nested(world: World, cache: Any) -> None:
         assert not await cache.exists("k")
 
     world.run(body())
+
+
+@pytest.mark.anyio
+async def test_a_generator_that_is_closed_amid_a_block_ends_it_as_any_end_does(node: TierCache) -> None:
+    blocks: list[Any] = []
+
+    async def writes() -> AsyncIterator[None]:
+        async with node.invalidating(tags=["t"]) as block:
+            blocks.append(block)
+            yield
+
+    writing = writes()
+    await anext(writing)
+    await writing.aclose()
+
+    assert blocks[0].written is not None
+    assert not blocks[0].written.pending

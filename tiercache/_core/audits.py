@@ -136,7 +136,7 @@ def _load(tiers: Tiers, served: Served) -> Plan[Any]:
         raise _End("no_source" if load.unsourced else "load_failed", repr(error)) from error
     finally:
         load.is_over = True
-        core.end_load(ANY_EPOCH, inf, load)
+        core.end_load(load)
     if load.unsourced:
         raise _End("no_source")
     return kept

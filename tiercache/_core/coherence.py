@@ -59,7 +59,7 @@ class Coherence:
         self.recent_floor = 0
         self.pending: dict[str, int] = {}  # dependency -> value of `own` when it was asked for
         self.held: dict[str, int] = {}  # dependency -> `invalidating` blocks open on it
-        self._loads: dict[tuple[int, float], set[object]] = {}  # (epoch, token) -> running loads that have it
+        self._loads: dict[object, tuple[int, float]] = {}  # running load -> its epoch and token
 
     # ---- serving
 
@@ -285,15 +285,13 @@ class Coherence:
     def begin_load(self, epoch: int, token: float, load: object) -> None:
         """A load with *token* runs from now on: hits look twice while L1 may be behind it."""
         self.l1.sweep()
-        self._loads.setdefault((epoch, token), set()).add(load)
+        self._loads[load] = epoch, token
         self._open()
 
     @whole
-    def end_load(self, epoch: int, token: float, load: object) -> None:
-        """Also of one that has not begun, or was running in the parent of this process."""
+    def end_load(self, load: object) -> None:
         self.l1.sweep()
-        if left := self._loads.pop((epoch, token), set()) - {load}:
-            self._loads[epoch, token] = left
+        self._loads.pop(load, None)
         self._open()
 
     @whole
@@ -344,7 +342,7 @@ class Coherence:
         """Open the hit path if nothing keeps it closed."""
         is_open = not self.l1.condemned
         if self._loads:
-            here = (self.epoch, ANY_EPOCH)
             # A copy: the garbage collector may end a forgotten load here, on this very thread.
-            is_open &= all(token <= self.proved for epoch, token in list(self._loads) if epoch in here)
+            ahead = {at for at in list(self._loads.values()) if at[1] > self.proved}
+            is_open &= not any(epoch in (self.epoch, ANY_EPOCH) for epoch, _ in ahead)
         self.open_until = self.lease if is_open else -inf

@@ -15,7 +15,7 @@ from tiercache._core import early
 from tiercache._core.asks import ask_l2, lapsed
 from tiercache._core.coherence import Stand
 from tiercache._core.commands import Fill, Hit, KeyAsk, Unlock
-from tiercache._core.flights import Flight, Landing, Load, current_load, running_load
+from tiercache._core.flights import Flight, Landing, Load, current_load, running_call
 from tiercache._core.l1 import Entry
 from tiercache._core.l2_hits import file_alias, keep, take_hit
 from tiercache._core.plan import Call, Plan, Tell, ask
@@ -36,7 +36,7 @@ def _call(
     """
     assert want.call is not None
     want.counts.loads += 1
-    load = Load(tiers.core, stand.epoch, token, flight, running_load())
+    load = Load(tiers.core, stand.epoch, token, flight, running_call())
     load.found.is_committed = not is_writing()  # it may take its value from objects, and ask no source
     try:
         tiers.core.begin_load(stand.epoch, token, load)
@@ -49,7 +49,7 @@ def _call(
         raise
     finally:
         load.is_over = True
-        tiers.core.end_load(stand.epoch, token, load)
+        tiers.core.end_load(load)
     return value, payload, load.found, tagged(want, load.found)
 
 
@@ -96,13 +96,13 @@ def call_past_the_tiers(tiers: Tiers, key: str, call: Call, *, blocking: bool) -
     with core.lock:
         epoch, token = core.epoch, core.answered
     yield from catch_up(tiers, token, blocking=blocking)
-    load = Load(core, epoch, token, Flight(key, tiers.clock()), running_load(), is_past=True)
+    load = Load(core, epoch, token, Flight(key, tiers.clock()), running_call(), is_past=True)
     try:
         core.begin_load(epoch, token, load)
         return (yield call.within(load))
     finally:
         load.is_over = True
-        core.end_load(epoch, token, load)
+        core.end_load(load)
 
 
 def load_and_fill(

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from tiercache._core.coherence import Stand
 from tiercache._core.commands import Fill, Unlock
-from tiercache._core.flights import Flight, Landing, Load, running_load
+from tiercache._core.flights import Flight, Landing, Load, running_call
 from tiercache._core.l2_batches import AWAY
 from tiercache._core.loads import (
     fill_of,
@@ -50,7 +50,7 @@ def call_many(
     tiers: Tiers, to_load: Sequence[Leave], loader: LoadMany, spelled: Mapping[str, str]
 ) -> Plan[Brought]:
     """Call *loader* once. A key whose value cannot be stored fails alone."""
-    core, outer = tiers.core, running_load()
+    core, outer = tiers.core, running_call()
     found = Found()
     found.is_committed = not is_writing()
     loads: list[Load] = []
@@ -83,7 +83,7 @@ def call_many(
     finally:
         for load in loads:
             load.is_over = True
-            core.end_load(load.epoch, load.token, load)
+            core.end_load(load)
 
 
 def _by_leave(to_load: Sequence[Leave]) -> dict[tuple[int, float], list[Flight]]:

@@ -154,7 +154,7 @@ class Writing:
 
 def _reopen(cores: list[Coherence]) -> None:
     while cores:
-        cores.pop().end_load(ANY_EPOCH, inf, id(cores))
+        cores.pop().end_load(id(cores))
 
 
 # Weak: who owns the transaction owns its Writing, and a context may live as long as its thread.
