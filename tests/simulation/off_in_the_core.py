@@ -37,8 +37,8 @@ OF_THE_CORE = (
         "the hit path does not heed running loads",
         coherence,
         "Coherence._open",
-        "token <= self.proved for",
-        "True for",
+        "at[1] > self.proved}",
+        "False}",
         theme="cut off",
     ),
     Mutation(
