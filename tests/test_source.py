@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextvars import Context
 
 import pytest
 
@@ -99,3 +100,21 @@ def test_outside_of_loads_nothing_happens() -> None:
     source.uncommitted()
     source.depends_on("t")
     source.as_of(source.moment())
+
+
+def test_in_an_open_transaction_a_cache_that_was_made_later_answers_nothing_of_its_writes(
+    redis_server: RedisServer,
+) -> None:
+    writing = source.Writing()
+    writing.add("t")
+    with TierCache(redis_server.url(), private=True).sync as later:
+        later.set("other", 1)
+        Context().run(later.set, "k", "committed", tags=["t"])
+
+        assert later.get("k") is None
+        assert not later.exists("k")
+        assert later.get_or_load("k", lambda: "mine", tags=["t"]) == "mine"
+        assert later.get("other") == 1
+        writing.end()
+
+        assert later.get("k") == "committed"

@@ -101,7 +101,7 @@ class Verbs:
         checked_loader(loader)
         if self.auditor is not None or self.tiers.core.held or not isinstance(tags, _REPEATABLE):
             return None
-        if tags:
+        if tags != ():
             check_names(key, tags)
         if ttl is not UNSET:
             self.lifetime(ttl)

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
+from math import inf
 from typing import Any
 
 import pytest
@@ -94,6 +95,26 @@ def test_a_hit_by_key_executes_few_instructions(cache: TierCache) -> None:
 
 async def awaited(coroutine: Any) -> int:
     return instructions(lambda: in_one_step(coroutine))
+
+
+@pytest.mark.parametrize("token", [0, inf])
+def test_a_load_costs_no_more_while_a_thousand_run(cache: TierCache, token: float) -> None:
+    cache.sync.get("warm")
+    core = cache._node.tiers.core
+    running = [object() for _ in range(1_000)]
+
+    def one_load() -> None:
+        core.begin_load(core.epoch, token, one_load)
+        core.end_load(one_load)
+
+    alone = instructions(one_load)
+    for each in running:
+        core.begin_load(core.epoch, token, each)
+    among_many = instructions(one_load)
+    for each in running:
+        core.end_load(each)
+
+    assert among_many <= 2 * alone
 
 
 def test_a_hit_leaves_nothing_behind(cache: TierCache) -> None:

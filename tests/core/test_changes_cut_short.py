@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import cache, partial
+from itertools import count
+from math import inf
 from types import CodeType, FrameType
 from typing import Any
 
@@ -296,7 +298,7 @@ OTHERS: dict[str, Callable[[World], object]] = {
     "a sync and a value": lambda world: (world.sync(), world.put(COUNT), world.file(COUNT)),
     "an invalidation": lambda world: own("t:all")(world)(),
     "an invalidation that waits": lambda world: world.core.pend(("t:pair 1",), 9),
-    "a load": lambda world: (world.core.begin_load(7, 1, "l"), world.core.end_load("l")),
+    "a load": lambda world: (world.core.begin_load(7, inf, "l"), world.core.end_load("l")),
 }
 
 
@@ -330,12 +332,12 @@ def test_what_is_counted_is_counted_once_whatever_comes_amid(change: str) -> Non
     while True:
         world = World()
         core = world.core
-        core.begin_load(7, 5, "one")
-        core.begin_load(7, 5, "two")
+        core.begin_load(7, inf, "one")
+        core.begin_load(7, inf, "two")
         hear("t:all")(world)()
         act = {
             "a block": partial(core.hold, ("t:1",)),
-            "a load begun": partial(core.begin_load, 7, 5, "three"),
+            "a load begun": partial(core.begin_load, 7, inf, "three"),
             "a load ended": partial(core.end_load, "two"),
         }[change]
         if not comes_amid(act, at, world.sync):
@@ -344,6 +346,18 @@ def test_what_is_counted_is_counted_once_whatever_comes_amid(change: str) -> Non
         assert core.held == ({"t:1": 1} if change == "a block" else {})
         left = {"a load begun": {"one", "two", "three"}, "a load ended": {"one"}}
         assert core._loads.keys() == left.get(change, {"one", "two"})
+    assert at > 3
+
+
+def test_a_load_that_ends_amid_the_end_of_another_is_over() -> None:
+    for at in count():
+        core = World().core
+        core.begin_load(7, inf, "one")
+        core.begin_load(7, inf, "two")
+        came_amid = comes_amid(partial(core.end_load, "one"), at, partial(core.end_load, "two"))
+        assert core._loads.keys() == (set() if came_amid else {"two"})
+        if not came_amid:
+            break
     assert at > 3
 
 

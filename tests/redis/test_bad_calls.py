@@ -27,6 +27,7 @@ async def one() -> int:
     ("tags", "kind", "message"),
     [
         ([""], ValueError, r"a tag must not be empty \(''\)"),
+        ("", ValueError, r"a tag must not be empty \(''\)"),
         (["a\0b"], ValueError, "must not hold a NUL"),
         (["a" * 513], ValueError, "at most 512 bytes, not 513.*write an id"),
         (["ß" * 257], ValueError, "at most 512 bytes, not 514"),
@@ -41,14 +42,27 @@ def test_a_wrong_tag_is_refused_by_every_verb_and_nothing_is_stored(
     world: World, cache: Any, tags: Any, kind: type[Exception], message: str
 ) -> None:
     async def body() -> None:
+        await cache.set("there", 1)
         for act in (
             lambda: cache.set("k", 1, tags=tags),
             lambda: cache.get_or_load("k", one, tags=tags),
+            lambda: cache.get_or_load("there", one, tags=tags),
             lambda: cache.invalidate_tags(tags),
         ):
             with pytest.raises(kind, match=message):
                 await act()
         assert not await cache.exists("k")
+
+    world.run(body())
+
+
+@pytest.mark.parametrize("ttl", ["x", -1])
+def test_a_wrong_ttl_is_refused_whether_the_key_is_there_or_not(world: World, cache: Any, ttl: Any) -> None:
+    async def body() -> None:
+        await cache.set("there", 1)
+        for key in ("there", "k"):
+            with pytest.raises(SettingError, match="ttl must be"):
+                await cache.get_or_load(key, one, ttl=ttl)
 
     world.run(body())
 

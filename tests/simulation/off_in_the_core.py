@@ -37,8 +37,8 @@ OF_THE_CORE = (
         "the hit path does not heed running loads",
         coherence,
         "Coherence._open",
-        "at[1] > self.proved}",
-        "False}",
+        "token > self.proved and epoch in here",
+        "False",
         theme="cut off",
     ),
     Mutation(

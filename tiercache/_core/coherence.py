@@ -59,7 +59,7 @@ class Coherence:
         self.recent_floor = 0
         self.pending: dict[str, int] = {}  # dependency -> value of `own` when it was asked for
         self.held: dict[str, int] = {}  # dependency -> `invalidating` blocks open on it
-        self._loads: dict[object, tuple[int, float]] = {}  # running load -> its epoch and token
+        self._loads: dict[object, tuple[int, float]] = {}  # running load, ahead of L1 -> epoch, token
 
     # ---- serving
 
@@ -119,8 +119,7 @@ class Coherence:
         if hint.number != self.applied + 1:
             return "known" if hint.number <= self.applied else "gap"
         # Each once: 2,000 times "*", over a large L1, would be minutes under the lock.
-        everything = EVERYTHING in hint.deps
-        self._apply((EVERYTHING,) if everything else dict.fromkeys(hint.deps), hint.number)
+        self._apply((EVERYTHING,) if EVERYTHING in hint.deps else dict.fromkeys(hint.deps), hint.number)
         self._fold()
         self.applied = hint.number
         return "applied"
@@ -285,7 +284,8 @@ class Coherence:
     def begin_load(self, epoch: int, token: float, load: object) -> None:
         """A load with *token* runs from now on: hits look twice while L1 may be behind it."""
         self.l1.sweep()
-        self._loads[load] = epoch, token
+        if epoch != self.epoch or token > self.proved:  # else L1 is not behind it, and never will be
+            self._loads[load] = epoch, token
         self._open()
 
     @whole
@@ -342,7 +342,7 @@ class Coherence:
         """Open the hit path if nothing keeps it closed."""
         is_open = not self.l1.condemned
         if self._loads:
-            # A copy: the garbage collector may end a forgotten load here, on this very thread.
-            ahead = {at for at in list(self._loads.values()) if at[1] > self.proved}
-            is_open &= not any(epoch in (self.epoch, ANY_EPOCH) for epoch, _ in ahead)
+            here = (self.epoch, ANY_EPOCH)
+            running = list(self._loads.values())  # a copy: the collector may end a forgotten load here
+            is_open &= not any(token > self.proved and epoch in here for epoch, token in running)
         self.open_until = self.lease if is_open else -inf
