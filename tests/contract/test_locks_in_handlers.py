@@ -7,7 +7,9 @@ whole, amid its first step; then anew amid its second, and so on to its last.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from itertools import count
@@ -28,7 +30,7 @@ from tiercache._core.writes import Token
 from tiercache._errors import L2Unavailable
 from tiercache._transport.breaker import Breaker
 from tiercache._transport.primary import Known, Named
-from tiercache._transport.wire import Wires
+from tiercache._transport.wire import Wire, Wires
 
 IN_TIME = 20.0  # seconds that all of them may take; a deadlock takes for ever
 Work = Callable[[], object]
@@ -109,6 +111,53 @@ def test_what_a_handler_does_amid_a_step_does_not_wait_for_that_step(make: Calla
     assert not thread.is_alive(), f"it stands still at step {at} of {MODULES[make]}"
     assert not errors
     assert at > 2
+
+
+WIRES = {str(Path(tiercache.__file__).parent / MODULES[connections])}
+
+
+def free_places(wires: Wires) -> int:
+    free = 0
+    with suppress(L2Unavailable):
+        while wires.take():
+            free += 1
+    return free
+
+
+def take(wires: Wires, taken: list[Wire]) -> None:
+    with suppress(L2Unavailable):
+        taken.append(wires.take())
+
+
+def test_a_place_that_comes_back_amid_any_step_of_who_waits_for_it_is_taken_or_free() -> None:
+    outcomes = set()
+    for at in count():
+        wires = Wires(1, timeout=0.0)
+        only, taken = wires.take(), list[Wire]()
+        came_amid = comes_amid(partial(take, wires, taken), at, partial(wires.give, only), WIRES)
+        assert free_places(wires) == came_amid - len(taken)
+        outcomes.add(len(taken))
+        if not came_amid:
+            break
+    assert at > 10
+    assert outcomes == {0, 1}
+
+
+def test_a_place_that_comes_back_amid_the_return_of_another_is_free_when_nobody_waits_any_more() -> None:
+    for at in count():
+        wires = Wires(2, timeout=IN_TIME)
+        one, other = wires.take(), wires.take()
+        with ThreadPoolExecutor(1) as threads:
+            waiting = threads.submit(wires.take)
+            while not wires._queue and not waiting.done():
+                time.sleep(0)
+            came_amid = comes_amid(partial(wires.give, one), at, partial(wires.give, other), WIRES)
+            assert waiting.result(IN_TIME) in (one, other)
+        wires.hurry(0.0)
+        assert free_places(wires) == came_amid
+        if not came_amid:
+            break
+    assert at > 5
 
 
 FILES = {str(Path(tiercache.__file__).with_name(name)) for name in ("_registry.py", "_cells.py")}

@@ -75,6 +75,20 @@ def test_inside_a_block_no_part_from_l1_leads_a_read_behind_what_it_was_given(
 
 
 @pytest.mark.parametrize("ask", ["single", "batch"])
+def test_inside_a_block_no_part_from_l1_leads_a_read_behind_what_was_set(a: Node, b: Node, ask: str) -> None:
+    """Who set it knew of the record that L1 has not heard of, and L1 has given it to others since."""
+    a.load("part", "old", ["x"])
+    b.finish(b.invalidate("x"))
+    a.finish(a.put("k", "new", tags=["x", "y"]))
+    assert a.read("k", tags=["x", "y"]).result == "new"
+    reading = past_both(a, ask)
+    while reading.at == ("Sync",):
+        reading.lose()
+
+    assert a.read("part", tags=["x"], inside=reading).at == ("Read",)
+
+
+@pytest.mark.parametrize("ask", ["single", "batch"])
 def test_inside_a_block_l1_hears_first_of_what_was_met(a: Node, b: Node, ask: str) -> None:
     """The loader may read the cache in a thread that does not carry its context."""
     answered_anew(a, b)
