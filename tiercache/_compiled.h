@@ -10,7 +10,8 @@
 
 /* Where the slots of a core and of counts are. */
 typedef struct {
-    Py_ssize_t lock, epoch, generation, proved, applied, seen, own, lease, pending, held, l2_hits, prospect;
+    Py_ssize_t lock, epoch, generation, proved, applied, seen, answered, own, lease, pending, held, l2_hits,
+        prospect;
 } Slots;
 
 /* Of use_glances(). */

@@ -15,9 +15,10 @@ typedef struct {
     PyObject_HEAD
     PyObject *module; /* to the end: one that is cleared still asks its State */
     State *state;
+    PyObject *namer; /* NULL: keys and tags are given */
     /* NULL, all of them, once it is cleared. */
-    PyObject *namer, *core, *counts, *flights, *looking, *shelves, *clock, *decode;
-    long long print;
+    PyObject *core, *counts, *flights, *looking, *shelves, *clock, *decode;
+    long long print; /* of an entry that will do; -1: any */
     int keeps; /* whether L1 is looked in before, and filled after */
 } Glancer;
 
@@ -213,23 +214,38 @@ begun(Glancer *self, PyObject *key, PyObject *tags)
     return asked;
 }
 
+static int /* 1: what *arguments* ask for has a *key and *tags, owned; 0: a plan must see to it; -1 with an error */
+named(Glancer *self, PyObject *const *arguments, PyObject **key, PyObject **tags)
+{
+    long long prospect;
+
+    if (self->namer != NULL) {
+        if (!is_small(SLOT(self->counts, self->state->of_glances.at.prospect), &prospect) || prospect <= 0)
+            return 0;
+        return name_call(self->namer, arguments[0], arguments[1], key, tags);
+    }
+    if (!PyUnicode_CheckExact(arguments[0]) || !PyTuple_CheckExact(arguments[1]))
+        return 0;
+    *key = Py_NewRef(arguments[0]);
+    *tags = Py_NewRef(arguments[1]);
+    return 1;
+}
+
 static PyObject *
 glancer_begin(Glancer *self, PyObject *const *arguments, Py_ssize_t number)
 {
     PyObject *key, *tags, *asked = NULL;
-    long long prospect;
     int usual;
 
     if (number != 2) {
         PyErr_Format(PyExc_TypeError, "begin() takes 2 arguments, not %zd", number);
         return NULL;
     }
-    if (self->core == NULL || !is_small(SLOT(self->counts, self->state->of_glances.at.prospect), &prospect)
-        || prospect <= 0)
+    if (self->core == NULL)
         Py_RETURN_NONE;
     usual = is_outside(self->state);
     if (usual == 1)
-        usual = name_call(self->namer, arguments[0], arguments[1], &key, &tags);
+        usual = named(self, arguments, &key, &tags);
     if (usual == 1) {
         asked = begun(self, key, tags);
         Py_DECREF(key);
@@ -242,31 +258,41 @@ glancer_begin(Glancer *self, PyObject *const *arguments, Py_ssize_t number)
 
 /* ---- after */
 
+static int /* -1 with an error */
+raise_to(PyObject **number, long long head)
+{
+    long long before;
+    PyObject *raised;
+
+    if (is_small(*number, &before) && before >= head)
+        return 0;
+    if ((raised = PyLong_FromLongLong(head)) == NULL)
+        return -1;
+    Py_XSETREF(*number, raised);
+    return 0;
+}
+
 static int /* 1: what was sent at *stand* counts for *key* as of *head*; 0: not here; -1 with an error */
 meets(Glancer *self, PyObject *stand, PyObject *key, long long head)
 {
     Slots *at = &self->state->of_glances.at;
-    long long epoch, generation, before[2], seen;
-    PyObject *lock = acquired(self), *entry, *number;
+    long long epoch, generation, before[2];
+    PyObject *lock = acquired(self), *entry;
     int good;
 
     if (lock == NULL)
         return -1;
     good = self->core != NULL && is_small(SLOT(self->core, at->epoch), &epoch)
         && is_small(SLOT(self->core, at->generation), &generation)
-        && is_small(SLOT(self->core, at->seen), &seen) && is_small(PyTuple_GET_ITEM(stand, 0), &before[0])
+        && is_small(PyTuple_GET_ITEM(stand, 0), &before[0])
         && is_small(PyTuple_GET_ITEM(stand, 1), &before[1]) && epoch == before[0] && generation == before[1];
     if (good) {
         int there = is_in_l1(self, key, &entry);
         good = there < 0 ? -1 : !there;
     }
-    if (good == 1 && head > seen) {
-        number = PyLong_FromLongLong(head);
-        if (number == NULL)
-            good = -1;
-        else
-            Py_SETREF(SLOT(self->core, at->seen), number);
-    }
+    if (good == 1
+        && (raise_to(&SLOT(self->core, at->seen), head) < 0 || raise_to(&SLOT(self->core, at->answered), head) < 0))
+        good = -1;
     return release(self, lock) < 0 ? -1 : good;
 }
 
@@ -309,7 +335,7 @@ judged(Glancer *self, PyObject *const *arguments, Py_ssize_t number, Stored *sto
     key = PyTuple_GET_ITEM(keys, 0);
     good = is_good(state, arguments[2], key, tags, stored, left, head);
     if (good == 1) {
-        good = stored->print == self->print ? meets(self, stand, key, *head) : 0;
+        good = self->print < 0 || stored->print == self->print ? meets(self, stand, key, *head) : 0;
         if (good == 1 && (value = decoded(self, stored->payload)) != NULL) {
             good = self->core != NULL && is_quiet(self) ? is_outside(state) : 0;
             if (good != 1)
@@ -339,7 +365,7 @@ count_hit(Glancer *self)
             return -1;
         Py_SETREF(SLOT(self->counts, at->l2_hits), more);
     }
-    if (is_small(SLOT(self->counts, at->prospect), &prospect) && prospect < MOST_PROSPECT) {
+    if (self->namer != NULL && is_small(SLOT(self->counts, at->prospect), &prospect) && prospect < MOST_PROSPECT) {
         if ((more = PyObject_CallMethod(self->counts, "learn", "i", 1)) == NULL)
             return -1;
         Py_DECREF(more);
@@ -404,11 +430,15 @@ glancer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         PyErr_SetString(PyExc_RuntimeError, "use() and use_glances() come before Glancer()");
         return NULL;
     }
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O!O!O!O!O!OOLp:Glancer", names, state->namer_type, &namer,
-                                     state->core_type, &core, state->of_glances.counts_type, &counts,
-                                     &PyDict_Type, &flights, &PySet_Type, &looking, &PyTuple_Type, &shelves,
-                                     &clock, &decode, &print, &keeps))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO!O!O!O!O!OOLp:Glancer", names, &namer, state->core_type,
+                                     &core, state->of_glances.counts_type, &counts, &PyDict_Type, &flights,
+                                     &PySet_Type, &looking, &PyTuple_Type, &shelves, &clock, &decode, &print,
+                                     &keeps))
         return NULL;
+    if (namer != Py_None && !Py_IS_TYPE(namer, state->namer_type)) {
+        PyErr_SetString(PyExc_TypeError, "a namer is a Namer, or None");
+        return NULL;
+    }
     if (PyTuple_GET_SIZE(shelves) == 0 || (PyTuple_GET_SIZE(shelves) & (PyTuple_GET_SIZE(shelves) - 1))) {
         PyErr_SetString(PyExc_ValueError, "the number of shelves is a power of two");
         return NULL;
@@ -423,7 +453,7 @@ glancer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         return NULL;
     self->module = Py_NewRef(module);
     self->state = state;
-    self->namer = Py_NewRef(namer);
+    self->namer = namer == Py_None ? NULL : Py_NewRef(namer);
     self->core = Py_NewRef(core);
     self->counts = Py_NewRef(counts);
     self->flights = Py_NewRef(flights);
@@ -480,10 +510,11 @@ glancer_dealloc(Glancer *self)
 
 static PyMethodDef glancer_methods[] = {
     {"begin", (PyCFunction)(void (*)(void))glancer_begin, METH_FASTCALL,
-     "begin(args, kwargs): the look to send for a call, whose key is now among those looked for, and where\n"
-     "it is sent from; None where a plan must see to it."},
+     "begin(args, kwargs), of a call, or begin(key, tags) where there is no namer: the look to send, whose key is\n"
+     "now among those looked for, and where it is sent from; None where a plan must see to it."},
     {"value", (PyCFunction)(void (*)(void))glancer_value, METH_FASTCALL,
-     "value(look, stand, looked): the value that was found, counted as a hit; else Unanswered is raised."},
+     "value(look, stand, looked): the value that was found, counted as a hit; else Unanswered is raised. What\n"
+     "it says of the next look is counted where there is a namer."},
     {"taken", (PyCFunction)(void (*)(void))glancer_taken, METH_FASTCALL,
      "taken(look, stand, looked): likewise, with what is known of it."},
     {NULL},
@@ -522,9 +553,10 @@ use_glances(PyObject *module, PyObject *args)
         {&core, "lock", &at->lock},         {&core, "epoch", &at->epoch},
         {&core, "proved", &at->proved},     {&core, "generation", &at->generation},
         {&core, "applied", &at->applied},   {&core, "seen", &at->seen},
-        {&core, "own", &at->own},           {&core, "lease", &at->lease},
-        {&core, "pending", &at->pending},   {&core, "held", &at->held},
-        {&counts, "l2_hits", &at->l2_hits}, {&counts, "prospect", &at->prospect},
+        {&core, "answered", &at->answered}, {&core, "own", &at->own},
+        {&core, "lease", &at->lease},       {&core, "pending", &at->pending},
+        {&core, "held", &at->held},         {&counts, "l2_hits", &at->l2_hits},
+        {&counts, "prospect", &at->prospect},
     };
 
     if (!PyArg_ParseTuple(args, "O!O!O!O!O!O!O!SO:use_glances", &PyType_Type, &core, &PyType_Type, &counts,

@@ -88,6 +88,20 @@ def test_inside_a_block_no_part_from_l1_leads_a_read_behind_what_was_set(a: Node
     assert a.read("part", tags=["x"], inside=reading).at == ("Read",)
 
 
+def test_inside_a_block_no_part_from_l1_leads_a_read_behind_what_a_glance_found(a: Node, b: Node) -> None:
+    """Of a function that keeps nothing in L1."""
+    a.load("part", "old", ["x"])
+    b.finish(b.invalidate("x"))
+    b.load("k", "new", ["x", "y"], print=0)
+    a.counts.prospect = 1
+    assert a.glance("k", tags=["x", "y"], print=0, l1=False).answer().result == "new"
+    reading = past_both(a, "single")
+    while reading.at == ("Sync",):
+        reading.lose()
+
+    assert a.read("part", tags=["x"], inside=reading).at == ("Look",)
+
+
 @pytest.mark.parametrize("ask", ["single", "batch"])
 def test_inside_a_block_l1_hears_first_of_what_was_met(a: Node, b: Node, ask: str) -> None:
     """The loader may read the cache in a thread that does not carry its context."""

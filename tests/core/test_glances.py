@@ -81,7 +81,8 @@ class World:
             for key, entry in self.a.core.l1.entries.items()
         }
         tiers, core = self.a.tiers, self.a.core
-        numbers = core.epoch, core.generation, core.seen, core.applied, core.proved, core.lease
+        heads = core.seen, core.answered, core.applied, core.proved
+        numbers = core.epoch, core.generation, *heads, core.lease
         return self.steps, result, counts, held, set(tiers.looking), dict(tiers.events), numbers
 
 

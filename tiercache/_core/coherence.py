@@ -40,7 +40,7 @@ class Coherence:
 
     __slots__ = (  # but for the first two, where the compiled half finds them
         *("__dict__", "__weakref__", "open_until", "lease", "lock", "pending", "held"),
-        *("epoch", "generation", "proved", "applied", "seen", "own"),
+        *("epoch", "generation", "proved", "applied", "seen", "answered", "own"),
     )
 
     def __init__(self, l1: L1, *, max_staleness: float, node: str, trust_tenure: bool = False) -> None:
