@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any, ParamSpec, TypeVar, Unpack, overload
 
-from tiercache import _decorator, _registry, _report, _transports
+from tiercache import _by_key, _decorator, _registry, _report, _transports
 from tiercache._bound import Binding
 from tiercache._closing import close_node
 from tiercache._core.collect import Collected
@@ -111,7 +111,7 @@ class TierCache:
     async def get(self, key: str, default: Any = None) -> Any:
         """The value under *key*, or *default*; one round trip where L1 does not have it."""
         entry = self._verbs.hit(key)
-        return await self._node.run_async(self._verbs.get(key, default)) if entry is None else entry.take()
+        return await _by_key.get_async(self, key, default) if entry is None else entry.take()
 
     async def get_or_load(
         self,
@@ -134,7 +134,7 @@ class TierCache:
             return entry.take()
         if not node.closed and (following := verbs.follow(key, loader, ttl, tags, share)) is not None:
             return await followed(node, verbs.counts, *following)
-        return await node.run_async(verbs.get_or_load(key, loader, ttl, tags, share))
+        return await _by_key.read_async(self, key, loader, ttl, tags, share)
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """The values that are cached, by key; one round trip a thousand keys that L1 does not have."""
@@ -159,7 +159,7 @@ class TierCache:
 
     async def exists(self, key: str) -> bool:
         """Whether a value is cached under *key*; costs what `get` does."""
-        return self._verbs.hit(key) is not None or await self._node.run_async(self._verbs.exists(key))
+        return self._verbs.hit(key) is not None or await _by_key.exists_async(self, key)
 
     # ---- writes
 

@@ -1,4 +1,4 @@
-"""Reads of L2 without a plan, for the usual call of a decorated function.
+"""Reads of L2 without a plan, for the usual call of a decorated function, and the usual read by key.
 
 What a plan asks before its look and after it (`_core/l2_hits.py`) takes longer in Python than the look. Where
 there is a compiled half it asks the same, of a read in whose way nothing is; any other read, and what was not
@@ -16,21 +16,22 @@ from tiercache._accelerator import compiled
 from tiercache._core import sources
 from tiercache._core.coherence import Coherence
 from tiercache._core.flights import current_load
-from tiercache._core.l2_hits import Taken, judged, keep, unlooked
+from tiercache._core.l2_hits import Taken, keep, learn_found, tags_to_look_for, unlooked
 from tiercache._core.looks import Look, Looked
-from tiercache._core.plan import run, run_async
-from tiercache._core.reads import MISS, fly
+from tiercache._core.plan import Plan, run, run_async
+from tiercache._core.reads import MISS, after_look
 from tiercache._core.stand import Stand
 from tiercache._core.tiers import Counts, Tiers, Want
 from tiercache._core.values import PLAIN
 from tiercache._errors import L2Unavailable
 
 if TYPE_CHECKING:
-    from tiercache._bound import Bound
+    from tiercache._node import Node
 
 Glance = tuple[Look, Stand]  # what to send, and where the node stands
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
+ANY_PRINT = -1
 if compiled is not None:
     compiled.use_glances(
         Coherence, Counts, Stand, Look, Taken, current_load, sources._writings, PLAIN, orjson.loads
@@ -41,19 +42,12 @@ class Glances:
     """Those of one function in one place, whose usual calls *namer* names and whose tags have *print*.
 
     `begin` gives the look to send for a call, by args and kwargs, and where the node stands; None where a
-    plan must see to it. `read`, or `read_async`, then comes to the value. *want* makes what a call asks for;
-    *l1*: it is kept there.
+    plan must see to it. `read`, or `read_async`, then comes to the value. *want* makes what a call asks for,
+    of what they are given for it; *l1*: it is kept there.
     """
 
     def __init__(
-        self,
-        tiers: Tiers,
-        counts: Counts,
-        namer: Any,
-        print: int,
-        want: Callable[[Bound, Args, Kwargs], Want],
-        *,
-        l1: bool,
+        self, tiers: Tiers, counts: Counts, namer: Any, print: int, want: Callable[..., Want], *, l1: bool
     ) -> None:
         assert compiled is not None
         self._tiers, self._counts, self._want, self._l1 = tiers, counts, want, l1
@@ -69,7 +63,7 @@ class Glances:
             print,
             l1,
         )
-        self._begin: Callable[[Args, Kwargs], Glance | None] = glancer.begin
+        self._begin: Callable[[Any, Any], Glance | None] = glancer.begin
         self._take: Callable[[Look, Stand, Looked], Any] = glancer.taken if l1 else glancer.value
 
     def begin(self, args: Args, kwargs: Kwargs) -> Glance | None:
@@ -79,62 +73,73 @@ class Glances:
         self.over(glance)  # its entry has tags that a glance does not ask for: the look of a plan does
         return None
 
-    # In vain, a plan follows. Not by way of `Node.run`: a call that is under way goes on over a `close`.
+    # In vain, the rest of a plan follows. Not by way of `Node.run`: a call under way goes on over a `close`.
 
-    def read(self, bound: Bound, args: Args, kwargs: Kwargs, glance: Glance) -> Any:
-        node = bound.node
+    def read(self, node: Node, glance: Glance, *call: Any) -> Any:
+        looked = None
         try:
             assert node._blocking is not None
             (looked,) = node._blocking.look(glance[0])
         except L2Unavailable as error:
-            value = self.failed(error)
-        else:
-            value = self.found(bound, args, kwargs, glance, looked)
+            unlooked(self._tiers, self._counts, error)
         finally:
             self.over(glance)
+        value = self.found(glance, looked, *call)
         if value is not MISS:
             return value
-        return run(fly(self._tiers, self._want(bound, args, kwargs), None, blocking=True), node._perform)
+        return run(self._rest(glance, looked, call, blocking=True), node._perform)
 
-    async def read_async(self, bound: Bound, args: Args, kwargs: Kwargs, glance: Glance) -> Any:
+    async def read_async(self, node: Node, glance: Glance, *call: Any) -> Any:
+        looked = None
         try:
-            awaiting = bound.node.loops.of_running()
+            awaiting = node.loops.of_running()
             (looked,) = await awaiting.gather(glance[0])
         except L2Unavailable as error:
-            value = self.failed(error)
-        else:
-            value = self.found(bound, args, kwargs, glance, looked)
+            unlooked(self._tiers, self._counts, error)
         finally:
             self.over(glance)
+        value = self.found(glance, looked, *call)
         if value is not MISS:
             return value
-        want = self._want(bound, args, kwargs)
-        return await run_async(fly(self._tiers, want, None, blocking=False), awaiting.perform)
+        return await run_async(self._rest(glance, looked, call, blocking=False), awaiting.perform)
 
     def over(self, glance: Glance) -> None:
         """Nobody looks for its key any more."""
         self._tiers.looking.discard(glance[0].keys[0])
 
-    def failed(self, error: L2Unavailable) -> Any:
-        unlooked(self._tiers, self._counts, error)
-        return MISS
-
-    def found(self, bound: Bound, args: Args, kwargs: Kwargs, glance: Glance, looked: Looked) -> Any:
-        """What *looked* at comes to, counted and kept; MISS where it was in vain."""
+    def found(self, glance: Glance, looked: Looked | None, *call: Any) -> Any:
+        """What was *looked* at comes to, counted and kept; MISS where that is not for a glance to say."""
         assert compiled is not None
-        look, stand = glance
-        taken: Taken | None
+        if looked is None:
+            return MISS
         try:
-            if not self._l1:
-                return self._take(look, stand, looked)
-            taken = self._take(look, stand, looked)
-            want = self._want(bound, args, kwargs)
+            taken = self._take(*glance, looked)
         except compiled.Unanswered:
-            want = self._want(bound, args, kwargs)
-            taken = judged(self._tiers, want, stand, looked)
-            if taken is None:
-                return MISS
-            self._counts.l2_hits += 1
-        if self._l1:
-            keep(self._tiers, want, taken)
+            return MISS
+        if not self._l1:
+            return taken
+        want = self._want(*call)
+        self._learn(want, taken)
+        keep(self._tiers, want, taken)
         return taken.value
+
+    def _learn(self, want: Want, taken: Taken) -> None:
+        """The compiled half has: the tags of a function's entries are those that it declares."""
+
+    def _rest(self, glance: Glance, looked: Looked | None, call: Args, *, blocking: bool) -> Plan[Any]:
+        seen = None if looked is None else (glance[1], looked)
+        return after_look(self._tiers, self._want(*call), seen, blocking=blocking)
+
+
+class KeyGlances(Glances):
+    """Those by key of one view; `begin` takes a key and tags that were checked."""
+
+    def __init__(self, tiers: Tiers, counts: Counts, want: Callable[..., Want]) -> None:
+        super().__init__(tiers, counts, None, ANY_PRINT, want, l1=True)
+
+    def begin(self, key: str, tags: tuple[str, ...]) -> Glance | None:  # type: ignore[override]
+        expected = tags_to_look_for(self._tiers, self._counts, key, tags)
+        return None if expected is None else self._begin(key, expected)
+
+    def _learn(self, want: Want, taken: Taken) -> None:
+        learn_found(self._tiers, want, taken)

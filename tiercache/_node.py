@@ -119,12 +119,12 @@ class Node:
 
     def run(self, plan: Plan[T]) -> T:
         """Drive *plan* on the calling thread."""
-        self._ready()
+        self.ready()
         return run(plan, self._perform)
 
     def run_async(self, plan: Plan[T]) -> Coroutine[Any, Any, T]:
         """Drive *plan* in the calling task, which awaits this at once."""
-        self._ready()
+        self.ready()
         return run_async(plan, self.perform_async)
 
     @property
@@ -239,7 +239,7 @@ class Node:
         assert io is not None
         return io.perform(step)
 
-    def _ready(self) -> None:
+    def ready(self) -> None:
         if self.closed:
             raise TierCacheError("this cache is closed")
         if self._forked:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from tiercache import _registry, _report
+from tiercache import _by_key, _registry, _report
 from tiercache._bound import unbind_all
 from tiercache._core.tags import check_tags
 from tiercache._core.writes import Token, Written
@@ -32,7 +32,7 @@ class SyncCache:
 
     def get(self, key: str, default: Any = None) -> Any:
         entry = self._verbs.hit(key)
-        return self._node.run(self._verbs.get(key, default)) if entry is None else entry.take()
+        return _by_key.get(self, key, default) if entry is None else entry.take()
 
     def get_or_load(
         self,
@@ -46,7 +46,7 @@ class SyncCache:
         entry = self._verbs.hit_or_load(key, loader, ttl, tags)
         if entry is not None:
             return entry.take()
-        return self._node.run(self._verbs.get_or_load(key, loader, ttl, tags, share))
+        return _by_key.read(self, key, loader, ttl, tags, share)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         return self._node.run(self._verbs.get_many(keys))
@@ -62,7 +62,7 @@ class SyncCache:
         return self._node.run(self._verbs.get_or_load_many(keys, loader, ttl, tags))
 
     def exists(self, key: str) -> bool:
-        return self._verbs.hit(key) is not None or self._node.run(self._verbs.exists(key))
+        return self._verbs.hit(key) is not None or _by_key.exists(self, key)
 
     def set(
         self,

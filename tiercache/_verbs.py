@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final, Literal
 
+from tiercache._accelerator import compiled
 from tiercache._audit import Auditor
 from tiercache._core import barriers, batches, reads, syncs, writes
 from tiercache._core.follows import Follower, follow
@@ -23,6 +24,7 @@ from tiercache._core.sources import is_writing
 from tiercache._core.tags import check_tags
 from tiercache._core.tiers import Counts, Tiers, Want
 from tiercache._core.writes import Token, Written
+from tiercache._glances import KeyGlances
 from tiercache._settings import Settings, lifetime
 
 Ttl = float | str | timedelta | None
@@ -31,7 +33,7 @@ TagsOfKey = Tags | Callable[[str], Tags]
 OnError = Literal["pend", "raise"]
 
 
-_REPEATABLE = (str, list, tuple)  # tags that are still there when they were looked at
+REPEATABLE = (str, list, tuple)  # tags that are still there when they were looked at
 
 
 class Unset:
@@ -57,6 +59,8 @@ class Verbs:
     ) -> None:
         self.tiers, self.settings, self.counts = tiers, settings, counts
         self.l2, self.blocking, self.auditor = l2, blocking, auditor
+        can_glance = compiled is not None and l2 and auditor is None
+        self.glances = KeyGlances(tiers, counts, Verbs.want_to_read) if can_glance else None
 
     def want(
         self,
@@ -99,7 +103,7 @@ class Verbs:
     def hit_or_load(self, key: str, loader: Callable[[], Any], ttl: Ttl | Unset, tags: Tags) -> Entry | None:
         """Likewise; an auditor has to see the call, and a tag new to the entry may be written here now."""
         checked_loader(loader)
-        if self.auditor is not None or self.tiers.core.held or not isinstance(tags, _REPEATABLE):
+        if self.auditor is not None or self.tiers.core.held or not isinstance(tags, REPEATABLE):
             return None
         if tags != ():
             check_names(key, tags)
@@ -107,32 +111,26 @@ class Verbs:
             self.lifetime(ttl)
         return self.hit(key)
 
-    def get(self, key: str, default: Any) -> Plan[Any]:
-        value = yield from reads.read(self.tiers, self.want(key), blocking=self.blocking)
-        return default if value is reads.MISS else value
-
-    def exists(self, key: str) -> Plan[bool]:
-        value = yield from reads.read(self.tiers, self.want(key), blocking=self.blocking)
-        return value is not reads.MISS
-
-    def get_or_load(
-        self, key: str, loader: Callable[[], Any], ttl: Ttl | Unset, tags: Tags, share: bool
+    def read(
+        self, key: str, loader: Callable[[], Any] | None, ttl: Ttl | Unset, tags: Tags, share: bool
     ) -> Plan[Any]:
-        want = self.want_to_load(key, loader, ttl, tags, share)
-        if self.auditor is not None:
+        """The value under *key*, or MISS where there is no loader."""
+        want = self.want_to_read(key, loader, ttl, tags, share)
+        if self.auditor is not None and loader is not None:
             want = replace(want, audit=self.auditor.observer_of(loader, blocking=self.blocking))
         return reads.read(self.tiers, want, blocking=self.blocking)
 
-    def want_to_load(
-        self, key: str, loader: Callable[[], Any], ttl: Ttl | Unset, tags: Tags, share: bool
+    def want_to_read(
+        self, key: str, loader: Callable[[], Any] | None, ttl: Ttl | Unset, tags: Tags, share: bool
     ) -> Want:
-        return self.want(key, call=Call(checked_loader(loader)), ttl=ttl, tags=tags, share=share)
+        call = None if loader is None else Call(checked_loader(loader))
+        return self.want(key, call=call, ttl=ttl, tags=tags, share=share)
 
     def follow(
         self, key: str, loader: Callable[[], Any], ttl: Ttl | Unset, tags: Tags, share: bool
     ) -> tuple[Follower, Callable[[], Want]] | None:
         """Join the load of *key* that is under way; None where there is none, or a plan must see to it."""
-        if self.tiers.board.is_empty or self.auditor is not None or not isinstance(tags, _REPEATABLE):
+        if self.tiers.board.is_empty or self.auditor is not None or not isinstance(tags, REPEATABLE):
             return None
         checked_loader(loader)
         named = tags if isinstance(tags, str) else tuple(tags)  # the caller's list may change meanwhile
@@ -142,7 +140,7 @@ class Verbs:
         follower = follow(self.tiers, stored)
         if follower is None:
             return None
-        return follower, lambda: self.want_to_load(key, loader, ttl, named, share)
+        return follower, lambda: self.want_to_read(key, loader, ttl, named, share)
 
     def get_many(self, keys: Iterable[str]) -> Plan[dict[str, Any]]:
         named = by_stored(keys)

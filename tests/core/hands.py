@@ -27,14 +27,15 @@ from tiercache._core.commands import Command, Invalidate
 from tiercache._core.flights import current_load
 from tiercache._core.follows import follow
 from tiercache._core.l1 import L1
+from tiercache._core.l2_hits import unlooked
 from tiercache._core.plan import TIMED_OUT, Ask, Call, Join, Plan, Step, Tell
-from tiercache._core.reads import MISS, fly, read
+from tiercache._core.reads import MISS, read
 from tiercache._core.tiers import Counts, Tiers, Want
 from tiercache._core.values import Values
 from tiercache._core.writes import Token
 from tiercache._errors import L2Unavailable
 from tiercache._follows import followed
-from tiercache._glances import Glances
+from tiercache._glances import Glances, KeyGlances
 from tiercache._invalidating import BlockingInvalidating
 
 D = 10.0  # `max_staleness` of every node here, seconds
@@ -167,27 +168,33 @@ def glances_of(node: Node, want: Want, make: Callable[[], Want]) -> Glances:
     assert compiled is not None
     pieces = tuple(piece for tag in want.tags for piece in ((tag, -1), ("", -1)))
     namer = compiled.Namer({}, 0, ((want.key, -1),), pieces)
-    return Glances(node.tiers, node.counts, namer, want.print or 0, lambda *_: make(), l1=want.l1)
+    return Glances(node.tiers, node.counts, namer, want.print or 0, make, l1=want.l1)
+
+
+def key_glances_of(node: Node, want: Want) -> Any:
+    return KeyGlances(node.tiers, node.counts, lambda: want)
 
 
 def by_glance(node: Node, want: Want) -> Plan[Any]:
     """The read of *want* as that of a decorated function's call, where there is a compiled half."""
-    glances = None if compiled is None else glances_of(node, want, lambda: want)
-    glance = None if glances is None else glances.begin((), {})
-    if glances is None or glance is None:
+    if compiled is None:
         return (yield from read(node.tiers, want, blocking=False))
-    nowhere: Any = None
+    by_key = want.print is None
+    glances = key_glances_of(node, want) if by_key else glances_of(node, want, lambda: want)
+    glance = glances.begin(want.key, want.tags) if by_key else glances.begin((), {})
+    if glance is None:
+        return (yield from read(node.tiers, want, blocking=False))
+    looked = None
     try:
         (looked,) = yield Ask((glance[0],))
     except L2Unavailable as error:
-        value = glances.failed(error)
-    else:
-        value = glances.found(nowhere, (), {}, glance, looked)
+        unlooked(node.tiers, node.counts, error)
     finally:
         glances.over(glance)
+    value = glances.found(glance, looked)
     if value is not MISS:
         return value
-    return (yield from fly(node.tiers, want, None, blocking=False))
+    return (yield from glances._rest(glance, looked, (), blocking=False))
 
 
 class ByHand:

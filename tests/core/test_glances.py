@@ -215,7 +215,6 @@ def test_the_usual_read_is_one_look_and_no_plan() -> None:
     world = World(l1=False, by_glance=True)
     want = world.a.want(KEY, **world.want)
     glances = glances_of(world.a, want, lambda: pytest.fail("it was made"))
-    nowhere: Any = None
 
     glance = glances.begin((), {})
     assert glance is not None
@@ -224,7 +223,7 @@ def test_the_usual_read_is_one_look_and_no_plan() -> None:
     looked = world.server.perform(glance[0])
     glances.over(glance)
 
-    assert glances.found(nowhere, (), {}, glance, looked) == {"a": [1]}
+    assert glances.found(glance, looked) == {"a": [1]}
     assert (world.a.counts.l2_hits, world.a.tiers.looking) == (1, set())
 
 
@@ -261,7 +260,7 @@ def test_the_lock_that_was_taken_is_given_back_in_a_forked_child() -> None:
     world = World(l1=False, by_glance=True)
     glances = glances_of(world.a, world.a.want(KEY, **world.want), lambda: pytest.fail("it was made"))
     core = world.a.core
-    nowhere, held = cast("Any", None), cast("Any", core.lock)
+    held = cast("Any", core.lock)
 
     core.lock = cast("Any", Forking(core))
     glance = glances.begin((), {})
@@ -270,7 +269,7 @@ def test_the_lock_that_was_taken_is_given_back_in_a_forked_child() -> None:
     core.lock = held
     core.lock = cast("Any", Forking(core))
 
-    assert glances.found(nowhere, (), {}, glance, looked) == {"a": [1]}
+    assert glances.found(glance, looked) == {"a": [1]}
     assert not held._is_owned()
 
 

@@ -58,7 +58,9 @@ def look_for_all(tiers: Tiers, wants: Sequence[Want], told: Told, *, loads: bool
     That there is no entry is an answer, but for who *loads*: leave to do so is the script's alone.
     """
     left: list[Want] = []
-    for some in _looks(Sought(want, likely_tags(tiers, want), want.counts.size) for want in wants):
+    for some in _looks(
+        Sought(want, likely_tags(tiers, want.key, want.tags), want.counts.size) for want in wants
+    ):
         counts = some[0].want.counts
         new = {each.want.key for each in some if each.tags is each.want.tags}  # nothing is known of these
         is_likely = counts.prospect > 0 or (_pays(len(some), len(new)) and not is_refused(counts))

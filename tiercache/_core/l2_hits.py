@@ -48,13 +48,22 @@ class Taken(NamedTuple):
     head: int
 
 
-def likely_tags(tiers: Tiers, want: Want) -> tuple[str, ...]:
-    """All that the entry of *want* may depend on: those that were last found on it are but a guess.
+def likely_tags(tiers: Tiers, key: str, declared: tuple[str, ...]) -> tuple[str, ...]:
+    """All that the entry of *key* may depend on: those that were last found on it are but a guess.
 
-    A look finds nothing that has others. The very tags of *want* where nothing else is known.
+    A look finds nothing that has others. The very tags *declared* where nothing else is known.
     """
-    known = tiers.known_tags.get(want.key)
-    return want.tags if known is None else tuple(dict.fromkeys((*want.tags, *known)))
+    known = tiers.known_tags.get(key)
+    return declared if known is None else tuple(dict.fromkeys((*declared, *known)))
+
+
+def tags_to_look_for(
+    tiers: Tiers, counts: Counts, key: str, declared: tuple[str, ...]
+) -> tuple[str, ...] | None:
+    """What a look for *key* asks for; None: it would be in vain, in all likelihood."""
+    likely = likely_tags(tiers, key, declared)
+    is_in_vain = counts.prospect <= 0 if likely is declared else is_refused(counts)
+    return None if is_in_vain else likely
 
 
 def is_refused(counts: Counts) -> bool:
@@ -82,9 +91,9 @@ def look_in_l2(
     No flight: who looks loads nothing. One at a time looks for a key; whoever comes meanwhile flies, and
     is joined: a hundred threads that miss at once would else be a hundred requests.
     """
-    expected = likely_tags(tiers, want) if tags is None else tags
-    if tags is None and (want.counts.prospect <= 0 if expected is want.tags else is_refused(want.counts)):
-        return None  # in vain, in all likelihood
+    expected = tags_to_look_for(tiers, want.counts, want.key, want.tags) if tags is None else tags
+    if expected is None:
+        return None
     core = tiers.core
     stand = core.stand(tiers.clock())
     if core.pending or stand.lease <= stand.at:
@@ -118,13 +127,18 @@ def judged(tiers: Tiers, want: Want, stand: Stand, looked: Looked) -> Taken | No
     if good is not None and looked.head is not None and tiers.core.meet(stand, looked.head, (want.key,)):
         taken = take_stored(tiers, want, *good, stand, looked.head)
     if taken is not None:
-        if are_declared(want, taken.stored.tags):
-            want.counts.learn(FOUND)
-        else:
-            tiers.known_tags.found(want.key)
+        learn_found(tiers, want, taken)
     elif not tiers.known_tags.failed(want.key, looked.versions):
         want.counts.learn(IN_VAIN)
     return taken
+
+
+def learn_found(tiers: Tiers, want: Want, taken: Taken) -> None:
+    """Let what a look has found count for the next."""
+    if are_declared(want, taken.stored.tags):
+        want.counts.learn(FOUND)
+    else:
+        tiers.known_tags.found(want.key)
 
 
 def is_absent(tiers: Tiers, want: Want, stand: Stand, looked: Looked) -> bool:

@@ -44,6 +44,7 @@ from tiercache._core.loads import (
     too_long,
     unlock,
 )
+from tiercache._core.looks import Looked
 from tiercache._core.plan import TIMED_OUT, Join, Plan, ask
 from tiercache._core.sources import is_writing, uncommitted
 from tiercache._core.stand import Stand
@@ -80,20 +81,24 @@ def read(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Any]:
             if want.audit is not None:
                 want.audit(want, entry, "L1")
             return entry.take()
+    looked = (yield from look_in_l2(tiers, want)) if want.l2 and not want.renew else None
+    return (yield from after_look(tiers, want, looked, blocking=blocking))
+
+
+def after_look(tiers: Tiers, want: Want, looked: tuple[Stand, Looked] | None, *, blocking: bool) -> Plan[Any]:
+    """The rest of a read that has *looked* in L2: what it was sent at, and found; None where it did not."""
     if want.call is None:
-        return (yield from peek(tiers, want, blocking=blocking))
-    if want.l2 and not want.renew:
-        looked = yield from look_in_l2(tiers, want)
-        taken = None if looked is None else judged(tiers, want, *looked)
-        if taken is not None:
-            want.counts.l2_hits += 1
-            if want.l1 or want.audit is not None or want.early is not None:
-                entry = keep(tiers, want, taken)
-                if want.audit is not None:
-                    want.audit(want, entry, "L2")
-            return taken.value
-        load = running_load()  # who did not wait for this read may be done by now
-    return (yield from fly(tiers, want, load, blocking=blocking))
+        return (yield from _peek(tiers, want, looked, blocking=blocking))
+    taken = None if looked is None else judged(tiers, want, *looked)
+    if taken is None:
+        # Asked anew: whoever did not wait for this read may be done by now.
+        return (yield from fly(tiers, want, running_load(), blocking=blocking))
+    want.counts.l2_hits += 1
+    if want.l1 or want.audit is not None or want.early is not None:
+        entry = keep(tiers, want, taken)
+        if want.audit is not None:
+            want.audit(want, entry, "L2")
+    return taken.value
 
 
 def fly(
@@ -172,15 +177,13 @@ def is_bypassed(tiers: Tiers, want: Want) -> bool:
     return core.bypassed(deps) or uncommitted(deps)
 
 
-def peek(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Any]:
+def _peek(tiers: Tiers, want: Want, looked: tuple[Stand, Looked] | None, *, blocking: bool) -> Plan[Any]:
     """The value under a key as L2 has it, or MISS; loads nothing and waits for nobody."""
     taken = None
-    if want.l2:
-        looked = yield from look_in_l2(tiers, want)
-        if looked is None or not is_absent(tiers, want, *looked):
-            taken = None if looked is None else judged(tiers, want, *looked)
-            if taken is None:
-                taken = yield from _asked(tiers, want, blocking=blocking)
+    if want.l2 and (looked is None or not is_absent(tiers, want, *looked)):
+        taken = None if looked is None else judged(tiers, want, *looked)
+        if taken is None:
+            taken = yield from _asked(tiers, want, blocking=blocking)
     if taken is None:
         want.counts.misses += 1
         return MISS
