@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.core.hands import Cancelled, Clock, D, Hand, begun, glances_of, nodes
+from tests.core.hands import Cancelled, Clock, D, Hand, begun, glances_of, key_glances_of, nodes
 from tests.core.sim_server import SimServer
 from tests.leaks import left_behind
 from tiercache._accelerator import compiled
@@ -33,12 +33,12 @@ KEY, TAG = "k", "x"
 DEPS = f"k:{KEY}", f"t:{TAG}"
 
 
-def in_its_own_context(test: Callable[[], None]) -> Callable[[], None]:
+def in_its_own_context(test: Callable[..., None]) -> Callable[..., None]:
     """Other tests leave transactions that are over in theirs, and the first read after those has a plan."""
 
     @wraps(test)
-    def run() -> None:
-        Context().run(test)
+    def run(**arguments: Any) -> None:
+        Context().run(partial(test, **arguments))
 
     return run
 
@@ -46,14 +46,21 @@ def in_its_own_context(test: Callable[[], None]) -> Callable[[], None]:
 class World:
     """A node before a server that has KEY, and another node that writes."""
 
-    def __init__(self, *, l1: bool, by_glance: bool) -> None:
+    def __init__(self, *, l1: bool = True, by_glance: bool = True, asks: str = "a call") -> None:
         self.clock = Clock()
         self.server = SimServer(self.clock)
         self.a, self.b = nodes(self.server, self.clock)
         self.a.load(KEY, {"a": [1]}, tags=[TAG], ttl=60.0, print=5)
         self.a.core.l1.drop(KEY)
         self.a.counts.prospect = 3
-        self.want = {"tags": [TAG], "l1": l1, "ttl": 60.0, "print": 5}
+        self.want: dict[str, Any] = {"tags": [TAG], "l1": l1, "ttl": 60.0, "print": 5}
+        if asks != "a call":
+            self.want = {"tags": [TAG], "ttl": 60.0}
+            if asks != "a key and its tag":
+                self.want["tags"] = []
+                self.a.tiers.known_tags.learn(KEY, (TAG,))
+            if asks == "a key, without a loader":
+                self.want["call"] = None
         self.by_glance = by_glance
         self.reading: Hand | None = None
         self.steps: list[object] = []
@@ -76,6 +83,8 @@ class World:
         except (L2Refused, Cancelled) as error:
             result = repr(error)
         counts = [getattr(self.a.counts, name) for name in (*self.a.counts.NAMES, "prospect")]
+        known = self.a.tiers.known_tags._of(KEY)
+        guess = None if known is None else (known.tags, known.prospect, known.is_sure)
         held = {
             key: (entry.vouched, entry.value, entry.deadline, entry.deps, entry.print)
             for key, entry in self.a.core.l1.entries.items()
@@ -83,7 +92,7 @@ class World:
         tiers, core = self.a.tiers, self.a.core
         heads = core.seen, core.answered, core.applied, core.proved
         numbers = core.epoch, core.generation, *heads, core.lease
-        return self.steps, result, counts, held, set(tiers.looking), dict(tiers.events), numbers
+        return self.steps, result, counts, guess, held, set(tiers.looking), dict(tiers.events), numbers
 
 
 def _writing(world: World, dep: str) -> None:
@@ -159,6 +168,7 @@ ACTS: dict[str, Callable[[World], object]] = {
     "were refused": lambda w: setattr(w.a.counts, "prospect", REFUSED),
     "were good": lambda w: setattr(w.a.counts, "prospect", MOST),
 }
+ASKS = "a call", "a key and its tag", "a key, its tag known", "a key, without a loader"
 ENDS = st.sampled_from(["answered"] * 3 + ["lost", "refused", "cancelled"])
 some = st.lists(st.sampled_from(sorted(ACTS)), max_size=3)
 
@@ -169,10 +179,18 @@ def act(world: World, name: str) -> None:
 
 
 def played(
-    before: list[str], amid: list[str], after: list[str], end: str, *, l1: bool, inside: bool, by_glance: bool
+    before: list[str],
+    amid: list[str],
+    after: list[str],
+    end: str,
+    *,
+    l1: bool,
+    inside: bool,
+    asks: str,
+    by_glance: bool,
 ) -> object:
     """One read, with what happens before it, before its look is answered, and before it gets the answer."""
-    world = World(l1=l1, by_glance=by_glance)
+    world = World(l1=l1, by_glance=by_glance, asks=asks)
     for name in before:
         act(world, name)
     if inside:
@@ -195,16 +213,18 @@ def played(
     return world.outcome()
 
 
-@settings(max_examples=500, deadline=None)
-@example(["L1 has it", "an entry of L1"], [], [], "answered", True, False)
-@example([], [], ["the server is emptied"], "answered", True, False)
-@example([], ["L1 has it", "another is"], [], "answered", False, False)
-@given(some, some, some, ENDS, st.booleans(), st.booleans())
+@settings(max_examples=800, deadline=None)
+@example(["L1 has it", "an entry of L1"], [], [], "answered", True, False, "a call")
+@example([], [], ["the server is emptied"], "answered", True, False, "a call")
+@example([], ["L1 has it", "another is"], [], "answered", False, False, "a call")
+@example([], [], ["evicted"], "answered", True, False, "a key, without a loader")
+@given(some, some, some, ENDS, st.booleans(), st.booleans(), st.sampled_from(ASKS))
 def test_a_glance_comes_to_what_the_plan_comes_to(
-    before: list[str], amid: list[str], after: list[str], end: str, l1: bool, inside: bool
+    before: list[str], amid: list[str], after: list[str], end: str, l1: bool, inside: bool, asks: str
 ) -> None:
     def play(by_glance: bool) -> object:
-        return Context().run(played, before, amid, after, end, l1=l1, inside=inside, by_glance=by_glance)
+        how = {"l1": l1, "inside": inside, "asks": asks, "by_glance": by_glance}
+        return Context().run(partial(played, before, amid, after, end, **how))
 
     assert play(by_glance=True) == play(by_glance=False)
 
@@ -225,6 +245,24 @@ def test_the_usual_read_is_one_look_and_no_plan() -> None:
 
     assert glances.found(glance, looked) == {"a": [1]}
     assert (world.a.counts.l2_hits, world.a.tiers.looking) == (1, set())
+
+
+@pytest.mark.parametrize("asks", ASKS[1:])
+@in_its_own_context
+def test_the_usual_read_by_key_is_one_look_and_no_plan(asks: str) -> None:
+    world = World(asks=asks)
+    want = world.a.want(KEY, **world.want)
+    glances = key_glances_of(world.a, want)
+
+    glance = glances.begin(KEY, want.tags)
+    assert glance is not None
+    assert glance[0].tags == (TAG,)
+    looked = world.server.perform(glance[0])
+    glances.over(glance)
+
+    assert glances.found(glance, looked) == {"a": [1]}
+    assert (world.a.counts.l2_hits, world.a.tiers.looking) == (1, set())
+    assert world.a.in_l1(KEY)
 
 
 class Forking:
