@@ -12,9 +12,10 @@ that goes on has been away for seconds, and so writes and reads some numbers bef
 How to read it: the first line is the floor, one message on a raw redis-py subscription, from before the
 PUBLISH to after its receipt, in turn with the rest; `x` is the multiple of it, a median over the rounds. The
 second is what is left to anybody whose listener is a thread: it hears a number, and the reader looks at that
-as often as at a cache. A reader that sleeps 0.2 ms between its reads leaves the interpreter to a listener; a
-spinning one holds it (an awaited one gives way to its loop after each read). asyncio rounds such a sleep up
-to a millisecond.
+as often as at a cache. The third is the least that a tier in the process takes which is told to let go, and
+reads what is new: a dict without expiry, bound or promise. A reader that sleeps 0.2 ms between its reads
+leaves the interpreter to a listener; a spinning one holds it (an awaited one gives way to its loop after each
+read). asyncio rounds such a sleep up to a millisecond.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ WARMING = 5  # messages of a contender that goes on, before its round
 GIVEN_UP = 1.0  # seconds after which the old value counts as served for good
 RAW = "raw pub/sub, one way"
 HEARD = "raw pub/sub, a thread hears"
-NAMES = {"raw": RAW, "heard": HEARD}
+BY_HAND = "SET, PUBLISH, a thread hears, GET, by hand"
+NAMES = {"raw": RAW, "heard": HEARD, "by hand": BY_HAND}
 TIERED = (Tiercache, TiercacheAsync, RedisPyClientSide, Coredis, Glide, *CLIENT_SIDE)
 INVALIDATED = (Tiercache, TiercacheAsync)
 
@@ -126,6 +128,7 @@ def measure(run: Run) -> list[Result]:
 def ways(run: Run, unable: dict[str, str]) -> Iterator[tuple[str, type[Contender]]]:
     yield "raw", HandRedis
     yield "heard", HandRedis
+    yield "by hand", HandRedis
     for kind in run.only(TIERED):
         yield "write", kind
         if kind in INVALIDATED:
@@ -178,7 +181,10 @@ async def write(here: Here, how: str, number: int) -> float:
     """The instant, on the clock that the processes share, at which it began."""
     here.truth[0] = number
     begun = time.monotonic()
-    if how in NAMES:
+    if how == "by hand":
+        both = here.contender.client.pipeline(transaction=False)
+        both.set(here.contender.key("number"), number).publish("bench", number).execute()
+    elif how in NAMES:
         here.contender.client.publish("bench", number)
     elif how == "write":
         await answered(here.contender.write("number", number))
@@ -209,6 +215,29 @@ def overhear(here: Here, number: int, messages: int, pause: float) -> None:
         listener = threading.Thread(target=listen)
         listener.start()
         follow_blocking(here, lambda: last, number, messages, pause)
+        listener.join()
+
+
+def hold(here: Here, number: int, messages: int, pause: float) -> None:
+    held: dict[str, int] = {}
+    listens, client, key = True, here.contender.client, here.contender.key("number")
+
+    def listen() -> None:
+        while listens:
+            if heard.get_message(ignore_subscribe_messages=True, timeout=0.1) is not None:
+                held.clear()
+
+    def ask() -> int:
+        found = held.get(key)
+        if found is None:
+            found = held[key] = int(client.get(key))
+        return found
+
+    with subscribed(here) as heard:
+        listener = threading.Thread(target=listen)
+        listener.start()
+        follow_blocking(here, ask, number, messages, pause)
+        listens = False
         listener.join()
 
 
@@ -268,6 +297,7 @@ def follow_blocking(here: Here, ask: Callable[[], Any], number: int, messages: i
 READERS: dict[str, Callable[..., Any]] = {
     "raw": hear,
     "heard": overhear,
+    "by hand": hold,
     "write": read,
     "by invalidation": load,
 }
