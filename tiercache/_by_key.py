@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from tiercache._core.namers import check_names
 from tiercache._core.reads import MISS
+from tiercache._glances import LEFT
 from tiercache._verbs import REPEATABLE, UNSET, Tags, Ttl, Unset, Verbs
 
 if TYPE_CHECKING:
-    from tiercache._glances import Glance, KeyGlances
+    from tiercache._glances import KeyGlances
     from tiercache._node import Node
 
 
@@ -19,12 +20,6 @@ class View(Protocol):
 
     _node: Node
     _verbs: Verbs
-
-
-class Begun(NamedTuple):
-    glances: KeyGlances
-    glance: Glance
-    tags: tuple[str, ...]  # as they were then: the caller's list may change meanwhile
 
 
 def read(
@@ -36,11 +31,13 @@ def read(
     share: bool = False,
 ) -> Any:
     """The value under *key*, or MISS where no tier has it and there is no *loader*, which was checked."""
-    begun = _begun(view, key, tags)
-    if begun is None:
-        return view._node.run(view._verbs.read(key, loader, ttl, tags, share))
-    glances, glance, named = begun
-    return glances.read(view._node, glance, view._verbs, key, loader, ttl, named, share)
+    asked = _asked(view, key, tags)
+    if asked is not None:
+        how = view._verbs, key, loader, ttl, asked.tags, share
+        value = asked.glances.read(view._node, None, asked.named, *how)
+        if value is not LEFT:
+            return value
+    return view._node.run(view._verbs.read(key, loader, ttl, tags, share))
 
 
 async def read_async(
@@ -51,11 +48,13 @@ async def read_async(
     tags: Tags = (),
     share: bool = False,
 ) -> Any:
-    begun = _begun(view, key, tags)
-    if begun is None:
-        return await view._node.run_async(view._verbs.read(key, loader, ttl, tags, share))
-    glances, glance, named = begun
-    return await glances.read_async(view._node, glance, view._verbs, key, loader, ttl, named, share)
+    asked = _asked(view, key, tags)
+    if asked is not None:
+        how = view._verbs, key, loader, ttl, asked.tags, share
+        value = await asked.glances.read_async(view._node, None, asked.named, *how)
+        if value is not LEFT:
+            return value
+    return await view._node.run_async(view._verbs.read(key, loader, ttl, tags, share))
 
 
 def get(view: View, key: str, default: Any) -> Any:
@@ -76,12 +75,18 @@ async def exists_async(view: View, key: str) -> bool:
     return await read_async(view, key) is not MISS
 
 
-def _begun(view: View, key: str, tags: Tags) -> Begun | None:
-    """A glance for *key*; None where a plan must see to it."""
+class Asked(NamedTuple):
+    glances: KeyGlances
+    named: tuple[str, tuple[str, ...]]  # for a glance
+    tags: tuple[str, ...]  # as they were then: the caller's list may change meanwhile
+
+
+def _asked(view: View, key: str, tags: Tags) -> Asked | None:
+    """What a glance may be asked for; None: a plan must see to it."""
+    view._node.ready()
     glances = view._verbs.glances
     if glances is None or not isinstance(tags, REPEATABLE):
         return None
-    view._node.ready()
-    stored, named = check_names(key, tags)
-    glance = glances.begin(stored, named)
-    return None if glance is None else Begun(glances, glance, named)
+    stored, checked = check_names(key, tags)
+    named = glances.named(stored, checked)
+    return None if named is None else Asked(glances, named, checked)

@@ -258,13 +258,12 @@ glancer_begin(Glancer *self, PyObject *const *arguments, Py_ssize_t number)
 
 /* ---- after */
 
-static int /* -1 with an error */
-raise_to(PyObject **number, long long head)
+static int /* *number, which was *before*, is at least *head* from now on; -1 with an error */
+raise_to(PyObject **number, long long before, long long head)
 {
-    long long before;
     PyObject *raised;
 
-    if (is_small(*number, &before) && before >= head)
+    if (before >= head)
         return 0;
     if ((raised = PyLong_FromLongLong(head)) == NULL)
         return -1;
@@ -276,7 +275,7 @@ static int /* 1: what was sent at *stand* counts for *key* as of *head*; 0: not 
 meets(Glancer *self, PyObject *stand, PyObject *key, long long head)
 {
     Slots *at = &self->state->of_glances.at;
-    long long epoch, generation, before[2];
+    long long epoch, generation, seen, answered, before[2];
     PyObject *lock = acquired(self), *entry;
     int good;
 
@@ -284,6 +283,7 @@ meets(Glancer *self, PyObject *stand, PyObject *key, long long head)
         return -1;
     good = self->core != NULL && is_small(SLOT(self->core, at->epoch), &epoch)
         && is_small(SLOT(self->core, at->generation), &generation)
+        && is_small(SLOT(self->core, at->seen), &seen) && is_small(SLOT(self->core, at->answered), &answered)
         && is_small(PyTuple_GET_ITEM(stand, 0), &before[0])
         && is_small(PyTuple_GET_ITEM(stand, 1), &before[1]) && epoch == before[0] && generation == before[1];
     if (good) {
@@ -291,7 +291,8 @@ meets(Glancer *self, PyObject *stand, PyObject *key, long long head)
         good = there < 0 ? -1 : !there;
     }
     if (good == 1
-        && (raise_to(&SLOT(self->core, at->seen), head) < 0 || raise_to(&SLOT(self->core, at->answered), head) < 0))
+        && (raise_to(&SLOT(self->core, at->seen), seen, head) < 0
+            || raise_to(&SLOT(self->core, at->answered), answered, head) < 0))
         good = -1;
     return release(self, lock) < 0 ? -1 : good;
 }
@@ -485,7 +486,7 @@ glancer_traverse(Glancer *self, visitproc visit, void *arg)
 static int
 glancer_clear(Glancer *self)
 {
-    Py_CLEAR(self->core); /* first: without it nothing is asked */
+    Py_CLEAR(self->core); /* first: without it nothing is asked, whatever it means that there is no namer */
     Py_CLEAR(self->namer);
     Py_CLEAR(self->counts);
     Py_CLEAR(self->flights);

@@ -218,7 +218,7 @@ def _blocking(made: Function) -> Any:
         glances = None if how else bound.glances
         glance = None if glances is None else glances.begin(args, kwargs)
         if glances is not None and glance is not None:
-            return glances.read(bound.node, glance, bound, args, kwargs)
+            return glances.read(bound.node, glance, (args, kwargs), bound, args, kwargs)
         return bound.node.run(made.read(bound, args, kwargs, now=now, **how))
 
     def invalidate(*args: Any, **kwargs: Any) -> Written:
@@ -247,7 +247,7 @@ def _awaited(made: Function) -> Any:
         glances = None if how else bound.glances
         glance = None if glances is None else glances.begin(args, kwargs)
         if glances is not None and glance is not None:
-            return glances.read_async(bound.node, glance, bound, args, kwargs)
+            return glances.read_async(bound.node, glance, (args, kwargs), bound, args, kwargs)
         follower = None if how else follow_call(made, bound, args, kwargs)
         if follower is not None:
             return followed(

@@ -99,11 +99,11 @@ def warn_of_memory(nodes: Sequence[Node] = ()) -> None:
             else ""
         ),
         RuntimeWarning,
-        stacklevel=_distance_to_the_caller(),
+        stacklevel=distance_to_the_caller(),
     )
 
 
-def _distance_to_the_caller() -> int:
+def distance_to_the_caller() -> int:
     """Frames from who asks to the first that is not tiercache's own."""
     distance, frame = 1, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "tiercache":

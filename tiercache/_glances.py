@@ -8,7 +8,7 @@ found as it usually is, is left to the plan.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
@@ -23,6 +23,7 @@ from tiercache._core.reads import MISS, after_look
 from tiercache._core.stand import Stand
 from tiercache._core.tiers import Counts, Tiers, Want
 from tiercache._core.values import PLAIN
+from tiercache._core.whole import amend
 from tiercache._errors import L2Unavailable
 
 if TYPE_CHECKING:
@@ -32,6 +33,14 @@ Glance = tuple[Look, Stand]  # what to send, and where the node stands
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
 ANY_PRINT = -1
+
+
+class _Left:
+    def __repr__(self) -> str:
+        return "LEFT"
+
+
+LEFT: Final = _Left()  # to a plan, and nothing was asked
 if compiled is not None:
     compiled.use_glances(
         Coherence, Counts, Stand, Look, Taken, current_load, sources._writings, PLAIN, orjson.loads
@@ -42,8 +51,9 @@ class Glances:
     """Those of one function in one place, whose usual calls *namer* names and whose tags have *print*.
 
     `begin` gives the look to send for a call, by args and kwargs, and where the node stands; None where a
-    plan must see to it. `read`, or `read_async`, then comes to the value. *want* makes what a call asks for,
-    of what they are given for it; *l1*: it is kept there.
+    plan must see to it. `read`, or `read_async`, then comes to the value. Without a glance they begin
+    one for the key and tags that are *named*. *want* makes what a call asks for, of what they are given for
+    it; *l1*: it is kept there.
     """
 
     def __init__(
@@ -68,36 +78,54 @@ class Glances:
 
     def begin(self, args: Args, kwargs: Kwargs) -> Glance | None:
         glance = self._begin(args, kwargs)
-        if glance is None or self._tiers.known_tags.get(glance[0].keys[0]) is None:
+        if glance is None:
+            return None
+        if self._tiers.known_tags.get(glance[0].keys[0]) is None:
             return glance
         self.over(glance)  # its entry has tags that a glance does not ask for: the look of a plan does
         return None
 
     # In vain, the rest of a plan follows. Not by way of `Node.run`: a call under way goes on over a `close`.
 
-    def read(self, node: Node, glance: Glance, *call: Any) -> Any:
+    def read(self, node: Node, glance: Glance | None, named: tuple[Any, Any], *call: Any) -> Any:
         looked = None
         try:
+            if glance is None and (glance := self._begin(*named)) is None:
+                return LEFT
             assert node._blocking is not None
             (looked,) = node._blocking.look(glance[0])
         except L2Unavailable as error:
             unlooked(self._tiers, self._counts, error)
+        except BaseException:
+            if glance is None:  # of a signal's handler, amid the beginning; a second who looks is no harm
+                self._tiers.looking.discard(named[0])
+            raise
         finally:
-            self.over(glance)
+            if glance is not None:
+                self.over(glance)
+        assert glance is not None
         value = self.found(glance, looked, *call)
         if value is not MISS:
             return value
         return run(self._rest(glance, looked, call, blocking=True), node._perform)
 
-    async def read_async(self, node: Node, glance: Glance, *call: Any) -> Any:
+    async def read_async(self, node: Node, glance: Glance | None, named: tuple[Any, Any], *call: Any) -> Any:
         looked = None
         try:
+            if glance is None and (glance := self._begin(*named)) is None:
+                return LEFT
             awaiting = node.loops.of_running()
             (looked,) = await awaiting.gather(glance[0])
         except L2Unavailable as error:
             unlooked(self._tiers, self._counts, error)
+        except BaseException:
+            if glance is None:  # of a signal's handler, amid the beginning; a second who looks is no harm
+                self._tiers.looking.discard(named[0])
+            raise
         finally:
-            self.over(glance)
+            if glance is not None:
+                self.over(glance)
+        assert glance is not None
         value = self.found(glance, looked, *call)
         if value is not MISS:
             return value
@@ -112,6 +140,9 @@ class Glances:
         assert compiled is not None
         if looked is None:
             return MISS
+        core, key = self._tiers.core, glance[0].keys[0]
+        if key in core.l1.entries:
+            amend(core, core.l1.drop_over, key, glance[1].at)  # it serves nobody, and is in the way
         try:
             taken = self._take(*glance, looked)
         except compiled.Unanswered:
@@ -132,14 +163,15 @@ class Glances:
 
 
 class KeyGlances(Glances):
-    """Those by key of one view; `begin` takes a key and tags that were checked."""
+    """Those by key of one view: `read` and `read_async` begin them, for what is `named`."""
 
     def __init__(self, tiers: Tiers, counts: Counts, want: Callable[..., Want]) -> None:
         super().__init__(tiers, counts, None, ANY_PRINT, want, l1=True)
 
-    def begin(self, key: str, tags: tuple[str, ...]) -> Glance | None:  # type: ignore[override]
+    def named(self, key: str, tags: tuple[str, ...]) -> tuple[str, tuple[str, ...]] | None:
+        """What a glance asks for; None: a plan must see to it."""
         expected = tags_to_look_for(self._tiers, self._counts, key, tags)
-        return None if expected is None else self._begin(key, expected)
+        return None if expected is None else (key, expected)
 
     def _learn(self, want: Want, taken: Taken) -> None:
         learn_found(self._tiers, want, taken)

@@ -243,12 +243,14 @@ class Node:
         if self.closed:
             raise TierCacheError("this cache is closed")
         if self._forked:
+            from tiercache._default import distance_to_the_caller
+
             self._forked = False
             warnings.warn(
                 "memory:// does not reach across a fork: this process now has a cache of its own, and an "
                 "invalidation elsewhere does not touch it; give a redis:// URL to share one",
                 RuntimeWarning,
-                stacklevel=4,
+                stacklevel=distance_to_the_caller(),
             )
         if self._memory is not None and not self.tiers.core.epoch:
             # L1 is all there is: a write must not go for want of an epoch.

@@ -1,6 +1,7 @@
 """Every verb once, as a plan: arguments checked, defaults of the handle applied.
 
-`TierCache` awaits what stands here and `cache.sync` blocks on it; neither adds anything.
+`TierCache` awaits what stands here and `cache.sync` blocks on it; what a read by key may do without a plan
+stands in `_by_key.py`.
 """
 
 from __future__ import annotations

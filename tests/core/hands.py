@@ -171,17 +171,21 @@ def glances_of(node: Node, want: Want, make: Callable[[], Want]) -> Glances:
     return Glances(node.tiers, node.counts, namer, want.print or 0, make, l1=want.l1)
 
 
-def key_glances_of(node: Node, want: Want) -> Any:
-    return KeyGlances(node.tiers, node.counts, lambda: want)
+def glance_at(node: Node, want: Want) -> tuple[Any, Any]:
+    """What reads *want* by key where it has no print, else as a function's call, and its glance."""
+    if want.print is not None:
+        glances = glances_of(node, want, lambda: want)
+        return glances, glances.begin((), {})
+    by_key = KeyGlances(node.tiers, node.counts, lambda: want)
+    named = by_key.named(want.key, want.tags)
+    return by_key, None if named is None else by_key._begin(*named)
 
 
 def by_glance(node: Node, want: Want) -> Plan[Any]:
     """The read of *want* as that of a decorated function's call, where there is a compiled half."""
     if compiled is None:
         return (yield from read(node.tiers, want, blocking=False))
-    by_key = want.print is None
-    glances = key_glances_of(node, want) if by_key else glances_of(node, want, lambda: want)
-    glance = glances.begin(want.key, want.tags) if by_key else glances.begin((), {})
+    glances, glance = glance_at(node, want)
     if glance is None:
         return (yield from read(node.tiers, want, blocking=False))
     looked = None

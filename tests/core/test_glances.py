@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.core.hands import Cancelled, Clock, D, Hand, begun, glances_of, key_glances_of, nodes
+from tests.core.hands import Cancelled, Clock, D, Hand, begun, glance_at, glances_of, nodes
 from tests.core.sim_server import SimServer
 from tests.leaks import left_behind
 from tiercache._accelerator import compiled
@@ -88,6 +88,7 @@ class World:
         held = {
             key: (entry.vouched, entry.value, entry.deadline, entry.deps, entry.print)
             for key, entry in self.a.core.l1.entries.items()
+            if entry.deadline > self.clock()  # what is over may go sooner or later
         }
         tiers, core = self.a.tiers, self.a.core
         heads = core.seen, core.answered, core.applied, core.proved
@@ -252,9 +253,8 @@ def test_the_usual_read_is_one_look_and_no_plan() -> None:
 def test_the_usual_read_by_key_is_one_look_and_no_plan(asks: str) -> None:
     world = World(asks=asks)
     want = world.a.want(KEY, **world.want)
-    glances = key_glances_of(world.a, want)
 
-    glance = glances.begin(KEY, want.tags)
+    glances, glance = glance_at(world.a, want)
     assert glance is not None
     assert glance[0].tags == (TAG,)
     looked = world.server.perform(glance[0])
@@ -263,6 +263,22 @@ def test_the_usual_read_by_key_is_one_look_and_no_plan(asks: str) -> None:
     assert glances.found(glance, looked) == {"a": [1]}
     assert (world.a.counts.l2_hits, world.a.tiers.looking) == (1, set())
     assert world.a.in_l1(KEY)
+
+
+@pytest.mark.parametrize("asks", ASKS)
+@in_its_own_context
+def test_what_is_over_in_l1_is_not_in_the_way(asks: str) -> None:
+    world = World(asks=asks)
+    _file(world)
+    assert world.a.in_l1(KEY)
+    world.clock.advance(6)
+    want = world.a.want(KEY, **world.want)
+
+    glances, glance = glance_at(world.a, want)
+    looked = world.server.perform(glance[0])
+    glances.over(glance)
+
+    assert glances.found(glance, looked) == {"a": [1]}
 
 
 class Forking:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.servers import RedisServer
 from tests.world import World
-from tiercache import SettingError, TierCache, Token, UnstableKey, Unstorable
+from tiercache import SettingError, TierCache, TierCacheError, Token, UnstableKey, Unstorable
 
 
 @pytest.fixture
@@ -52,6 +52,21 @@ def test_a_wrong_tag_is_refused_by_every_verb_and_nothing_is_stored(
             with pytest.raises(kind, match=message):
                 await act()
         assert not await cache.exists("k")
+
+    world.run(body())
+
+
+def test_a_closed_cache_says_so_whatever_it_is_asked_for(world: World, cache: Any) -> None:
+    async def body() -> None:
+        await cache.close()
+        for act in (
+            lambda: cache.get(""),
+            lambda: cache.exists(""),
+            lambda: cache.get_or_load("", one),
+            lambda: cache.get_or_load("k", one, tags=5),
+        ):
+            with pytest.raises(TierCacheError, match="closed"):
+                await act()
 
     world.run(body())
 

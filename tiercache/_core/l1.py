@@ -193,6 +193,12 @@ class L1:
         if entry is not None and entry.vouched < before:
             self.drop(key)
 
+    def drop_over(self, key: str, now: float) -> None:
+        """Forget the entry of *key* if its time is over at *now*."""
+        entry = self.entries.get(key)
+        if entry is not None and entry.deadline <= now:
+            self.drop(key)
+
     def drop_dependents(self, deps: Iterable[str], before: float = inf) -> int:
         """`condemn`, and sweep a slice; how many went at once."""
         held = len(self.entries)

@@ -1,0 +1,35 @@
+"""A read by key that an exception of a signal's handler cuts short, when a call has returned what it did."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+import tiercache
+from tests.core.test_changes_cut_short import cut_short
+from tests.servers import RedisServer
+from tiercache import TierCache
+from tiercache._accelerator import compiled
+
+FILES = {str(Path(tiercache.__file__).with_name(name)) for name in ("_by_key.py", "_glances.py")}
+
+
+@pytest.mark.skipif(compiled is None, reason="not compiled here: each read has a plan")
+def test_nobody_looks_for_its_key_any_more(
+    redis_server: RedisServer, new_node: Callable[..., TierCache]
+) -> None:
+    cache = new_node(redis_server.url())
+    core, looking = cache._node.tiers.core, cache._node.tiers.looking
+    cache.sync.set("k", 1)
+    for at in count():
+        core.l1.clear()
+        was_cut_short = cut_short(partial(cache.sync.get, "k"), at, FILES, acts=("STORE_FAST",))
+        assert not looking, at
+        if not was_cut_short:
+            break
+    assert at > 3
+    assert cache.sync.get("k") == 1
