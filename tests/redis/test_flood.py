@@ -320,3 +320,22 @@ def test_a_barrier_is_answered_at_once_while_forged_questions_come(
             writer.sync.invalidate_tags("it", wait=True)
 
     assert time.monotonic() - begun < 5 * BOUND
+
+
+def test_a_hint_from_before_the_server_lost_all_does_not_make_the_channel_a_liar_s(
+    redis_server: RedisServer, new_node: Callable[..., TierCache]
+) -> None:
+    """Its number is above the head of the epoch that the sync after it brings, which begins anew."""
+    reader = new_node(redis_server.url(), max_staleness=60)  # whose liars wait 6 s for a sync, others 0.6
+    core, channel = reader._node.tiers.core, reader._node.names.channel
+    reader.sync.get("k")
+    assert eventually(lambda: reader._node.is_listening())
+    before = core.epoch
+
+    redis_server.flush()
+    redis_server.cli("PUBLISH", channel, claims(reader, core.applied + 50, b"t:t"))
+    assert eventually(lambda: core.epoch not in (0, before))
+    syncs = reader.stats().events["syncs"]
+    redis_server.cli("PUBLISH", channel, claims(reader, core.applied + 2, b"t:t"))
+
+    assert eventually(lambda: reader.stats().events["syncs"] > syncs, within=4.0)

@@ -81,7 +81,7 @@ class Listener:
         self._next_answer = 0.0
         self._told = 0, 0  # epoch and number of the last acknowledgement
         self._unanswered = 0  # PINGs
-        self._gap = 0  # the highest hint since the last sync that came after a gap
+        self._gap = 0, 0  # epoch and number of the highest hint since the last sync that came after a gap
         self._trust = TRUSTED  # in the next one
         self._flood = Flood()
         self.subscribed = False
@@ -170,7 +170,8 @@ class Listener:
                 tiers.events["hints"] += 1
                 match tiers.core.hear(hint):
                     case "gap":
-                        self._gap = max(self._gap, hint.number)
+                        noted = self._gap[1] if self._gap[0] == hint.epoch else 0
+                        self._gap = hint.epoch, max(noted, hint.number)
                         self._ask_for_sync(self._trust)
                     case "foreign":
                         self._ask_for_sync(FOREIGN)
@@ -220,10 +221,14 @@ class Listener:
         spaced = self._last_sync + spacing * self._tiers.core.max_staleness
         self._next_sync = min(self._next_sync, spaced)
 
-    def _judge(self, now: float, gap: int) -> None:
-        """Judge what was heard by a good sync: no true hint has a number above the head it brought."""
+    def _judge(self, now: float, gap: tuple[int, int]) -> None:
+        """Judge what was heard by a good sync: no true hint has a number above the head it brought.
+
+        Where that is of another epoch it says nothing of the hint: heads begin anew.
+        """
         core = self._tiers.core
-        self._trust = LIED if gap > core.proved else TRUSTED
+        epoch, number = gap
+        self._trust = LIED if epoch == core.epoch and number > core.proved else TRUSTED
         if self._flood.is_certain(now, core.epoch, core.proved):
             self._tiers.events["floods"] += 1
             self._flood.begin(now, core.epoch, core.proved)
@@ -242,7 +247,7 @@ class Listener:
         # next caller is not the one who finds out whether Redis is back.
         wanted = tiers.core.pending or self._flood.is_suspected or tiers.is_cut_off()
         if wanted or now - self._active <= tiers.core.max_staleness:
-            gap, self._gap = self._gap, 0
+            gap, self._gap = self._gap, (0, 0)
             good, _ = run(sync(tiers, blocking=True), self._perform)
             if good:
                 self._judge(now, gap)
