@@ -21,7 +21,7 @@ from tiercache._invalidating import FENCE_TTL, Invalidating, OnOutage
 from tiercache._settings import Duration, SettingArguments, Settings
 from tiercache._sync import SyncCache
 from tiercache._typing import AsyncCached, Decorator, SyncCached
-from tiercache._verbs import UNSET, OnError, Tags, TagsOfKey, Ttl, Unset, Verbs, by_stored
+from tiercache._verbs import UNSET, Loading, OnError, Tags, TagsOfKey, Ttl, Unset, Verbs, by_stored
 from tiercache._warm import Progress, WarmCall, Warmed, warm
 from tiercache._winding_up import wind_up_all
 
@@ -134,7 +134,7 @@ class TierCache:
             return entry.take()
         if not node.closed and (following := verbs.follow(key, loader, ttl, tags, share)) is not None:
             return await followed(node, verbs.counts, *following)
-        return await _by_key.read_async(self, key, loader, ttl, tags, share)
+        return await _by_key.read_async(self, key, Loading(loader, ttl, tags, share))
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """The values that are cached, by key; one round trip a thousand keys that L1 does not have."""

@@ -141,7 +141,7 @@ class Glances:
         if looked is None:
             return MISS
         core, key = self._tiers.core, glance[0].keys[0]
-        if key in core.l1.entries:
+        if self._l1 and key in core.l1.entries:
             amend(core, core.l1.drop_over, key, glance[1].at)  # it serves nobody, and is in the way
         try:
             taken = self._take(*glance, looked)

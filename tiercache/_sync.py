@@ -11,7 +11,7 @@ from tiercache._core.tags import check_tags
 from tiercache._core.writes import Token, Written
 from tiercache._invalidating import FENCE_TTL, BlockingInvalidating, OnOutage
 from tiercache._settings import Duration
-from tiercache._verbs import UNSET, OnError, Tags, TagsOfKey, Ttl, Unset, Verbs, by_stored
+from tiercache._verbs import UNSET, Loading, OnError, Tags, TagsOfKey, Ttl, Unset, Verbs, by_stored
 from tiercache._warm import Progress, WarmCall, Warmed, warm_blocking
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class SyncCache:
         entry = self._verbs.hit_or_load(key, loader, ttl, tags)
         if entry is not None:
             return entry.take()
-        return _by_key.read(self, key, loader, ttl, tags, share)
+        return _by_key.read(self, key, Loading(loader, ttl, tags, share))
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         return self._node.run(self._verbs.get_many(keys))

@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from tiercache._accelerator import compiled
 from tiercache._audit import Auditor
@@ -43,6 +43,15 @@ class Unset:
 
 
 UNSET: Final = Unset()
+
+
+class Loading(NamedTuple):
+    """How a read by key comes to what no tier has, as `get_or_load` is told; without a loader not at all."""
+
+    loader: Callable[[], Any] | None = None
+    ttl: Ttl | Unset = UNSET
+    tags: Tags = ()
+    share: bool = False
 
 
 class Verbs:
@@ -112,18 +121,15 @@ class Verbs:
             self.lifetime(ttl)
         return self.hit(key)
 
-    def read(
-        self, key: str, loader: Callable[[], Any] | None, ttl: Ttl | Unset, tags: Tags, share: bool
-    ) -> Plan[Any]:
+    def read(self, key: str, how: Loading) -> Plan[Any]:
         """The value under *key*, or MISS where there is no loader."""
-        want = self.want_to_read(key, loader, ttl, tags, share)
-        if self.auditor is not None and loader is not None:
-            want = replace(want, audit=self.auditor.observer_of(loader, blocking=self.blocking))
+        want = self.want_to_read(key, how)
+        if self.auditor is not None and how.loader is not None:
+            want = replace(want, audit=self.auditor.observer_of(how.loader, blocking=self.blocking))
         return reads.read(self.tiers, want, blocking=self.blocking)
 
-    def want_to_read(
-        self, key: str, loader: Callable[[], Any] | None, ttl: Ttl | Unset, tags: Tags, share: bool
-    ) -> Want:
+    def want_to_read(self, key: str, how: Loading) -> Want:
+        loader, ttl, tags, share = how
         call = None if loader is None else Call(checked_loader(loader))
         return self.want(key, call=call, ttl=ttl, tags=tags, share=share)
 
@@ -141,7 +147,7 @@ class Verbs:
         follower = follow(self.tiers, stored)
         if follower is None:
             return None
-        return follower, lambda: self.want_to_read(key, loader, ttl, named, share)
+        return follower, lambda: self.want_to_read(key, Loading(loader, ttl, named, share))
 
     def get_many(self, keys: Iterable[str]) -> Plan[dict[str, Any]]:
         named = by_stored(keys)
