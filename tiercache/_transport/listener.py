@@ -221,14 +221,15 @@ class Listener:
         spaced = self._last_sync + spacing * self._tiers.core.max_staleness
         self._next_sync = min(self._next_sync, spaced)
 
-    def _judge(self, now: float, gap: tuple[int, int]) -> None:
-        """Judge what was heard by a good sync: no true hint has a number above the head it brought.
-
-        Where that is of another epoch it says nothing of the hint: heads begin anew.
-        """
-        core = self._tiers.core
+    def _is_behind(self, gap: tuple[int, int]) -> bool:
+        """Whether the head is below that of a hint; in another epoch it says nothing, for heads begin anew."""
         epoch, number = gap
-        self._trust = LIED if epoch == core.epoch and number > core.proved else TRUSTED
+        return epoch == self._tiers.core.epoch and number > self._tiers.core.proved
+
+    def _judge(self, now: float, gap: tuple[int, int]) -> None:
+        """Judge what was heard by a good sync: no true hint has a number above the head it brought."""
+        core = self._tiers.core
+        self._trust = LIED if self._is_behind(gap) else TRUSTED
         if self._flood.is_certain(now, core.epoch, core.proved):
             self._tiers.events["floods"] += 1
             self._flood.begin(now, core.epoch, core.proved)
@@ -249,6 +250,9 @@ class Listener:
         if wanted or now - self._active <= tiers.core.max_staleness:
             gap, self._gap = self._gap, (0, 0)
             good, _ = run(sync(tiers, blocking=True), self._perform)
+            if good and self._is_behind(gap):
+                # It may have joined a reader's, sent before the record that the hint was of: that tells nothing.
+                good, _ = run(sync(tiers, blocking=True), self._perform)
             if good:
                 self._judge(now, gap)
             else:
