@@ -222,7 +222,7 @@ class Listener:
         self._next_sync = min(self._next_sync, spaced)
 
     def _is_behind(self, gap: tuple[int, int]) -> bool:
-        """Whether the head is below that of a hint; in another epoch it says nothing, for heads begin anew."""
+        """Whether the head is below that of a hint; in another epoch it says nothing of it."""
         epoch, number = gap
         return epoch == self._tiers.core.epoch and number > self._tiers.core.proved
 
@@ -249,9 +249,10 @@ class Listener:
         wanted = tiers.core.pending or self._flood.is_suspected or tiers.is_cut_off()
         if wanted or now - self._active <= tiers.core.max_staleness:
             gap, self._gap = self._gap, (0, 0)
+            joins = not tiers.syncs.is_empty
             good, _ = run(sync(tiers, blocking=True), self._perform)
-            if good and self._is_behind(gap):
-                # It may have joined a reader's, sent before the record that the hint was of: that tells nothing.
+            if good and joins and self._is_behind(gap):
+                # A reader's, perhaps sent before the record that the hint was of: it tells nothing.
                 good, _ = run(sync(tiers, blocking=True), self._perform)
             if good:
                 self._judge(now, gap)
