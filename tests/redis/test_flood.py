@@ -339,3 +339,31 @@ def test_a_hint_from_before_the_server_lost_all_does_not_make_the_channel_a_liar
     redis_server.cli("PUBLISH", channel, claims(reader, core.applied + 2, b"t:t"))
 
     assert eventually(lambda: reader.stats().events["syncs"] > syncs, within=4.0)
+
+
+def test_a_sync_that_was_sent_before_a_record_does_not_make_its_hint_a_lie(
+    redis_server: RedisServer, new_node: Callable[..., TierCache]
+) -> None:
+    """1. A reader's sync is answered, and not yet over.  2. A record; its hint comes after a gap.  3. The
+    listener's sync joins the reader's."""
+    reader = new_node(redis_server.url(), max_staleness=60)  # whose next sync is 16 s away
+    writer = new_node(redis_server.url(), max_staleness=60)
+    node = reader._node
+    core, syncs = node.tiers.core, node.tiers.syncs
+    reader.sync.get("k")
+    assert eventually(lambda: node.is_listening())
+    writer.sync.invalidate_tags("it")
+    assert eventually(lambda: reader.stats().events["hints"] == 1)  # the sync after the subscription is over
+    flight, role = syncs.claim("sync", node.clock(), None, blocking=True)
+    assert role == "lead"
+    before = writer.sync.invalidate_tags("it").token
+    assert before is not None
+    assert eventually(lambda: core.applied == before.number)
+    with core.lock:
+        core.applied = core.proved  # as where that hint was of an epoch that the node had not adopted yet
+    writer.sync.invalidate_tags("it")
+    assert eventually(lambda: flight.followers == 1)
+    syncs.land(flight, True)
+    syncs.leave(flight, None, role)
+
+    assert eventually(lambda: core.proved > before.number, within=4.0)
