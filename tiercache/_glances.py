@@ -8,18 +8,21 @@ found as it usually is, is left to the plan.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 from tiercache._accelerator import compiled
 from tiercache._core import sources
+from tiercache._core.asks import TRIES, lapsed
 from tiercache._core.coherence import Coherence
+from tiercache._core.commands import KeyAsk, Read
 from tiercache._core.flights import current_load
 from tiercache._core.l2_hits import Taken, keep, learn_found, tags_to_look_for, unlooked
 from tiercache._core.looks import Look, Looked
-from tiercache._core.plan import Plan, run, run_async
-from tiercache._core.reads import MISS, after_look
+from tiercache._core.plan import Ask, Plan, run, run_async
+from tiercache._core.reads import MISS, after_look, after_script, by_script
 from tiercache._core.stand import Stand
 from tiercache._core.tiers import Counts, Tiers, Want
 from tiercache._core.values import PLAIN
@@ -168,10 +171,59 @@ class KeyGlances(Glances):
     def __init__(self, tiers: Tiers, counts: Counts, want: Callable[..., Want]) -> None:
         super().__init__(tiers, counts, None, ANY_PRINT, want, l1=True)
 
-    def named(self, key: str, tags: tuple[str, ...]) -> tuple[str, tuple[str, ...]] | None:
-        """What a glance asks for; None: a plan must see to it."""
-        expected = tags_to_look_for(self._tiers, self._counts, key, tags)
-        return None if expected is None else (key, expected)
+    def named(self, key: str, tags: tuple[str, ...]) -> tuple[str, tuple[str, ...] | None]:
+        """What a glance asks for; no tags: the script alone can tell whether the entry is good."""
+        return key, tags_to_look_for(self._tiers, self._counts, key, tags)
 
     def _learn(self, want: Want, taken: Taken) -> None:
         learn_found(self._tiers, want, taken)
+
+    # By the script, which loads nothing here: for who has no loader. LEFT, or what a plan would come to.
+
+    def ask(self, node: Node, named: tuple[str, Any], *call: Any) -> Any:
+        stand = self._stand(named[0])
+        if stand is None:
+            return LEFT
+        assert node._blocking is not None
+        replies = None
+        with suppress(L2Unavailable):
+            replies = node._blocking.perform(script_for(named[0], stand))
+        return run(self._after_script(named[0], stand, replies, call, blocking=True), node._perform)
+
+    async def ask_async(self, node: Node, named: tuple[str, Any], *call: Any) -> Any:
+        stand = self._stand(named[0])
+        if stand is None:
+            return LEFT
+        awaiting = node.loops.of_running()
+        replies = None
+        with suppress(L2Unavailable):
+            replies = await awaiting.perform(script_for(named[0], stand))
+        rest = self._after_script(named[0], stand, replies, call, blocking=False)
+        return await run_async(rest, awaiting.perform)
+
+    def _stand(self, key: str) -> Stand | None:
+        """Where the node stands; None: a plan must see to it. Who asks the script looks for nothing."""
+        glance: Any = LEFT
+        try:
+            glance = self._begin(key, ())
+        finally:
+            if glance is not None:  # LEFT: of a signal's handler, amid this
+                self._tiers.looking.discard(key)
+        return None if glance is None else glance[1]
+
+    def _after_script(self, key: str, stand: Stand, replies: Any, call: Args, *, blocking: bool) -> Plan[Any]:
+        """The rest of a read, which asks the script again once more is known, where its answer is no use."""
+        tiers, want = self._tiers, self._want(*call)
+        if replies is None:
+            lapsed(tiers)
+            return after_script(tiers, want, None)
+        head, found = replies[0].head, replies[0].found
+        if head is None:
+            tiers.events["resyncs"] += 1
+        elif tiers.core.meet(stand, head, (key,)):
+            return after_script(tiers, want, (stand, head, found[0]))
+        return by_script(tiers, want, blocking=blocking, must_sync=head is None, tries=TRIES - 1)
+
+
+def script_for(key: str, stand: Stand) -> Ask:
+    return Ask((Read(stand.epoch, stand.seen, (KeyAsk(key, "get", ""),)),))

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from contextvars import Context, copy_context
 from types import coroutine
 from typing import Any, Protocol
@@ -27,7 +28,7 @@ from tiercache._core.commands import Command, Invalidate
 from tiercache._core.flights import current_load
 from tiercache._core.follows import follow
 from tiercache._core.l1 import L1
-from tiercache._core.l2_hits import unlooked
+from tiercache._core.l2_hits import tags_to_look_for, unlooked
 from tiercache._core.plan import TIMED_OUT, Ask, Call, Join, Plan, Step, Tell
 from tiercache._core.reads import MISS, read
 from tiercache._core.tiers import Counts, Tiers, Want
@@ -35,7 +36,7 @@ from tiercache._core.values import Values
 from tiercache._core.writes import Token
 from tiercache._errors import L2Unavailable
 from tiercache._follows import followed
-from tiercache._glances import Glances, KeyGlances
+from tiercache._glances import Glances, KeyGlances, script_for
 from tiercache._invalidating import BlockingInvalidating
 
 D = 10.0  # `max_staleness` of every node here, seconds
@@ -178,13 +179,15 @@ def glance_at(node: Node, want: Want) -> tuple[Any, Any]:
         return glances, glances.begin((), {})
     by_key = KeyGlances(node.tiers, node.counts, lambda: want)
     named = by_key.named(want.key, want.tags)
-    return by_key, None if named is None else by_key._begin(*named)
+    return by_key, None if named[1] is None else by_key._begin(*named)
 
 
 def by_glance(node: Node, want: Want) -> Plan[Any]:
     """The read of *want* as that of a decorated function's call, where there is a compiled half."""
     if compiled is None:
         return (yield from read(node.tiers, want, blocking=False))
+    if by_script_alone(node, want):
+        return (yield from by_script(node, want))
     glances, glance = glance_at(node, want)
     if glance is None:
         return (yield from read(node.tiers, want, blocking=False))
@@ -199,6 +202,25 @@ def by_glance(node: Node, want: Want) -> Plan[Any]:
     if value is not MISS:
         return value
     return (yield from glances._rest(glance, looked, (), blocking=False))
+
+
+def by_script_alone(node: Node, want: Want) -> bool:
+    """Whether nothing but the script can answer *want*, which is read by key."""
+    if want.print is not None or want.call is not None:
+        return False
+    return tags_to_look_for(node.tiers, node.counts, want.key, want.tags) is None
+
+
+def by_script(node: Node, want: Want) -> Plan[Any]:
+    """The read of *want*, which has no loader, by the script at once."""
+    by_key = KeyGlances(node.tiers, node.counts, lambda: want)
+    stand = by_key._stand(want.key)
+    if stand is None:
+        return (yield from read(node.tiers, want, blocking=False))
+    replies = None
+    with suppress(L2Unavailable):
+        replies = yield script_for(want.key, stand)
+    return (yield from by_key._after_script(want.key, stand, replies, (), blocking=False))
 
 
 class ByHand:

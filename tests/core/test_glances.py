@@ -25,6 +25,7 @@ from tiercache._core.sources import Writing
 from tiercache._core.tiers import MOST, REFUSED
 from tiercache._core.values import PLAIN
 from tiercache._errors import L2Refused, LoadTimeout
+from tiercache._glances import KeyGlances, script_for
 
 if compiled is None:
     pytest.skip("not compiled here: no C compiler, or TIERCACHE_PURE is set", allow_module_level=True)
@@ -58,9 +59,12 @@ class World:
             self.want = {"tags": [TAG], "ttl": 60.0}
             if asks != "a key and its tag":
                 self.want["tags"] = []
+            if asks in ("a key, its tag known", "a key, without a loader"):
                 self.a.tiers.known_tags.learn(KEY, (TAG,))
-            if asks == "a key, without a loader":
+            if asks in WITHOUT_LOADER:
                 self.want["call"] = None
+            if asks == "a new key, without a loader":
+                self.a.counts.prospect = 0  # as where looks in L2 were in vain
         self.by_glance = by_glance
         self.reading: Hand | None = None
         self.steps: list[object] = []
@@ -169,7 +173,9 @@ ACTS: dict[str, Callable[[World], object]] = {
     "were refused": lambda w: setattr(w.a.counts, "prospect", REFUSED),
     "were good": lambda w: setattr(w.a.counts, "prospect", MOST),
 }
-ASKS = "a call", "a key and its tag", "a key, its tag known", "a key, without a loader"
+WITHOUT_LOADER = "a key, without a loader", "a new key, without a loader"
+LOOKS = "a call", "a key and its tag", "a key, its tag known", "a key, without a loader"
+ASKS = *LOOKS, "a new key, without a loader"
 ENDS = st.sampled_from(["answered"] * 3 + ["lost", "refused", "cancelled"])
 some = st.lists(st.sampled_from(sorted(ACTS)), max_size=3)
 
@@ -201,7 +207,7 @@ def played(
     assert reading is not None
     for name in amid:
         act(world, name)
-    if reading.at == ("Look",):
+    if reading.at == ("Look",) or (asks in ASKS[4:] and reading.at == ("Read",)):
         if end == "answered":
             reading.execute()
             for name in after:
@@ -219,6 +225,10 @@ def played(
 @example([], [], ["the server is emptied"], "answered", True, False, "a call")
 @example([], ["L1 has it", "another is"], [], "answered", False, False, "a call")
 @example([], [], ["evicted"], "answered", True, False, "a key, without a loader")
+@example([], ["the server is emptied"], [], "answered", True, False, "a new key, without a loader")
+@example([], ["it is invalidated elsewhere"], [], "answered", True, False, "a new key, without a loader")
+@example([], [], ["it is invalidated here"], "answered", True, False, "a new key, without a loader")
+@example([], [], [], "lost", True, False, "a new key, without a loader")
 @given(some, some, some, ENDS, st.booleans(), st.booleans(), st.sampled_from(ASKS))
 def test_a_glance_comes_to_what_the_plan_comes_to(
     before: list[str], amid: list[str], after: list[str], end: str, l1: bool, inside: bool, asks: str
@@ -248,7 +258,7 @@ def test_the_usual_read_is_one_look_and_no_plan() -> None:
     assert (world.a.counts.l2_hits, world.a.tiers.looking) == (1, set())
 
 
-@pytest.mark.parametrize("asks", ASKS[1:])
+@pytest.mark.parametrize("asks", LOOKS[1:])
 @in_its_own_context
 def test_the_usual_read_by_key_is_one_look_and_no_plan(asks: str) -> None:
     world = World(asks=asks)
@@ -265,7 +275,26 @@ def test_the_usual_read_by_key_is_one_look_and_no_plan(asks: str) -> None:
     assert world.a.in_l1(KEY)
 
 
-@pytest.mark.parametrize("asks", ASKS)
+@in_its_own_context
+def test_the_usual_read_by_a_new_key_is_one_script_call_and_no_plan() -> None:
+    world = World(asks="a new key, without a loader")
+    by_key = KeyGlances(world.a.tiers, world.a.counts, lambda: world.a.want(KEY, **world.want))
+    assert by_key.named(KEY, ()) == (KEY, None)
+
+    stand = by_key._stand(KEY)
+    assert stand is not None
+    assert world.a.tiers.looking == set(), "it looks for nothing"
+    replies = [world.server.perform(script_for(KEY, stand).commands[0])]
+    rest = by_key._after_script(KEY, stand, replies, (), blocking=False)
+
+    with pytest.raises(StopIteration) as end:
+        next(rest)
+    assert end.value.value == {"a": [1]}
+    assert world.a.in_l1(KEY)
+    assert world.a.tiers.known_tags.get(KEY) == (TAG,), "the next read needs no script"
+
+
+@pytest.mark.parametrize("asks", LOOKS)
 @in_its_own_context
 def test_what_is_over_in_l1_is_not_in_the_way(asks: str) -> None:
     world = World(asks=asks)

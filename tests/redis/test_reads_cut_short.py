@@ -14,19 +14,23 @@ from tests.core.test_changes_cut_short import cut_short
 from tests.servers import RedisServer
 from tiercache import TierCache
 from tiercache._accelerator import compiled
+from tiercache._core.tiers import REFUSED
 
 FILES = {str(Path(tiercache.__file__).with_name(name)) for name in ("_by_key.py", "_glances.py")}
 
 
 @pytest.mark.skipif(compiled is None, reason="not compiled here: each read has a plan")
+@pytest.mark.parametrize("by_script", [False, True])
 def test_nobody_looks_for_its_key_any_more(
-    redis_server: RedisServer, new_node: Callable[..., TierCache]
+    redis_server: RedisServer, new_node: Callable[..., TierCache], by_script: bool
 ) -> None:
     cache = new_node(redis_server.url())
     core, looking = cache._node.tiers.core, cache._node.tiers.looking
     cache.sync.set("k", 1)
     for at in count():
         core.l1.clear()
+        if by_script:
+            cache._verbs.counts.prospect = REFUSED
         was_cut_short = cut_short(partial(cache.sync.get, "k"), at, FILES, acts=("STORE_FAST",))
         assert not looking, at
         if not was_cut_short:

@@ -14,9 +14,12 @@ from tiercache._core.tiers import Tiers
 from tiercache._errors import L2Unavailable
 
 Asked = tuple[Stand, int, tuple[Answer, ...]]
+TRIES = 3  # of a read; then it goes to the source
 
 
-def ask_l2(tiers: Tiers, asks: tuple[KeyAsk, ...], *, blocking: bool) -> Plan[Asked | None]:
+def ask_l2(
+    tiers: Tiers, asks: tuple[KeyAsk, ...], *, blocking: bool, must_sync: bool = False, tries: int = TRIES
+) -> Plan[Asked | None]:
     """Where the node stood, the head, and an answer a key, under a good lease; None: load without caching.
 
     A lapsed lease costs no round trip more: the sync goes in front of the read. So it does while an
@@ -24,8 +27,7 @@ def ask_l2(tiers: Tiers, asks: tuple[KeyAsk, ...], *, blocking: bool) -> Plan[As
     taken for one that reflects it, if it were done by the time the answer is here.
     """
     core = tiers.core
-    must_sync = False
-    for _ in range(3):
+    for _ in range(tries):
         if ahead_of(core) == inf:
             break
         stand = core.stand(tiers.clock())
@@ -62,10 +64,12 @@ def _owe_locks(tiers: Tiers, asks: Iterable[KeyAsk]) -> None:
     tiers.owe(Unlock(x.key, x.owner) for x in asks if x.mode != "get")
 
 
-def ask_for_one(tiers: Tiers, ask: KeyAsk, *, blocking: bool) -> Plan[tuple[Stand, int, Answer] | None]:
+def ask_for_one(
+    tiers: Tiers, ask: KeyAsk, *, blocking: bool, must_sync: bool = False, tries: int = TRIES
+) -> Plan[tuple[Stand, int, Answer] | None]:
     """As `ask_l2`; again, as often as the answers to reads that went along left no room for this one."""
     while True:
-        asked = yield from ask_l2(tiers, (ask,), blocking=blocking)
+        asked = yield from ask_l2(tiers, (ask,), blocking=blocking, must_sync=must_sync, tries=tries)
         if asked is None:
             return None
         stand, head, (answer,) = asked

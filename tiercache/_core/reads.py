@@ -12,7 +12,7 @@ from math import inf
 from typing import Any, Final
 
 from tiercache._core.asks import ask_for_one
-from tiercache._core.commands import Hit, KeyAsk, Touch
+from tiercache._core.commands import Answer, Hit, KeyAsk, Touch
 from tiercache._core.elsewhere import fetch_past_l1
 from tiercache._core.flights import (
     ABANDONED,
@@ -183,7 +183,29 @@ def _peek(tiers: Tiers, want: Want, looked: tuple[Stand, Looked] | None, *, bloc
     if want.l2 and (looked is None or not is_absent(tiers, want, *looked)):
         taken = None if looked is None else judged(tiers, want, *looked)
         if taken is None:
-            taken = yield from _asked(tiers, want, blocking=blocking)
+            return (yield from by_script(tiers, want, blocking=blocking))
+    return _peeked(tiers, want, taken)
+
+
+def by_script(tiers: Tiers, want: Want, **how: Any) -> Plan[Any]:
+    """A read without a loader of what no look could find; *how* is `ask_l2`'s."""
+    asked = yield from ask_for_one(tiers, KeyAsk(want.key, "get", ""), **how)
+    return (yield from after_script(tiers, want, asked))
+
+
+def after_script(tiers: Tiers, want: Want, asked: tuple[Stand, int, Answer] | None) -> Plan[Any]:
+    """The rest of a read without a loader that has *asked* the script; None: it was not answered."""
+    taken = None
+    if asked is not None:
+        stand, head, answer = asked
+        # Any other answer says nothing of a look: that would have shown as much, where there is no entry.
+        if isinstance(answer, Hit | Large):
+            taken = yield from take(tiers, want, answer, stand, head)
+    return _peeked(tiers, want, taken)
+
+
+def _peeked(tiers: Tiers, want: Want, taken: Taken | None) -> Any:
+    """What a read without a loader returns, counted, and kept in L1."""
     if taken is None:
         want.counts.misses += 1
         return MISS
@@ -191,17 +213,6 @@ def _peek(tiers: Tiers, want: Want, looked: tuple[Stand, Looked] | None, *, bloc
     if want.l1:
         keep(tiers, want, taken)
     return taken.value
-
-
-def _asked(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Taken | None]:
-    """What the script finds under a key."""
-    asked = yield from ask_for_one(tiers, KeyAsk(want.key, "get", ""), blocking=blocking)
-    if asked is None:
-        return None
-    stand, head, answer = asked
-    if not isinstance(answer, Hit | Large):
-        return None  # says nothing of a look: that would have shown as much, where there is no entry
-    return (yield from take(tiers, want, answer, stand, head))
 
 
 def _past_the_tiers(tiers: Tiers, want: Want, audit: Load | None, *, blocking: bool) -> Plan[Any]:
