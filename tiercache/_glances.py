@@ -8,7 +8,6 @@ found as it usually is, is left to the plan.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -17,7 +16,7 @@ from tiercache._accelerator import compiled
 from tiercache._core import sources
 from tiercache._core.asks import TRIES, lapsed
 from tiercache._core.coherence import Coherence
-from tiercache._core.commands import KeyAsk, Read
+from tiercache._core.commands import Answers, KeyAsk, Read
 from tiercache._core.flights import current_load
 from tiercache._core.l2_hits import Taken, keep, learn_found, tags_to_look_for, unlooked
 from tiercache._core.looks import Look, Looked
@@ -97,12 +96,12 @@ class Glances:
                 return LEFT
             assert node._blocking is not None
             (looked,) = node._blocking.look(glance[0])
-        except L2Unavailable as error:
-            unlooked(self._tiers, self._counts, error)
-        except BaseException:
+        except BaseException as error:
             if glance is None:  # of a signal's handler, amid the beginning; a second who looks is no harm
                 self._tiers.looking.discard(named[0])
-            raise
+            if glance is None or not isinstance(error, L2Unavailable):
+                raise
+            unlooked(self._tiers, self._counts, error)
         finally:
             if glance is not None:
                 self.over(glance)
@@ -119,12 +118,12 @@ class Glances:
                 return LEFT
             awaiting = node.loops.of_running()
             (looked,) = await awaiting.gather(glance[0])
-        except L2Unavailable as error:
-            unlooked(self._tiers, self._counts, error)
-        except BaseException:
+        except BaseException as error:
             if glance is None:  # of a signal's handler, amid the beginning; a second who looks is no harm
                 self._tiers.looking.discard(named[0])
-            raise
+            if glance is None or not isinstance(error, L2Unavailable):
+                raise
+            unlooked(self._tiers, self._counts, error)
         finally:
             if glance is not None:
                 self.over(glance)
@@ -185,20 +184,25 @@ class KeyGlances(Glances):
         if stand is None:
             return LEFT
         assert node._blocking is not None
-        replies = None
-        with suppress(L2Unavailable):
+        try:
             replies = node._blocking.perform(script_for(named[0], stand))
-        return run(self._after_script(named[0], stand, replies, call, blocking=True), node._perform)
+        except L2Unavailable:
+            rest = self._unanswered(call)
+        else:
+            rest = self._after_script(named[0], stand, replies[0], call, blocking=True)
+        return run(rest, node._perform)
 
     async def ask_async(self, node: Node, named: tuple[str, Any], *call: Any) -> Any:
         stand = self._stand(named[0])
         if stand is None:
             return LEFT
         awaiting = node.loops.of_running()
-        replies = None
-        with suppress(L2Unavailable):
+        try:
             replies = await awaiting.perform(script_for(named[0], stand))
-        rest = self._after_script(named[0], stand, replies, call, blocking=False)
+        except L2Unavailable:
+            rest = self._unanswered(call)
+        else:
+            rest = self._after_script(named[0], stand, replies[0], call, blocking=False)
         return await run_async(rest, awaiting.perform)
 
     def _stand(self, key: str) -> Stand | None:
@@ -211,18 +215,24 @@ class KeyGlances(Glances):
                 self._tiers.looking.discard(key)
         return None if glance is None else glance[1]
 
-    def _after_script(self, key: str, stand: Stand, replies: Any, call: Args, *, blocking: bool) -> Plan[Any]:
-        """The rest of a read, which asks the script again once more is known, where its answer is no use."""
-        tiers, want = self._tiers, self._want(*call)
-        if replies is None:
-            lapsed(tiers)
-            return after_script(tiers, want, None)
-        head, found = replies[0].head, replies[0].found
+    def _unanswered(self, call: Args) -> Plan[Any]:
+        lapsed(self._tiers)
+        return after_script(self._tiers, self._want(*call), None)
+
+    def _after_script(
+        self, key: str, stand: Stand, answers: Answers, call: Args, *, blocking: bool
+    ) -> Plan[Any]:
+        """The rest of a read, which asks the script again, once more is known, where it is not answered."""
+        tiers, want, head = self._tiers, self._want(*call), answers.head
         if head is None:
             tiers.events["resyncs"] += 1
-        elif tiers.core.meet(stand, head, (key,)):
-            return after_script(tiers, want, (stand, head, found[0]))
-        return by_script(tiers, want, blocking=blocking, must_sync=head is None, tries=TRIES - 1)
+            return by_script(tiers, want, blocking=blocking, must_sync=True, tries=TRIES - 1)
+        if not tiers.core.meet(stand, answers.newest or head, (key,)):
+            return by_script(tiers, want, blocking=blocking, tries=TRIES - 1)
+        (answer,) = answers.found
+        if answer == "again":  # of those it was gathered with
+            return by_script(tiers, want, blocking=blocking)
+        return after_script(tiers, want, (stand, head, answer))
 
 
 def script_for(key: str, stand: Stand) -> Ask:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
 from contextvars import Context, copy_context
 from types import coroutine
 from typing import Any, Protocol
@@ -217,10 +216,13 @@ def by_script(node: Node, want: Want) -> Plan[Any]:
     stand = by_key._stand(want.key)
     if stand is None:
         return (yield from read(node.tiers, want, blocking=False))
-    replies = None
-    with suppress(L2Unavailable):
-        replies = yield script_for(want.key, stand)
-    return (yield from by_key._after_script(want.key, stand, replies, (), blocking=False))
+    try:
+        (answers,) = yield script_for(want.key, stand)
+    except L2Unavailable:
+        rest = by_key._unanswered(())
+    else:
+        rest = by_key._after_script(want.key, stand, answers, (), blocking=False)
+    return (yield from rest)
 
 
 class ByHand:

@@ -203,3 +203,23 @@ def test_a_planted_large_entry_is_loaded_anew(any_redis: RedisServer, new_node: 
 
     assert reader.sync.get("a") is None
     assert reader.sync.get_or_load("a", lambda: "new") == "new"
+
+
+def test_reads_gathered_in_one_request_are_all_answered(
+    any_redis: RedisServer, world: World, new_node: NewNode
+) -> None:
+    """A reply has room for some 256 KB: who did not fit in is asked for again, and is no miss."""
+    values = {f"k{n}": str(n) * 100_000 for n in range(8)}
+    writer, reader = new_node(any_redis.url(), max_staleness=60), new_node(any_redis.url(), max_staleness=60)
+
+    async def body() -> None:
+        await world.view(writer).set_many(values, tags=["t"])
+        view = world.view(reader)
+        assert await view.get("warm") is None
+        assert await world.gather(*map(view.get, values)) == list(values.values())
+        reader._node.tiers.core.l1.clear()
+        reader._verbs.counts.prospect = 0
+        assert await world.gather(*map(view.exists, values)) == [True] * len(values)
+        assert reader.stats().misses == 1
+
+    world.run(body())

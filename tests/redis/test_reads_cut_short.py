@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -10,11 +11,11 @@ from pathlib import Path
 import pytest
 
 import tiercache
-from tests.core.test_changes_cut_short import cut_short
+from tests.core.test_changes_cut_short import comes_amid, cut_short
 from tests.servers import RedisServer
-from tiercache import TierCache
+from tiercache import L2Unavailable, TierCache
 from tiercache._accelerator import compiled
-from tiercache._core.tiers import REFUSED
+from tiercache._core.tiers import MOST, REFUSED
 
 FILES = {str(Path(tiercache.__file__).with_name(name)) for name in ("_by_key.py", "_glances.py")}
 
@@ -29,11 +30,33 @@ def test_nobody_looks_for_its_key_any_more(
     cache.sync.set("k", 1)
     for at in count():
         core.l1.clear()
-        if by_script:
-            cache._verbs.counts.prospect = REFUSED
+        cache._verbs.counts.prospect = REFUSED if by_script else MOST
         was_cut_short = cut_short(partial(cache.sync.get, "k"), at, FILES, acts=("STORE_FAST",))
         assert not looking, at
         if not was_cut_short:
             break
+    assert at > 3
+    assert cache.sync.get("k") == 1
+
+
+@pytest.mark.skipif(compiled is None, reason="not compiled here: each read has a plan")
+def test_what_a_handler_raises_is_not_taken_for_an_answer(
+    redis_server: RedisServer, new_node: Callable[..., TierCache]
+) -> None:
+    """The handler reads another cache, one whose Redis is away, before anything was sent or after."""
+
+    def cut() -> None:
+        raise L2Unavailable("that of another cache")
+
+    cache = new_node(redis_server.url())
+    core, looking = cache._node.tiers.core, cache._node.tiers.looking
+    cache.sync.set("k", 1)
+    for at in count():
+        core.l1.clear()
+        cache._verbs.counts.prospect = MOST
+        with suppress(L2Unavailable):
+            if not comes_amid(partial(cache.sync.get, "k"), at, cut, FILES, acts=("STORE_FAST",)):
+                break
+        assert not looking, at
     assert at > 3
     assert cache.sync.get("k") == 1

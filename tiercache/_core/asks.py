@@ -75,6 +75,7 @@ def ask_for_one(
         stand, head, (answer,) = asked
         if answer != "again":
             return stand, head, answer
+        must_sync, tries = False, TRIES
 
 
 def of_all(replies: Sequence[Answers]) -> Answers:
