@@ -53,6 +53,8 @@ class Mutation:
         found = source.count(self.old)
         if found != 1:
             raise LookupError(f"{self.name}: {self.old!r} stands {found} times in {self.function}, not once")
+        if inspect.unwrap(original).__globals__ is not vars(self.module):  # what it names would be missing
+            raise LookupError(f"{self.name}: {self.function} is not of {self.module.__name__}")
         made: dict[str, Any] = {}
         code = compile(
             "from __future__ import annotations\n" + source.replace(self.old, self.new), self.name, "exec"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.core import sim_server
+from tests.core import sim_server, sim_state
 from tests.simulation.mutations import Mutation
 from tiercache._core import barriers, join_rule, loads
 
@@ -193,8 +193,7 @@ OF_THE_SERVER = (
         sim_server,
         "SimServer._fill",
         "    status, head = self._judge(command.epoch, command.token, command.key, command.tags)",
-        "    from dataclasses import replace\n"
-        "    command = replace(command, token=self.domain.state.head if self.domain.state else 0)\n"
+        "    command = command._replace(token=self.domain.state.head if self.domain.state else 0)\n"
         "    status, head = self._judge(command.epoch, command.token, command.key, command.tags)",
     ),
     Mutation(
@@ -250,7 +249,7 @@ OF_THE_SERVER = (
     ),
     Mutation(
         "trimming raises no floor",
-        sim_server,
+        sim_state,
         "Table.note",
         "self.floor = sorted(self.versions.values())[trimmed - 1]\n"
         "        self.versions = {dep: n for dep, n in self.versions.items() if n > self.floor}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.simulation import process
 from tests.simulation.mutations import Mutation
-from tiercache._core import asks, coherence, l2_hits, loads, syncs
+from tiercache._core import asks, coherence, l2_hits, syncs
 
 OF_THE_CORE = (
     # ---- L1: what may be served
@@ -63,8 +63,7 @@ OF_THE_CORE = (
         syncs,
         "_take",
         "core.prove(stand, synced, tiers.clock())",
-        "core.prove(type(stand)(*(getattr(stand, n) for n in stand.__slots__[:-1]), tiers.clock()), "
-        "synced, tiers.clock())",
+        "core.prove(stand._replace(at=tiers.clock()), synced, tiers.clock())",
         theme="late",
     ),
     Mutation(
@@ -229,7 +228,7 @@ OF_THE_CORE = (
         "take_stored",
         "core.withheld(deps) or",
         "",
-        also=Mutation("... and is asked first", loads, "ask_l2", "or core.pending or", "or"),
+        also=Mutation("... and is asked first", asks, "ask_l2", "or core.pending or", "or"),
         theme="late",
     ),
     Mutation(

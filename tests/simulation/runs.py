@@ -8,6 +8,7 @@ import multiprocessing
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tests.simulation.checker import Violation
 from tests.simulation.mutations import Mutation
 from tests.simulation.off_elsewhere import OF_BARRIERS, OF_FENCES, OF_THE_SERVER
 from tests.simulation.off_in_loads import OF_LOADS
@@ -15,6 +16,7 @@ from tests.simulation.off_in_looks import OF_LOOKS
 from tests.simulation.off_in_the_core import OF_THE_CORE
 from tests.simulation.schedule import Schedule, schedule_of
 from tests.simulation.shrink import broken, shrunk
+from tests.simulation.world import World
 
 Found = tuple[int, str] | None  # how many seeds it took, and the promise that broke
 MUTATIONS = (*OF_THE_CORE, *OF_LOADS, *OF_LOOKS, *OF_FENCES, *OF_BARRIERS, *OF_THE_SERVER)
@@ -73,12 +75,16 @@ def report(failure: Failure) -> str:
 
 
 def found_after(mutation: Mutation, first: int = 0, most: int | None = None) -> Found:
-    """How many seeds it takes to notice *mutation*, and which promise it breaks; None: not within *most*."""
+    """How many seeds it takes to notice *mutation*, and which promise it breaks; None: not within *most*.
+
+    Any error but a broken promise is the mutation's own fault, and says nothing of the rule.
+    """
     with mutation.on():
         for count in range(1, (most or mutation.within) + 1):
-            promise = broken(schedule_of(first + count - 1, mutation.theme))
-            if promise is not None:
-                return count, promise
+            try:
+                World(schedule_of(first + count - 1, mutation.theme)).play()
+            except Violation as violation:
+                return count, violation.promise
     return None
 
 
