@@ -422,7 +422,7 @@ def test_where_no_thread_can_be_started_reads_go_on_until_one_can(
         "cache = TierCache(sys.argv[1], private=True, clock=lambda: now[0])\n"
         "name = min({'_start_joinable_thread', '_start_new_thread'} & set(vars(threading)))\n"  # 3.13, before
         "start = getattr(threading, name)\n"
-        'def refuse(*args): raise RuntimeError("can\'t start new thread")\n'  # as the system would
+        'def refuse(*args, **options): raise RuntimeError("can\'t start new thread")\n'  # as the system would
         "setattr(threading, name, refuse)\n"
         "print([cache.sync.get_or_load('k', lambda: 1) for _ in range(3)])\n"
         "print(asyncio.run(cache.get('k')), cache.sync.invalidate_tags('t').pending)\n"
