@@ -26,7 +26,8 @@ class View(Protocol):
 
 class Asked(NamedTuple):
     glances: KeyGlances
-    named: tuple[str, tuple[str, ...] | None]  # for a glance; no tags: for the script
+    key: str
+    expected: tuple[str, ...] | None  # tags to look for; None: the script alone can tell
     how: Loading  # with the tags as they were then: the caller's list may change meanwhile
 
 
@@ -34,11 +35,11 @@ def read(view: View, key: str, how: Loading = FROM_TIERS) -> Any:
     """The value under *key*, or MISS where no tier has it and there is no loader, which was checked."""
     asked = _asked(view, key, how)
     if asked is not None:
-        glances, named, how = asked
-        if named[1] is None:
-            value = glances.ask(view._node, named, view._verbs, key, how)
+        glances, stored, expected, how = asked
+        if expected is None:
+            value = glances.ask(view._node, stored, view._verbs, key, how)
         else:
-            value = glances.read(view._node, None, named, view._verbs, key, how)
+            value = glances.read(view._node, None, (stored, expected), view._verbs, key, how)
         if value is not LEFT:
             return value
     return view._node.run(view._verbs.read(key, how))
@@ -47,11 +48,11 @@ def read(view: View, key: str, how: Loading = FROM_TIERS) -> Any:
 async def read_async(view: View, key: str, how: Loading = FROM_TIERS) -> Any:
     asked = _asked(view, key, how)
     if asked is not None:
-        glances, named, how = asked
-        if named[1] is None:
-            value = await glances.ask_async(view._node, named, view._verbs, key, how)
+        glances, stored, expected, how = asked
+        if expected is None:
+            value = await glances.ask_async(view._node, stored, view._verbs, key, how)
         else:
-            value = await glances.read_async(view._node, None, named, view._verbs, key, how)
+            value = await glances.read_async(view._node, None, (stored, expected), view._verbs, key, how)
         if value is not LEFT:
             return value
     return await view._node.run_async(view._verbs.read(key, how))
@@ -82,7 +83,7 @@ def _asked(view: View, key: str, how: Loading) -> Asked | None:
     if glances is None or not isinstance(how.tags, REPEATABLE):
         return None
     stored, tags = check_names(key, how.tags)
-    named = glances.named(stored, tags)
-    if named[1] is None and how.loader is not None:  # who may have to load flies
+    expected = glances.expected(stored, tags)
+    if expected is None and how.loader is not None:  # who may have to load flies
         return None
-    return Asked(glances, named, how if how.tags == tags else how._replace(tags=tags))
+    return Asked(glances, stored, expected, how if how.tags == tags else how._replace(tags=tags))

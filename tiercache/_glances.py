@@ -14,14 +14,12 @@ import orjson
 
 from tiercache._accelerator import compiled
 from tiercache._core import sources
-from tiercache._core.asks import TRIES, lapsed
 from tiercache._core.coherence import Coherence
-from tiercache._core.commands import Answers, KeyAsk, Read
 from tiercache._core.flights import current_load
 from tiercache._core.l2_hits import Taken, keep, learn_found, tags_to_look_for, unlooked
 from tiercache._core.looks import Look, Looked
-from tiercache._core.plan import Ask, Plan, run, run_async
-from tiercache._core.reads import MISS, after_look, after_script, by_script
+from tiercache._core.plan import Plan, run, run_async
+from tiercache._core.reads import MISS, after_look, by_script
 from tiercache._core.stand import Stand
 from tiercache._core.tiers import Counts, Tiers, Want
 from tiercache._core.values import PLAIN
@@ -116,8 +114,7 @@ class Glances:
         try:
             if glance is None and (glance := self._begin(*named)) is None:
                 return LEFT
-            awaiting = node.loops.of_running()
-            (looked,) = await awaiting.gather(glance[0])
+            (looked,) = await node.loops.of_running().gather(glance[0])
         except BaseException as error:
             if glance is None:  # of a signal's handler, amid the beginning; a second who looks is no harm
                 self._tiers.looking.discard(named[0])
@@ -131,7 +128,8 @@ class Glances:
         value = self.found(glance, looked, *call)
         if value is not MISS:
             return value
-        return await run_async(self._rest(glance, looked, call, blocking=False), awaiting.perform)
+        rest = self._rest(glance, looked, call, blocking=False)
+        return await run_async(rest, node.loops.of_running().perform)
 
     def over(self, glance: Glance) -> None:
         """Nobody looks for its key any more."""
@@ -170,70 +168,32 @@ class KeyGlances(Glances):
     def __init__(self, tiers: Tiers, counts: Counts, want: Callable[..., Want]) -> None:
         super().__init__(tiers, counts, None, ANY_PRINT, want, l1=True)
 
-    def named(self, key: str, tags: tuple[str, ...]) -> tuple[str, tuple[str, ...] | None]:
-        """What a glance asks for; no tags: the script alone can tell whether the entry is good."""
-        return key, tags_to_look_for(self._tiers, self._counts, key, tags)
+    def expected(self, key: str, tags: tuple[str, ...]) -> tuple[str, ...] | None:
+        """The tags to look for; None: a look would be in vain, and the script alone can tell."""
+        return tags_to_look_for(self._tiers, self._counts, key, tags)
 
     def _learn(self, want: Want, taken: Taken) -> None:
         learn_found(self._tiers, want, taken)
 
-    # By the script, which loads nothing here: for who has no loader. LEFT, or what a plan would come to.
+    # By the script, for who has no loader: the rest of a plan in whose way nothing is, or LEFT.
 
-    def ask(self, node: Node, named: tuple[str, Any], *call: Any) -> Any:
-        stand = self._stand(named[0])
-        if stand is None:
+    def ask(self, node: Node, key: str, *call: Any) -> Any:
+        if not self._is_free(key):
             return LEFT
-        assert node._blocking is not None
-        try:
-            replies = node._blocking.perform(script_for(named[0], stand))
-        except L2Unavailable:
-            rest = self._unanswered(call)
-        else:
-            rest = self._after_script(named[0], stand, replies[0], call, blocking=True)
-        return run(rest, node._perform)
+        return run(by_script(self._tiers, self._want(*call), blocking=True), node._perform)
 
-    async def ask_async(self, node: Node, named: tuple[str, Any], *call: Any) -> Any:
-        stand = self._stand(named[0])
-        if stand is None:
+    async def ask_async(self, node: Node, key: str, *call: Any) -> Any:
+        if not self._is_free(key):
             return LEFT
-        awaiting = node.loops.of_running()
-        try:
-            replies = await awaiting.perform(script_for(named[0], stand))
-        except L2Unavailable:
-            rest = self._unanswered(call)
-        else:
-            rest = self._after_script(named[0], stand, replies[0], call, blocking=False)
-        return await run_async(rest, awaiting.perform)
+        plan = by_script(self._tiers, self._want(*call), blocking=False)
+        return await run_async(plan, node.loops.of_running().perform)
 
-    def _stand(self, key: str) -> Stand | None:
-        """Where the node stands; None: a plan must see to it. Who asks the script looks for nothing."""
+    def _is_free(self, key: str) -> bool:
+        """Whether a glance could begin for *key*; none does, for nothing is looked for."""
         glance: Any = LEFT
         try:
             glance = self._begin(key, ())
         finally:
             if glance is not None:  # LEFT: of a signal's handler, amid this
                 self._tiers.looking.discard(key)
-        return None if glance is None else glance[1]
-
-    def _unanswered(self, call: Args) -> Plan[Any]:
-        lapsed(self._tiers)
-        return after_script(self._tiers, self._want(*call), None)
-
-    def _after_script(
-        self, key: str, stand: Stand, answers: Answers, call: Args, *, blocking: bool
-    ) -> Plan[Any]:
-        """The rest of a read, which asks the script again, once more is known, where it is not answered."""
-        tiers, want, head = self._tiers, self._want(*call), answers.head
-        if head is None:
-            tiers.events["resyncs"] += 1
-            return by_script(tiers, want, blocking=blocking, must_sync=True, tries=TRIES - 1)
-        if not tiers.core.meet(stand, answers.newest or head, (key,)):
-            return by_script(tiers, want, blocking=blocking, tries=TRIES - 1)
-        (answer,) = answers.found
-        if answer == "again":  # of those it was gathered with
-            return by_script(tiers, want, blocking=blocking)
-        return after_script(tiers, want, (stand, head, answer))
-
-
-def script_for(key: str, stand: Stand) -> Ask:
-    return Ask((Read(stand.epoch, stand.seen, (KeyAsk(key, "get", ""),)),))
+        return glance is not None

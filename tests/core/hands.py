@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from tests.core.sim_server import SimServer
 from tiercache._accelerator import compiled
-from tiercache._core import barriers, batches, fences, syncs, writes
+from tiercache._core import barriers, batches, fences, reads, syncs, writes
 from tiercache._core.barriers import Question
 from tiercache._core.coherence import Coherence
 from tiercache._core.commands import Command, Invalidate
@@ -35,7 +35,7 @@ from tiercache._core.values import Values
 from tiercache._core.writes import Token
 from tiercache._errors import L2Unavailable
 from tiercache._follows import followed
-from tiercache._glances import Glances, KeyGlances, script_for
+from tiercache._glances import Glances, KeyGlances
 from tiercache._invalidating import BlockingInvalidating
 
 D = 10.0  # `max_staleness` of every node here, seconds
@@ -177,8 +177,8 @@ def glance_at(node: Node, want: Want) -> tuple[Any, Any]:
         glances = glances_of(node, want, lambda: want)
         return glances, glances.begin((), {})
     by_key = KeyGlances(node.tiers, node.counts, lambda: want)
-    named = by_key.named(want.key, want.tags)
-    return by_key, None if named[1] is None else by_key._begin(*named)
+    expected = by_key.expected(want.key, want.tags)
+    return by_key, None if expected is None else by_key._begin(want.key, expected)
 
 
 def by_glance(node: Node, want: Want) -> Plan[Any]:
@@ -213,16 +213,8 @@ def by_script_alone(node: Node, want: Want) -> bool:
 def by_script(node: Node, want: Want) -> Plan[Any]:
     """The read of *want*, which has no loader, by the script at once."""
     by_key = KeyGlances(node.tiers, node.counts, lambda: want)
-    stand = by_key._stand(want.key)
-    if stand is None:
-        return (yield from read(node.tiers, want, blocking=False))
-    try:
-        (answers,) = yield script_for(want.key, stand)
-    except L2Unavailable:
-        rest = by_key._unanswered(())
-    else:
-        rest = by_key._after_script(want.key, stand, answers, (), blocking=False)
-    return (yield from rest)
+    plan = reads.by_script if by_key._is_free(want.key) else read
+    return (yield from plan(node.tiers, want, blocking=False))
 
 
 class ByHand:

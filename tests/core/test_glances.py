@@ -19,14 +19,14 @@ from tests.leaks import left_behind
 from tiercache._accelerator import compiled
 from tiercache._core import sources
 from tiercache._core.coherence import Coherence
-from tiercache._core.commands import Answers
 from tiercache._core.flights import current_load
 from tiercache._core.l2_hits import Taken
+from tiercache._core.reads import by_script
 from tiercache._core.sources import Writing
 from tiercache._core.tiers import MOST, REFUSED
 from tiercache._core.values import PLAIN
 from tiercache._errors import L2Refused, LoadTimeout
-from tiercache._glances import KeyGlances, script_for
+from tiercache._glances import KeyGlances
 
 if compiled is None:
     pytest.skip("not compiled here: no C compiler, or TIERCACHE_PURE is set", allow_module_level=True)
@@ -138,13 +138,6 @@ def _compress(world: World) -> None:
     world.b.finish(world.b.put(KEY, "z" * 1_000, tags=[TAG]))
 
 
-def _crowd(world: World) -> None:
-    """What it was gathered with has filled the reply."""
-    replies = world.reading.replies if world.reading is not None else None
-    if replies is not None and isinstance(replies[0], Answers) and replies[0].head is not None:
-        replies[0] = replies[0]._replace(found=("again",))
-
-
 ACTS: dict[str, Callable[[World], object]] = {
     "nothing": lambda w: None,
     "an invalidation of it is pending": lambda w: w.a.core.pend(DEPS[1:], 1),
@@ -177,7 +170,6 @@ ACTS: dict[str, Callable[[World], object]] = {
     "of other tags": lambda w: w.b.finish(w.b.put(KEY, "v", tags=[TAG, "more"])),
     "torn": lambda w: w.server.domain.entries.update({KEY: b"1|2|3"}),
     "evicted": lambda w: w.server.domain.entries.clear(),
-    "others took its room": _crowd,
     "looks were in vain": lambda w: w.a.counts.learn(-2),
     "were refused": lambda w: setattr(w.a.counts, "prospect", REFUSED),
     "were good": lambda w: setattr(w.a.counts, "prospect", MOST),
@@ -237,7 +229,6 @@ def played(
 @example([], ["the server is emptied"], [], "answered", True, False, "a new key, without a loader")
 @example([], ["it is invalidated elsewhere"], [], "answered", True, False, "a new key, without a loader")
 @example([], [], ["it is invalidated here"], "answered", True, False, "a new key, without a loader")
-@example([], [], ["others took its room"], "answered", True, False, "a new key, without a loader")
 @example([], [], [], "lost", True, False, "a new key, without a loader")
 @given(some, some, some, ENDS, st.booleans(), st.booleans(), st.sampled_from(ASKS))
 def test_a_glance_comes_to_what_the_plan_comes_to(
@@ -286,20 +277,19 @@ def test_the_usual_read_by_key_is_one_look_and_no_plan(asks: str) -> None:
 
 
 @in_its_own_context
-def test_the_usual_read_by_a_new_key_is_one_script_call_and_no_plan() -> None:
+def test_the_usual_read_by_a_new_key_is_one_script_call_and_leaves_nothing_behind() -> None:
     world = World(asks="a new key, without a loader")
-    by_key = KeyGlances(world.a.tiers, world.a.counts, lambda: world.a.want(KEY, **world.want))
-    assert by_key.named(KEY, ()) == (KEY, None)
+    want = world.a.want(KEY, **world.want)
+    by_key = KeyGlances(world.a.tiers, world.a.counts, lambda: want)
 
-    stand = by_key._stand(KEY)
-    assert stand is not None
+    assert by_key.expected(KEY, ()) is None, "no look could find it"
+    assert by_key._is_free(KEY)
     assert world.a.tiers.looking == set(), "it looks for nothing"
-    answers = world.server.perform(script_for(KEY, stand).commands[0])
-    rest = by_key._after_script(KEY, stand, answers, (), blocking=False)
+    reading = world.a.start(by_script(world.a.tiers, want, blocking=False))
+    assert reading.at == ("Read",)
+    reading.answer()
 
-    with pytest.raises(StopIteration) as end:
-        next(rest)
-    assert end.value.value == {"a": [1]}
+    assert reading.result == {"a": [1]}
     assert world.a.in_l1(KEY)
     assert world.a.tiers.known_tags.get(KEY) == (TAG,), "the next read needs no script"
 

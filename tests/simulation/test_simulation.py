@@ -15,6 +15,7 @@ from tests.simulation.mutations import Mutation
 from tests.simulation.runs import MUTATIONS, Failure, digest, found_after, report
 from tests.simulation.schedule import schedule_of
 from tests.simulation.shrink import broken, shrunk
+from tiercache._core import asks, loads
 
 ROOT = Path(__file__).parents[2]
 SEEDS = 100  # the first of those that `make simulate` plays
@@ -76,6 +77,16 @@ def test_a_mutation_of_what_the_code_no_longer_says_is_an_error() -> None:
     gone = Mutation("gone", mutation.module, mutation.function, "no such line", "pass")
 
     with pytest.raises(LookupError, match="no such line"), gone.on():
+        pass
+
+
+def test_a_mutation_that_cannot_run_is_an_error_and_no_proof() -> None:
+    broken_code = Mutation("fails", asks, "ask_l2", "core = tiers.core", "core = tiers.core.no_such")
+    elsewhere = Mutation("elsewhere", loads, "ask_l2", "or core.pending or", "or")
+
+    with pytest.raises(AttributeError, match="no_such"):
+        found_after(broken_code)
+    with pytest.raises(LookupError, match="not of"), elsewhere.on():
         pass
 
 

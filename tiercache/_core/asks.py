@@ -14,12 +14,9 @@ from tiercache._core.tiers import Tiers
 from tiercache._errors import L2Unavailable
 
 Asked = tuple[Stand, int, tuple[Answer, ...]]
-TRIES = 3  # of a read; then it goes to the source
 
 
-def ask_l2(
-    tiers: Tiers, asks: tuple[KeyAsk, ...], *, blocking: bool, must_sync: bool = False, tries: int = TRIES
-) -> Plan[Asked | None]:
+def ask_l2(tiers: Tiers, asks: tuple[KeyAsk, ...], *, blocking: bool) -> Plan[Asked | None]:
     """Where the node stood, the head, and an answer a key, under a good lease; None: load without caching.
 
     A lapsed lease costs no round trip more: the sync goes in front of the read. So it does while an
@@ -27,7 +24,8 @@ def ask_l2(
     taken for one that reflects it, if it were done by the time the answer is here.
     """
     core = tiers.core
-    for _ in range(tries):
+    must_sync = False
+    for _ in range(3):
         if ahead_of(core) == inf:
             break
         stand = core.stand(tiers.clock())
@@ -64,18 +62,15 @@ def _owe_locks(tiers: Tiers, asks: Iterable[KeyAsk]) -> None:
     tiers.owe(Unlock(x.key, x.owner) for x in asks if x.mode != "get")
 
 
-def ask_for_one(
-    tiers: Tiers, ask: KeyAsk, *, blocking: bool, must_sync: bool = False, tries: int = TRIES
-) -> Plan[tuple[Stand, int, Answer] | None]:
+def ask_for_one(tiers: Tiers, ask: KeyAsk, *, blocking: bool) -> Plan[tuple[Stand, int, Answer] | None]:
     """As `ask_l2`; again, as often as the answers to reads that went along left no room for this one."""
     while True:
-        asked = yield from ask_l2(tiers, (ask,), blocking=blocking, must_sync=must_sync, tries=tries)
+        asked = yield from ask_l2(tiers, (ask,), blocking=blocking)
         if asked is None:
             return None
         stand, head, (answer,) = asked
         if answer != "again":
             return stand, head, answer
-        must_sync, tries = False, TRIES
 
 
 def of_all(replies: Sequence[Answers]) -> Answers:

@@ -12,7 +12,7 @@ from math import inf
 from typing import Any, Final
 
 from tiercache._core.asks import ask_for_one
-from tiercache._core.commands import Answer, Hit, KeyAsk, Touch
+from tiercache._core.commands import Hit, KeyAsk, Touch
 from tiercache._core.elsewhere import fetch_past_l1
 from tiercache._core.flights import (
     ABANDONED,
@@ -187,15 +187,9 @@ def _peek(tiers: Tiers, want: Want, looked: tuple[Stand, Looked] | None, *, bloc
     return _peeked(tiers, want, taken)
 
 
-def by_script(tiers: Tiers, want: Want, **how: Any) -> Plan[Any]:
-    """A read without a loader of what no look could find; *how* is `ask_l2`'s."""
-    asked = yield from ask_for_one(tiers, KeyAsk(want.key, "get", ""), **how)
-    return (yield from after_script(tiers, want, asked))
-
-
-def after_script(tiers: Tiers, want: Want, asked: tuple[Stand, int, Answer] | None) -> Plan[Any]:
-    """The rest of a read without a loader that has *asked* the script; None: it was not answered."""
-    taken = None
+def by_script(tiers: Tiers, want: Want, *, blocking: bool) -> Plan[Any]:
+    """A read without a loader, in whose way nothing is, of what no look could find."""
+    asked, taken = (yield from ask_for_one(tiers, KeyAsk(want.key, "get", ""), blocking=blocking)), None
     if asked is not None:
         stand, head, answer = asked
         # Any other answer says nothing of a look: that would have shown as much, where there is no entry.
